@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Connection state, partitioned by the stage that owns it (paper Table 5).  Struct-of-arrays
+ * indexed by connection id; id c belongs to flow-group c % flow_group_n.  TCP names are those of
+ * RFC 9293 §3.3.1.
+ */
+#ifndef TOE_FLOW_STATE_H
+#define TOE_FLOW_STATE_H
+
+#include "toe/abi.h"
+
+#define TOE_OOO_MAX 4u /* out-of-order intervals kept per connection */
+
+/* Identification.  Written by: ctrl stage (before the flow table points here).
+ * Read by: pre replicas. */
+struct toe_flow_pre {
+	uint32_t gen;
+	uint16_t fg;
+	uint16_t valid;
+};
+TOE_ASSERT_SIZE(struct toe_flow_pre, 8);
+
+/* toe_flow_proto.flags */
+#define TOE_FP_VALID 0x0001u
+#define TOE_FP_TS 0x0002u
+#define TOE_FP_SACK 0x0004u
+#define TOE_FP_ECN 0x0008u
+#define TOE_FP_CE 0x0010u          /* DCTCP.CE: last segment carried CE (RFC 8257 §3.2) */
+#define TOE_FP_FIN_QUEUED 0x0020u  /* send FIN at tx_tail */
+#define TOE_FP_FIN_SENT 0x0040u
+#define TOE_FP_FIN_ACKED 0x0080u
+#define TOE_FP_FIN_RCVD 0x0100u
+#define TOE_FP_FIN_FIRST 0x0200u   /* FIN_SENT before FIN_RCVD */
+#define TOE_FP_RECOVERY 0x0400u    /* fast recovery until snd_una >= recover (RFC 6582) */
+#define TOE_FP_RTX_ONE 0x0800u     /* next TX item resends the segment at snd_una */
+#define TOE_FP_ACTIVE 0x1000u      /* control plane polls this flow */
+#define TOE_FP_ORPHAN 0x2000u      /* application closed it */
+#define TOE_FP_CWR 0x4000u         /* set CWR on the next new data (RFC 3168 §6.1.2) */
+#define TOE_FP_PROBE 0x8000u       /* next TX item is a zero-window probe */
+#define TOE_FP_KEEPALIVE 0x10000u  /* next TX item is a keepalive */
+#define TOE_FP_RESET 0x20000u      /* reset sent or received: nothing more is sent */
+#define TOE_FP_ACK_NOW 0x40000u    /* next TX item may be a pure ACK (window update) */
+#define TOE_FP_RX_DISCARD 0x80000u /* SHUT_RD: acknowledge and throw away */
+
+/* The TCP machine.  Written and read by: the proto instance of the flow-group only. */
+struct toe_flow_proto {
+	TOE_LINE_ALIGNED uint32_t flags; /* TOE_FP_* */
+	uint32_t gen;
+	uint32_t snd_una;
+	uint32_t snd_nxt;
+	uint32_t snd_max; /* highest sent: snd_nxt goes back on RTO, this does not */
+	uint32_t snd_wnd; /* bytes, scaled */
+	uint32_t snd_wl1;
+	uint32_t snd_wl2;
+	uint32_t tx_tail; /* sequence number after the last byte the application wrote */
+	uint32_t rcv_nxt;
+	uint32_t rcv_adv; /* right edge advertised: never moves back */
+	uint32_t rx_head; /* sequence number of the first byte the application has not read */
+	uint32_t cwnd;
+	uint32_t ssthresh;
+	uint32_t ts_recent;
+	uint32_t last_ack_sent; /* RFC 7323 §4.3 */
+
+	TOE_LINE_ALIGNED uint32_t iss;
+	uint32_t irs;
+	uint32_t recover;
+	uint32_t fin_seq;  /* sequence number of the peer's FIN, valid with FIN_RCVD or FIN pending */
+	uint32_t rx_buf;   /* bytes */
+	uint32_t tx_buf;   /* bytes */
+	uint16_t mss;
+	uint8_t snd_wscale;
+	uint8_t rcv_wscale;
+	uint8_t dup_acks;
+	uint8_t ooo_n;
+	uint8_t fin_pending; /* a FIN was received out of order, at fin_seq */
+	uint8_t ctl;         /* TOE_CTL_* low byte as last seen */
+	uint32_t rtt_seq;    /* sequence number being timed; 0 us = none */
+	uint32_t rtt_us;     /* when it was sent (Karn: cleared by any retransmission) */
+	uint32_t srtt_us;
+	uint32_t rttvar_us;
+	uint32_t loss_epoch;
+	uint32_t app_slot; /* slot index, for events */
+	uint32_t app_id;
+	uint32_t reserved;
+
+	TOE_LINE_ALIGNED struct {
+		uint32_t left;
+		uint32_t right;
+	} ooo[TOE_OOO_MAX]; /* sorted, disjoint, above rcv_nxt */
+	uint32_t ooo_last;  /* index of the interval changed last: first SACK block */
+	uint32_t reserved2[7];
+};
+TOE_ASSERT_SIZE(struct toe_flow_proto, 192);
+
+/* What a segment of this connection looks like and where its bytes live.  Written by: proto, when
+ * it processes INSTALL or NEIGH (every later item reaches post through proto, so replicas see
+ * it).  Read by: post and dma replicas. */
+struct toe_flow_post {
+	TOE_LINE_ALIGNED uint8_t local_addr[16];
+	uint8_t remote_addr[16];
+	uint8_t local_mac[6];
+	uint8_t remote_mac[6];
+	uint16_t local_port; /* network order */
+	uint16_t remote_port;
+	uint32_t ts_offset;
+	uint32_t slot;
+	uint16_t app_id;
+	uint8_t flags; /* TOE_POST_* */
+	uint8_t reserved;
+};
+#define TOE_POST_TS 0x01u
+#define TOE_POST_IPV6 0x02u
+TOE_ASSERT_SIZE(struct toe_flow_post, 64);
+
+/* Scheduler's view.  Written and read by: sched stage only. */
+struct toe_flow_sched {
+	uint32_t avail;    /* bytes believed sendable beyond what is in flight */
+	uint32_t inflight; /* TX items given out and not returned */
+	uint64_t rate_bps; /* TOE_RATE_UNPACED: round-robin bypass; 0: stopped */
+	uint64_t next_tsc; /* earliest next dispatch of a paced flow */
+	uint32_t next;     /* list link, TOE_NONE end */
+	uint32_t gen;
+	uint16_t mss;
+	uint8_t queued;  /* on the wheel or the round-robin list */
+	uint8_t removed; /* REMOVE seen, waiting for inflight to become 0 */
+	uint32_t remove_item; /* unused here; the item is kept in a side table */
+};
+TOE_ASSERT_SIZE(struct toe_flow_sched, 40);
+
+#endif

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * 4-tuple -> connection id (rte_hash, lock-free readers) and the table of TCP ports that are ours.
+ * Writer: the ctrl stage (one instance).  Readers: pre replicas, between quiescent states.
+ */
+#ifndef TOE_FLOW_TABLE_H
+#define TOE_FLOW_TABLE_H
+
+#include <stdint.h>
+
+#include <rte_rcu_qsbr.h>
+
+#include "common/flow_hash.h"
+
+struct toe_flow_table;
+
+/* capacity connections.  NULL and rte_errno on failure.  qsbr may be NULL (unit tests). */
+struct toe_flow_table *toe_flow_table_create(uint32_t capacity, struct rte_rcu_qsbr *qsbr);
+void toe_flow_table_free(struct toe_flow_table *t);
+
+/* 0, -ENOSPC, -EEXIST. */
+int toe_flow_table_add(struct toe_flow_table *t, const struct toe_tuple *key, uint32_t conn);
+int toe_flow_table_del(struct toe_flow_table *t, const struct toe_tuple *key);
+
+/* Connection ids of n <= TOE_BURST keys, TOE_NONE where there is none. */
+void toe_flow_table_lookup(const struct toe_flow_table *t, const struct toe_tuple *const *keys,
+			   unsigned n, uint32_t *conns);
+
+/* Port ownership (TOE_PORT_*), host-order port; 0 = the kernel's. */
+void toe_port_set(struct toe_flow_table *t, uint16_t family, uint16_t port, uint32_t state);
+uint32_t toe_port_get(const struct toe_flow_table *t, uint16_t family, uint16_t port);
+
+#endif

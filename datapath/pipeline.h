@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The graph as data: instances of every stage, their lcores, the queues between them.
+ */
+#ifndef TOE_PIPELINE_H
+#define TOE_PIPELINE_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "stage.h"
+
+struct toe_pipeline;
+
+/* Builds instances and queues from the configuration and validates: every stage placed exactly
+ * once per replica, every edge has a consumer, CPUs exist, one proto per flow-group, only
+ * replicable stages replicated.  NULL with one line in err. */
+struct toe_pipeline *toe_pipeline_create(struct toe_engine *e, char *err, size_t err_len);
+void toe_pipeline_free(struct toe_pipeline *p);
+
+/* DOT of stages, replicas, lcores and queue kinds. */
+void toe_pipeline_dump(const struct toe_pipeline *p, FILE *out);
+
+/* Runs lcore index i until *stop; call on the right CPU.  Sleeps when idle. */
+int toe_pipeline_run(struct toe_pipeline *p, unsigned lcore, const volatile bool *stop);
+
+/* One iteration of every stage of lcore i with the given clock, no sleeping: simulation, tests.
+ * Returns the number of things done. */
+unsigned toe_pipeline_step(struct toe_pipeline *p, unsigned lcore, const struct toe_clock *now);
+
+unsigned toe_pipeline_lcores(const struct toe_pipeline *p);
+
+/* Instances, for telemetry and tests: NULL past the end. */
+struct toe_stage *toe_pipeline_stage(const struct toe_pipeline *p, unsigned index);
+
+/* Wakes the lcore that runs the (only) instance of a stage; from any thread. */
+void toe_pipeline_wake(struct toe_pipeline *p, enum toe_stage_id id);
+
+/* A file descriptor a sleeping lcore must watch on behalf of a stage; from init() or the keeper
+ * thread.  The stage's poll() finds out itself what happened. */
+int toe_pipeline_watch(struct toe_pipeline *p, enum toe_stage_id id, int fd);
+void toe_pipeline_unwatch(struct toe_pipeline *p, enum toe_stage_id id, int fd);
+
+/* All stages, indexed by id: stages/<name>.c each defines its entry. */
+extern const struct toe_stage_ops toe_stage_netif_rx, toe_stage_ctrl, toe_stage_seq, toe_stage_pre,
+	toe_stage_reorder, toe_stage_proto, toe_stage_post, toe_stage_dma, toe_stage_egress,
+	toe_stage_ctxq, toe_stage_sched, toe_stage_netif_tx, toe_stage_exception;
+
+#endif

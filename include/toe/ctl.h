@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Control messages over AF_UNIX SOCK_SEQPACKET sockets, one fixed-size struct per packet.
+ *
+ *   libtoe, toe  <-> toe-keeper        /run/toe/keeper.sock, or an inherited socketpair
+ *   toe-keeper   <-> toe-controlplane  socketpair; the keeper relays what concerns it, stamping
+ *                                      app and proc, and keeps what must outlive it
+ *   toe-keeper   <-> toe-datapath      socketpair: attach and detach of applications
+ *
+ * Every request gets one reply with the same type and req; status is 0 or a negative errno.  Who
+ * may send what is said at each type.  The receiver checks the size of the packet and every field;
+ * file descriptors travel as SCM_RIGHTS in the order named.
+ */
+#ifndef TOE_CTL_H
+#define TOE_CTL_H
+
+#include "toe/abi.h"
+
+#define TOE_CTL_MAGIC 0x544f4543u
+#define TOE_CTL_FDS_MAX 32u
+#define TOE_KEY_BYTES 16u
+
+#define TOE_RUN_DIR_DEFAULT "/run/toe" /* override: environment TOE_RUN_DIR */
+#define TOE_KEEPER_SOCKET "keeper.sock"
+#define TOE_CONTROL_SOCKET "control.sock" /* JSON queries of the CLI, served by the control plane */
+#define TOE_ENV_APP "TOE_APP"             /* "<app id>:<key, hex>:<fd of an inherited socket or -1>" */
+#define TOE_ENV_RUN_DIR "TOE_RUN_DIR"
+
+enum toe_ctl_type {
+	/* toe run -> keeper.  Creates an application.  Reply: u.app. */
+	TOE_CTL_APP_NEW = 1,
+	/* libtoe -> keeper, first message of a process.  u.app {app_id, key, pid}.  Reply: u.app with
+	 * ctx, and fds {control segment, payload segment, kick socket (app -> engine)}. */
+	TOE_CTL_PROC_ATTACH,
+	/* libtoe (child after fork, on the inherited socket) -> keeper, fds {fresh SEQPACKET end}: the
+	 * keeper treats it as a connection of the same application; the child then sends
+	 * PROC_ATTACH on it.  No reply: the inherited socket belongs to the parent. */
+	TOE_CTL_PROC_FORK,
+	/* libtoe -> keeper -> datapath.  u.waiter, fds {engine's end}.  Reply when usable. */
+	TOE_CTL_WAITER_ADD,
+	/* libtoe -> keeper.  u.token.count far ends in fds.  Reply: u.token.ids. */
+	TOE_CTL_TOKEN_ADD,
+	/* libtoe -> keeper -> control plane.  u.listen.  Reply: u.listen.listener. */
+	TOE_CTL_LISTEN,
+	/* libtoe -> keeper -> control plane: this process no longer uses the listener. u.listen */
+	TOE_CTL_UNLISTEN,
+	/* libtoe -> keeper -> control plane.  u.conn; fds {the kernel socket that holds the local
+	 * port}: kept by the keeper until the port is free again.  Reply at once: u.conn.slot; the
+	 * outcome arrives as toe_slot.state. */
+	TOE_CTL_CONNECT,
+	/* libtoe -> keeper: whose token is this?  fds {token}.  Reply: u.token.ids[0]. */
+	TOE_CTL_CLAIM,
+	/* toe -> keeper.  Reply: u.status. */
+	TOE_CTL_STATUS,
+	/* toe -> keeper: stop the engine.  Reply when everything is gone; the keeper then exits. */
+	TOE_CTL_DOWN,
+
+	/* ---- keeper -> control plane ---- */
+	/* First message after start.  fds {cpq memfd, state memfd, kick socket to the datapath}.
+	 * u.engine. */
+	TOE_CTL_CP_START = 64,
+	/* u.app, fds {control segment}.  Also replayed after CP_START. */
+	TOE_CTL_CP_APP,
+	TOE_CTL_CP_APP_GONE, /* u.app: last process is gone; reply when its slots are being freed */
+	TOE_CTL_CP_PROC,     /* u.app: process with ctx attached */
+	TOE_CTL_CP_PROC_GONE,
+	/* u.token.ids[0..count): hung up.  Repeated until answered with TOE_CTL_CP_TOKEN_FREE. */
+	TOE_CTL_CP_TOKEN_HUP,
+	/* The state of the datapath changed: u.engine.epoch. */
+	TOE_CTL_CP_ENGINE,
+	/* Replay is complete: reconcile now, then answer. */
+	TOE_CTL_CP_READY,
+
+	/* ---- control plane -> keeper ---- */
+	TOE_CTL_CP_TOKEN_FREE, /* u.token.ids: the keeper may reuse these token ids */
+	TOE_CTL_CP_PORT_FREE,  /* u.conn {app_id, slot, gen}: drop the port reservation of CONNECT */
+	TOE_CTL_CP_APP_FREE,   /* u.app: no connection of it is left, drop the region */
+
+	/* ---- keeper -> datapath ---- */
+	/* First message.  fds {cpq memfd, kick socket to the control plane, TAP or none}. u.engine */
+	TOE_CTL_DP_START = 128,
+	/* u.app, fds {control segment, payload segment}. */
+	TOE_CTL_DP_APP,
+	TOE_CTL_DP_APP_GONE,
+	/* u.app {app_id, ctx}, fds {kick socket, engine's end}. */
+	TOE_CTL_DP_PROC,
+	TOE_CTL_DP_PROC_GONE,
+	TOE_CTL_DP_WAITER, /* u.waiter, fds {engine's end} */
+	/* ---- datapath -> keeper ---- */
+	TOE_CTL_DP_READY, /* port is up; u.engine.port_mac and mtu filled in */
+	TOE_CTL_DP_EVICT, /* u.app: application punched its memory (SIGBUS); kill its connections */
+};
+
+struct toe_ctl_app {
+	uint32_t app_id;
+	uint32_t ctx; /* context index = process slot, 0..TOE_CTX_N-1 */
+	int32_t pid;
+	uint32_t uid;
+	uint8_t key[TOE_KEY_BYTES]; /* secret of the application, from APP_NEW */
+	char name[48];              /* command, NUL-terminated */
+	uint32_t slot_n;
+	uint32_t listener_n;
+	uint32_t token_n;
+	uint32_t backlog_n;
+	uint32_t hint_n;
+	uint32_t doorbell_n;
+	uint32_t rx_buf_bytes;
+	uint32_t tx_buf_bytes;
+};
+
+struct toe_ctl_waiter {
+	uint32_t app_id;
+	uint32_t ctx;
+	uint32_t waiter; /* 0..TOE_WAITER_N-1 */
+	uint32_t reserved;
+};
+
+struct toe_ctl_token {
+	uint32_t count; /* 1..TOE_CTL_FDS_MAX */
+	uint32_t app_id;
+	uint32_t ids[TOE_CTL_FDS_MAX];
+};
+
+struct toe_ctl_listen {
+	uint16_t family;
+	uint16_t port;    /* host order */
+	uint8_t addr[16]; /* network order; all zero = wildcard */
+	uint32_t backlog;
+	uint32_t listener; /* index in the region (reply; request of UNLISTEN) */
+	uint32_t defaults; /* TOE_CTL_* bits accepted connections start with */
+	uint32_t reserved;
+};
+
+struct toe_ctl_conn {
+	uint32_t app_id;
+	uint32_t slot; /* reply */
+	uint32_t gen;  /* reply */
+	uint32_t token; /* the token that will stand for the connection */
+	uint16_t family;
+	uint16_t local_port; /* held by the kernel socket that travels along */
+	uint16_t remote_port;
+	uint16_t reserved;
+	uint8_t local_addr[16];
+	uint8_t remote_addr[16];
+	uint32_t ctl; /* TOE_CTL_* set so far */
+};
+
+struct toe_ctl_engine {
+	uint32_t epoch; /* counts datapath starts */
+	uint32_t up;    /* 1 if the datapath runs */
+	uint32_t port_ipv4; /* network order */
+	uint16_t mtu;
+	uint8_t port_mac[6];
+	int32_t tap_ifindex;
+	int32_t datapath_pid;
+	int32_t controlplane_pid;
+	int32_t keeper_pid;
+	uint32_t apps;
+	uint32_t procs;
+	uint32_t cp_restarts;
+	char port[16]; /* interface name of the port, for people */
+	char tap[16];
+};
+
+/* 256 bytes on the wire, always. */
+struct toe_ctl_msg {
+	uint32_t magic;
+	uint16_t type; /* enum toe_ctl_type */
+	uint16_t nfds;
+	uint32_t req;    /* chosen by the requester, echoed */
+	int32_t status;  /* 0 or negative errno, in replies */
+	uint32_t app_id; /* stamped by the keeper on what it relays: never trusted from an app */
+	uint32_t proc;   /* ctx of the sending process, stamped likewise */
+	uint32_t abi_version;
+	uint32_t abi_fingerprint;
+	union {
+		struct toe_ctl_app app;
+		struct toe_ctl_waiter waiter;
+		struct toe_ctl_token token;
+		struct toe_ctl_listen listen;
+		struct toe_ctl_conn conn;
+		struct toe_ctl_engine engine;
+		uint8_t raw[224];
+	} u;
+};
+TOE_ASSERT_SIZE(struct toe_ctl_msg, 256);
+
+#endif
