@@ -11,12 +11,13 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #define TOE_CFG_LCORES_MAX 64u
-#define TOE_CFG_CC_NAME 16u
+#define TOE_CFG_CC_NAME    16u
 
 struct toe_config {
-	char path[256];    /* where it came from, "" = built-in defaults */
+	char path[256];         /* where it came from, "" = built-in defaults */
 	char run_dir[108 - 16]; /* sockets and pid file; environment TOE_RUN_DIR wins */
 
 	/* port = { ... } */
@@ -27,7 +28,7 @@ struct toe_config {
 	char tap_if[16];      /* exception path, carries the port's MAC and address */
 	char address[32];     /* "10.99.0.1/24": put on the TAP; "" = leave as it is */
 	uint32_t mtu;
-	bool hugepages;       /* try; without them --no-huge with a warning */
+	bool hugepages; /* try; without them --no-huge with a warning */
 	uint32_t memory_mb;
 
 	/* pipeline = { ... } */
@@ -43,7 +44,8 @@ struct toe_config {
 	uint32_t idle_spin_us; /* spin this long without work before sleeping */
 	uint32_t work_items;   /* of each pool */
 	uint32_t mbufs;
-	uint32_t reorder_inject; /* test only: 1 item in so many is delayed by its pre/post replica */
+	uint32_t reorder_inject; /* test only: 1 item in so many is delayed by its pre/post replica
+				  */
 
 	/* tcp = { ... } */
 	uint32_t connections; /* most at once */
@@ -67,6 +69,9 @@ void toe_config_defaults(struct toe_config *c);
 
 /* Reads path over the defaults.  0, or -1 with one line in err. */
 int toe_config_load(struct toe_config *c, const char *path, char *err, size_t err_len);
+
+/* A commented sample file that says every option, its default and meaning. */
+void toe_config_print_defaults(FILE *out);
 
 /* "<run_dir>/<name>" into buf; returns buf. */
 char *toe_config_path(const struct toe_config *c, const char *name, char *buf, size_t len);

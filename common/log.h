@@ -13,12 +13,11 @@ enum toe_log_level { TOE_LOG_ERROR, TOE_LOG_WARN, TOE_LOG_INFO, TOE_LOG_DEBUG };
 /* name: program name on each line (kept by reference).  Level from environment TOE_LOG
  * (error|warn|info|debug), default info. */
 void toe_log_init(const char *name);
-void toe_log(enum toe_log_level level, const char *fmt, ...)
-	__attribute__((format(printf, 2, 3)));
+void toe_log(enum toe_log_level level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 #define LOG_ERROR(...) toe_log(TOE_LOG_ERROR, __VA_ARGS__)
-#define LOG_WARN(...) toe_log(TOE_LOG_WARN, __VA_ARGS__)
-#define LOG_INFO(...) toe_log(TOE_LOG_INFO, __VA_ARGS__)
+#define LOG_WARN(...)  toe_log(TOE_LOG_WARN, __VA_ARGS__)
+#define LOG_INFO(...)  toe_log(TOE_LOG_INFO, __VA_ARGS__)
 #define LOG_DEBUG(...) toe_log(TOE_LOG_DEBUG, __VA_ARGS__)
 
 /* Always on: initialisation and control paths, our own invariants. Prints and aborts. */

@@ -21,7 +21,11 @@
 
 struct toe_pipeline;
 struct toe_apps;
-struct toe_idle;
+struct toe_hook;
+struct toe_port_wait;
+
+/* toe_engine.eth_port when there is none: simulation without a wire. */
+#define TOE_NO_PORT UINT16_MAX
 
 /* Port capabilities, asked at start, never assumed. */
 struct toe_port_caps {
@@ -53,6 +57,7 @@ struct toe_engine {
 
 	struct toe_apps *apps;
 	struct rte_rcu_qsbr *qsbr;
+	struct toe_hook *rx_raw; /* segment modules on received frames; NULL: none */
 
 	struct rte_mempool *work_pool[TOE_WORK_TYPE_N];
 	struct rte_mempool *mbuf_pool;
@@ -60,6 +65,7 @@ struct toe_engine {
 	uint16_t eth_port;
 	struct rte_ether_addr mac;
 	struct toe_port_caps caps;
+	struct toe_port_wait *port_wait; /* port.h; NULL: no port */
 	int tap_fd; /* -1: no exception path */
 	int keeper_fd;
 };

@@ -11,6 +11,16 @@
 
 #define TOE_OOO_MAX 4u /* out-of-order intervals kept per connection */
 
+/* Bytes received out of order (ooo.h): disjoint and not touching, all above rcv_nxt, the one changed
+ * most recently first, which is the order of SACK blocks (RFC 2018 §4). */
+struct toe_ooo {
+	struct {
+		uint32_t left;
+		uint32_t right; /* sequence number after the last byte */
+	} iv[TOE_OOO_MAX];
+	uint32_t n;
+};
+
 /* Identification.  Written by: ctrl stage (before the flow table points here).
  * Read by: pre replicas. */
 struct toe_flow_pre {
@@ -39,8 +49,9 @@ TOE_ASSERT_SIZE(struct toe_flow_pre, 8);
 #define TOE_FP_PROBE 0x8000u       /* next TX item is a zero-window probe */
 #define TOE_FP_KEEPALIVE 0x10000u  /* next TX item is a keepalive */
 #define TOE_FP_RESET 0x20000u      /* reset sent or received: nothing more is sent */
-#define TOE_FP_ACK_NOW 0x40000u    /* next TX item may be a pure ACK (window update) */
+#define TOE_FP_CLOSED 0x40000u     /* TOE_EV_CLOSED has been raised */
 #define TOE_FP_RX_DISCARD 0x80000u /* SHUT_RD: acknowledge and throw away */
+#define TOE_FP_CWND_LIMITED 0x100000u /* data waited for cwnd since the last TOE_CMD_CC */
 
 /* The TCP machine.  Written and read by: the proto instance of the flow-group only. */
 struct toe_flow_proto {
@@ -55,7 +66,8 @@ struct toe_flow_proto {
 	uint32_t tx_tail; /* sequence number after the last byte the application wrote */
 	uint32_t rcv_nxt;
 	uint32_t rcv_adv; /* right edge advertised: never moves back */
-	uint32_t rx_head; /* sequence number of the first byte the application has not read */
+	uint32_t rx_head; /* sequence number of the first byte the application has not read;
+			     with RX_DISCARD: where delivery to it ended */
 	uint32_t cwnd;
 	uint32_t ssthresh;
 	uint32_t ts_recent;
@@ -71,24 +83,26 @@ struct toe_flow_proto {
 	uint8_t snd_wscale;
 	uint8_t rcv_wscale;
 	uint8_t dup_acks;
-	uint8_t ooo_n;
 	uint8_t fin_pending; /* a FIN was received out of order, at fin_seq */
 	uint8_t ctl;         /* TOE_CTL_* low byte as last seen */
-	uint32_t rtt_seq;    /* sequence number being timed; 0 us = none */
-	uint32_t rtt_us;     /* when it was sent (Karn: cleared by any retransmission) */
+	uint8_t reserved0;
+	uint32_t rtt_seq; /* an ACK that covers it ends the sample; valid if rtt_us != 0 */
+	uint32_t rtt_us;  /* when it was sent (Karn: cleared by any retransmission) */
 	uint32_t srtt_us;
 	uint32_t rttvar_us;
 	uint32_t loss_epoch;
 	uint32_t app_slot; /* slot index, for events */
 	uint32_t app_id;
-	uint32_t reserved;
+	uint32_t max_wnd; /* largest snd_wnd seen (RFC 5961 §5.2, RFC 9293 §3.8.6.2.1) */
 
-	TOE_LINE_ALIGNED struct {
-		uint32_t left;
-		uint32_t right;
-	} ooo[TOE_OOO_MAX]; /* sorted, disjoint, above rcv_nxt */
-	uint32_t ooo_last;  /* index of the interval changed last: first SACK block */
-	uint32_t reserved2[7];
+	TOE_LINE_ALIGNED struct toe_ooo ooo;
+	uint32_t snd_sml;       /* end of the last small segment sent (Minshall's Nagle) */
+	uint32_t cwr_seq;       /* ECE in ACKs up to here has been answered by CWR */
+	uint32_t challenge_ms;  /* last challenge ACK (RFC 5961 §7) */
+	uint32_t oow_ms;        /* last ACK for an empty unacceptable segment */
+	uint32_t ts_recent_ms;  /* when ts_recent was stored (RFC 7323 §5.5) */
+	uint32_t told_sendable; /* last snap.sendable given to sched */
+	uint32_t reserved1;
 };
 TOE_ASSERT_SIZE(struct toe_flow_proto, 192);
 
@@ -118,13 +132,15 @@ struct toe_flow_sched {
 	uint32_t inflight; /* TX items given out and not returned */
 	uint64_t rate_bps; /* TOE_RATE_UNPACED: round-robin bypass; 0: stopped */
 	uint64_t next_tsc; /* earliest next dispatch of a paced flow */
-	uint32_t next;     /* list link, TOE_NONE end */
+	uint32_t next;     /* list links, TOE_NONE end */
 	uint32_t gen;
 	uint16_t mss;
 	uint8_t queued;  /* on the wheel or the round-robin list */
 	uint8_t removed; /* REMOVE seen, waiting for inflight to become 0 */
-	uint32_t remove_item; /* unused here; the item is kept in a side table */
+	uint32_t prev;
+	uint16_t list; /* the list it is on, valid with queued: see sched_wheel.c */
+	uint16_t reserved[3];
 };
-TOE_ASSERT_SIZE(struct toe_flow_sched, 40);
+TOE_ASSERT_SIZE(struct toe_flow_sched, 48);
 
 #endif

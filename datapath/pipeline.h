@@ -19,6 +19,10 @@ struct toe_pipeline;
 struct toe_pipeline *toe_pipeline_create(struct toe_engine *e, char *err, size_t err_len);
 void toe_pipeline_free(struct toe_pipeline *p);
 
+/* Calls init() of every instance, in stage order; engine.pipeline must be set already.  0, or
+ * -errno with one line in err; toe_pipeline_free() undoes it. */
+int toe_pipeline_init(struct toe_pipeline *p, char *err, size_t err_len);
+
 /* DOT of stages, replicas, lcores and queue kinds. */
 void toe_pipeline_dump(const struct toe_pipeline *p, FILE *out);
 
@@ -31,11 +35,28 @@ unsigned toe_pipeline_step(struct toe_pipeline *p, unsigned lcore, const struct 
 
 unsigned toe_pipeline_lcores(const struct toe_pipeline *p);
 
+/* What an lcore did so far; read without synchronisation, for people. */
+struct toe_lcore_stats {
+	unsigned cpu;
+	uint64_t rounds;      /* turns of the loop */
+	uint64_t sleeps;      /* times it went to sleep */
+	uint64_t late_wakes;  /* slept to the safety limit and then found work: a lost wake-up */
+	uint64_t busy_cycles; /* TSC in rounds that did something */
+	uint64_t cycles;      /* TSC since it started, sleep included */
+};
+struct toe_lcore_stats toe_pipeline_lcore_stats(const struct toe_pipeline *p, unsigned lcore);
+
 /* Instances, for telemetry and tests: NULL past the end. */
 struct toe_stage *toe_pipeline_stage(const struct toe_pipeline *p, unsigned index);
 
+/* "pre.1", or "seq" where there is one; returns buf. */
+char *toe_pipeline_stage_name(const struct toe_pipeline *p, unsigned index, char *buf, size_t len);
+
 /* Wakes the lcore that runs the (only) instance of a stage; from any thread. */
 void toe_pipeline_wake(struct toe_pipeline *p, enum toe_stage_id id);
+
+/* Wakes every lcore, e.g. after *stop was set.  Async-signal-safe. */
+void toe_pipeline_wake_all(struct toe_pipeline *p);
 
 /* A file descriptor a sleeping lcore must watch on behalf of a stage; from init() or the keeper
  * thread.  The stage's poll() finds out itself what happened. */

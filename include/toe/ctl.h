@@ -15,6 +15,7 @@
 #define TOE_CTL_H
 
 #include "toe/abi.h"
+#include "toe/region.h"
 
 #define TOE_CTL_MAGIC 0x544f4543u
 #define TOE_CTL_FDS_MAX 32u
@@ -107,6 +108,20 @@ struct toe_ctl_app {
 	uint32_t rx_buf_bytes;
 	uint32_t tx_buf_bytes;
 };
+
+static inline struct toe_region_geometry toe_ctl_app_geometry(const struct toe_ctl_app *a)
+{
+	return (struct toe_region_geometry){
+		.slot_n = a->slot_n,
+		.listener_n = a->listener_n,
+		.token_n = a->token_n,
+		.backlog_n = a->backlog_n,
+		.hint_n = a->hint_n,
+		.doorbell_n = a->doorbell_n,
+		.rx_buf_bytes = a->rx_buf_bytes,
+		.tx_buf_bytes = a->tx_buf_bytes,
+	};
+}
 
 struct toe_ctl_waiter {
 	uint32_t app_id;

@@ -22,9 +22,9 @@
 
 #define TOE_REGION_MAGIC 0x31474552454f5431ull /* "1TOEREG1" */
 
-#define TOE_CTX_N 64u    /* processes per application: one context each, bits of a uint64_t */
+#define TOE_CTX_N    64u /* processes per application: one context each, bits of a uint64_t */
 #define TOE_WAITER_N 64u /* sleeping threads per process, bits of a uint64_t */
-#define TOE_NONE UINT32_MAX
+#define TOE_NONE     UINT32_MAX
 
 /* An id in a hint or doorbell ring: a slot index, or a listener index with this bit set. */
 #define TOE_ID_LISTENER 0x80000000u
@@ -58,17 +58,17 @@ TOE_ASSERT_SIZE(struct toe_region_hdr, 128);
 /* toe_slot.state: level state of a connection, set by the engine.  Bits are only ever added until
  * the slot gets a new generation. */
 #define TOE_SLOT_ESTABLISHED 0x01u /* handshake complete: connect() done, writable */
-#define TOE_SLOT_RX_FIN 0x02u      /* peer's FIN: rx_tail is the end of the stream */
-#define TOE_SLOT_ERROR 0x04u       /* connection is over, toe_slot.error says why */
-#define TOE_SLOT_TX_DONE 0x08u     /* our FIN has been acknowledged */
-#define TOE_SLOT_DEAD 0x10u        /* the engine no longer touches this slot's buffers */
+#define TOE_SLOT_RX_FIN      0x02u /* peer's FIN: rx_tail is the end of the stream */
+#define TOE_SLOT_ERROR       0x04u /* connection is over, toe_slot.error says why */
+#define TOE_SLOT_TX_DONE     0x08u /* our FIN has been acknowledged */
+#define TOE_SLOT_DEAD        0x10u /* the engine no longer touches this slot's buffers */
 
 /* toe_slot.ctl: the application's wishes, level state. */
-#define TOE_CTL_SHUT_WR 0x01u  /* FIN after tx_tail; tx_tail must not move again */
-#define TOE_CTL_SHUT_RD 0x02u  /* received bytes are acknowledged and thrown away */
-#define TOE_CTL_LINGER0 0x04u  /* last close sends RST (SO_LINGER {1,0}) */
-#define TOE_CTL_NODELAY 0x08u  /* TCP_NODELAY */
-#define TOE_CTL_CORK 0x10u     /* TCP_CORK: hold a partial segment */
+#define TOE_CTL_SHUT_WR   0x01u /* FIN after tx_tail; tx_tail must not move again */
+#define TOE_CTL_SHUT_RD   0x02u /* received bytes are acknowledged and thrown away */
+#define TOE_CTL_LINGER0   0x04u /* last close sends RST (SO_LINGER {1,0}) */
+#define TOE_CTL_NODELAY   0x08u /* TCP_NODELAY */
+#define TOE_CTL_CORK      0x10u /* TCP_CORK: hold a partial segment */
 #define TOE_CTL_KEEPALIVE 0x20u /* SO_KEEPALIVE (times in keep_*_s) */
 
 /* One connection of the application. */
@@ -95,8 +95,9 @@ struct toe_slot {
 	uint32_t reserved1[9];
 
 	/* line 2.  Read-modify-written by both sides. */
-	TOE_LINE_ALIGNED uint32_t doorbell_pending; /* 0->1 by libtoe: then it posts a doorbell;
-						       1->0 by the ctxq stage before it reads line 1 */
+	TOE_LINE_ALIGNED uint32_t
+		doorbell_pending; /* 0->1 by libtoe: then it posts a doorbell;
+				     1->0 by the ctxq stage before it reads line 1 */
 	uint32_t reserved2;
 	uint64_t hint_pending; /* bit c: a hint for this slot is in context c's ring; set by the
 				  engine before it posts, cleared by libtoe before it looks */
@@ -174,6 +175,79 @@ static inline uint64_t toe_listener_stride(uint32_t backlog_n)
 static inline uint64_t toe_context_stride(uint32_t hint_n, uint32_t doorbell_n)
 {
 	return sizeof(struct toe_context) + ((uint64_t)hint_n + doorbell_n) * sizeof(uint32_t);
+}
+
+/* What determines the layout of a region: the fields of struct toe_ctl_app of the same names. */
+struct toe_region_geometry {
+	uint32_t slot_n;
+	uint32_t listener_n;
+	uint32_t token_n;
+	uint32_t backlog_n;
+	uint32_t hint_n;
+	uint32_t doorbell_n;
+	uint32_t rx_buf_bytes;
+	uint32_t tx_buf_bytes;
+};
+
+/* Where everything is, computed from the geometry alone: the keeper writes it into the header, the
+ * engine and libtoe compute it again and never trust the copy. */
+struct toe_region_layout {
+	uint64_t off_slots;
+	uint64_t off_listeners;
+	uint64_t off_contexts;
+	uint64_t off_tokens;
+	uint64_t control_bytes; /* whole pages */
+	uint64_t payload_bytes; /* whole pages */
+};
+
+#define TOE_REGION_PAGE        4096u /* the header has the first page of the control segment */
+#define TOE_REGION_BUF_MIN     4096u /* payload buffers: powers of two between these */
+#define TOE_REGION_BUF_MAX     (1u << 30)
+#define TOE_REGION_ENTRIES_MAX (1u << 20) /* slots, listeners, tokens, entries of a ring */
+
+static inline uint64_t toe_region_align(uint64_t v, uint64_t to)
+{
+	return (v + to - 1) / to * to;
+}
+
+static inline int toe_region_pow2(uint32_t v)
+{
+	return v != 0 && (v & (v - 1)) == 0;
+}
+
+/* 0, or -1 if the geometry is impossible.  Ring
+ * sizes are multiples of 16 entries so that every record of the segment starts a cache line. */
+static inline int toe_region_layout(struct toe_region_layout *l,
+				    const struct toe_region_geometry *g)
+{
+	if (g->slot_n == 0 || g->slot_n > TOE_REGION_ENTRIES_MAX ||
+	    g->listener_n > TOE_REGION_ENTRIES_MAX || g->token_n > TOE_REGION_ENTRIES_MAX)
+		return -1;
+	if (!toe_region_pow2(g->backlog_n) || g->backlog_n < 16 ||
+	    g->backlog_n > TOE_REGION_ENTRIES_MAX)
+		return -1;
+	if (!toe_region_pow2(g->hint_n) || g->hint_n < 16 ||
+	    g->hint_n > 2 * TOE_REGION_ENTRIES_MAX || g->hint_n < g->slot_n + g->listener_n)
+		return -1;
+	if (!toe_region_pow2(g->doorbell_n) || g->doorbell_n < 16 ||
+	    g->doorbell_n > TOE_REGION_ENTRIES_MAX || g->doorbell_n < g->slot_n)
+		return -1;
+	if (!toe_region_pow2(g->rx_buf_bytes) || g->rx_buf_bytes < TOE_REGION_BUF_MIN ||
+	    g->rx_buf_bytes > TOE_REGION_BUF_MAX || !toe_region_pow2(g->tx_buf_bytes) ||
+	    g->tx_buf_bytes < TOE_REGION_BUF_MIN || g->tx_buf_bytes > TOE_REGION_BUF_MAX)
+		return -1;
+	l->off_slots = TOE_REGION_PAGE;
+	l->off_listeners =
+		toe_region_align(l->off_slots + g->slot_n * (uint64_t)sizeof(struct toe_slot), 64);
+	l->off_contexts = toe_region_align(
+		l->off_listeners + g->listener_n * toe_listener_stride(g->backlog_n), 64);
+	l->off_tokens = toe_region_align(
+		l->off_contexts + TOE_CTX_N * toe_context_stride(g->hint_n, g->doorbell_n), 64);
+	l->control_bytes = toe_region_align(l->off_tokens + g->token_n * (uint64_t)sizeof(uint32_t),
+					    TOE_REGION_PAGE);
+	l->payload_bytes = toe_region_align(
+		g->slot_n * ((uint64_t)g->rx_buf_bytes + g->tx_buf_bytes), TOE_REGION_PAGE);
+	return 0;
 }
 
 static inline uint64_t toe_slot_rx_off(uint32_t slot, uint32_t rx_bytes, uint32_t tx_bytes)

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# make help lists the targets.  Sources are found by wildcard, one folder per program; a new file needs no
+# edit here.  Unit tests and test programs name the sources they need in a `/* LINK: ... */` line.
+# V=1 shows commands; SAN=address|undefined|thread builds into its own folder.
+
+MAKEFLAGS += --no-builtin-rules
+.SUFFIXES:
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := all
+
+VERSION := 0.1.0
+PREFIX  ?= /usr
+SAN     ?=
+B       := build$(addprefix -,$(SAN))
+CC      := gcc
+Q       := $(if $(V),,@)
+say      = $(if $(V),,@printf '  %-7s %s\n' $(1) $(2);)
+
+# ---- flags ------------------------------------------------------------------------------------------
+WARN   := -Wall -Wextra -Wshadow -Wmissing-prototypes -Wstrict-prototypes -Werror
+san_address   := -fsanitize=address -fno-omit-frame-pointer
+san_undefined := -fsanitize=undefined -fno-sanitize-recover=undefined
+san_thread    := -fsanitize=thread
+SANFLAGS := $(san_$(SAN))
+
+# Comments and white space do not count, values of macros do.
+ABI := 0x$(shell cat include/toe/*.h | $(CC) -fpreprocessed -dD -E -P - 2>/dev/null | \
+	tr -d '[:space:]' | sha256sum | cut -c1-8)
+
+pkg = $(shell pkg-config $(1) $(2) 2>/dev/null)
+# DPDK's inline functions are not ours to warn about.
+sys = $(patsubst -I%,-isystem %,$(1))
+
+CP_PKGS := libmnl libuv jansson libconfig
+DP_PKGS := libdpdk libconfig $(if $(wildcard modules/xdp/*.c),libbpf)
+
+BASE_CFLAGS := -std=gnu11 -D_GNU_SOURCE -O2 -g $(WARN) $(SANFLAGS) -Iinclude -I. \
+	-DTOE_ABI_FINGERPRINT=$(ABI)u -DTOE_VERSION='"$(VERSION)"' \
+	-DTOE_LIBDIR='"$(PREFIX)/lib/toe"' $(CFLAGS_EXTRA)
+CP_CFLAGS  := $(BASE_CFLAGS) $(call sys,$(call pkg,--cflags,$(CP_PKGS)))
+DP_CFLAGS  := $(BASE_CFLAGS) -Idatapath -DALLOW_EXPERIMENTAL_API \
+	$(call sys,$(call pkg,--cflags,$(DP_PKGS)))
+LIB_CFLAGS := $(BASE_CFLAGS) -fPIC -fvisibility=hidden
+
+LDFLAGS := $(SANFLAGS) -Wl,--as-needed -Wl,-z,relro,-z,now
+CP_LIBS := $(call pkg,--libs,$(CP_PKGS)) -lpthread
+DP_LIBS := $(call pkg,--libs,$(DP_PKGS)) -lpthread -lm
+LIB_LIBS := -lpthread -ldl
+
+# Objects depend on this file, so that other flags (or another ABI) rebuild them.
+FLAGS_TEXT := $(CC) $(DP_CFLAGS) $(CP_CFLAGS) $(LDFLAGS)
+$(shell mkdir -p $(B); printf '%s\n' "$(subst ",\",$(FLAGS_TEXT))" | cmp -s - $(B)/.flags || \
+	printf '%s\n' "$(subst ",\",$(FLAGS_TEXT))" >$(B)/.flags)
+
+# ---- sources ----------------------------------------------------------------------------------------
+COMMON_SRC := $(wildcard common/*.c)
+DP_SRC     := $(wildcard datapath/*.c datapath/stages/*.c modules/mqtt/*.c modules/xdp/*.c)
+CP_SRC     := $(wildcard controlplane/*.c)
+KEEPER_SRC := $(wildcard controlplane/keeper/*.c)
+CLI_SRC    := $(wildcard controlplane/cli/*.c)
+LIB_SRC    := $(wildcard libtoe/*.c)
+LIB_COMMON := common/ctl_sock.c common/log.c
+UNIT_SRC   := $(wildcard tests/unit/test_*.c)
+PROG_SRC   := $(wildcard tests/progs/*.c bench/*.c)
+
+obj = $(patsubst %.c,$(B)/obj/$(1)/%.o,$(2))
+COMMON_OBJ := $(call obj,base,$(COMMON_SRC))
+
+UNIT  := $(patsubst tests/unit/%.c,$(B)/tests/%,$(UNIT_SRC))
+PROGS := $(patsubst tests/progs/%.c,$(B)/tests/progs/%,$(filter tests/%,$(PROG_SRC))) \
+	$(patsubst bench/%.c,$(B)/bench/%,$(filter bench/%,$(PROG_SRC)))
+BINS  := $(if $(DP_SRC),$(B)/toe-datapath) $(if $(CP_SRC),$(B)/toe-controlplane) \
+	$(if $(KEEPER_SRC),$(B)/toe-keeper) $(if $(CLI_SRC),$(B)/toe) \
+	$(if $(LIB_SRC),$(B)/libtoe.so)
+
+# ---- building ---------------------------------------------------------------------------------------
+.PHONY: all progs units
+all: $(BINS) $(PROGS) ## build everything into build/ (default); make build/toe-keeper etc.: one part
+progs: $(PROGS) ## build the test programs and load clients only
+units: $(UNIT) ## build the unit tests only
+
+$(B)/obj/base/%.o: %.c $(B)/.flags
+	$(call say,CC,$<) mkdir -p $(@D); $(CC) $(CP_CFLAGS) -MMD -MP -c -o $@ $<
+$(B)/obj/dp/%.o: %.c $(B)/.flags
+	$(call say,CC,$<) mkdir -p $(@D); $(CC) $(DP_CFLAGS) -MMD -MP -c -o $@ $<
+$(B)/obj/pic/%.o: %.c $(B)/.flags
+	$(call say,CC-PIC,$<) mkdir -p $(@D); $(CC) $(LIB_CFLAGS) -MMD -MP -c -o $@ $<
+# TEST_CFLAGS: tests.mk says which test needs DPDK; product sources go by their folder.
+$(B)/obj/test/%.o: %.c $(B)/.flags
+	$(call say,CC-TEST,$<) mkdir -p $(@D); $(CC) \
+		$(if $(filter datapath/% modules/%,$<),$(DP_CFLAGS),$(or $(TEST_CFLAGS),$(CP_CFLAGS))) \
+		-DTOE_DEBUG -MMD -MP -c -o $@ $<
+
+link = $(call say,LD,$@) $(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(1)
+$(B)/toe-datapath: $(call obj,dp,$(DP_SRC)) $(COMMON_OBJ)
+	$(call link,$(DP_LIBS))
+$(B)/toe-controlplane: $(call obj,base,$(CP_SRC)) $(COMMON_OBJ)
+	$(call link,$(CP_LIBS))
+$(B)/toe-keeper: $(call obj,base,$(KEEPER_SRC)) $(COMMON_OBJ)
+	$(call link,$(CP_LIBS))
+$(B)/toe: $(call obj,base,$(CLI_SRC)) $(COMMON_OBJ)
+	$(call link,$(CP_LIBS))
+LIB_MAP := $(wildcard libtoe/libtoe.map)
+$(B)/libtoe.so: $(call obj,pic,$(LIB_SRC) $(LIB_COMMON)) $(LIB_MAP)
+	$(call link,-shared -Wl$(comma)-z$(comma)defs -Wl$(comma)-soname$(comma)libtoe.so \
+		$(addprefix -Wl$(comma)--version-script=,$(LIB_MAP)) $(LIB_LIBS))
+comma := ,
+
+# One rule per unit test and test program, from their LINK lines.
+$(B)/tests.mk: $(UNIT_SRC) $(PROG_SRC) mk/test-rules.awk
+	$(Q)mkdir -p $(@D); awk -v B=$(B) -f mk/test-rules.awk $(UNIT_SRC) $(PROG_SRC) >$@
+ifeq ($(filter clean help deps format,$(MAKECMDGOALS)),)
+include $(B)/tests.mk
+-include $(shell find $(B)/obj -name '*.d' 2>/dev/null)
+endif
+
+# ---- checking ---------------------------------------------------------------------------------------
+.PHONY: deps unit lint format check test net demo
+deps: ## install missing Debian packages (mk/packages); nothing to do if all are there
+	$(Q)mk/deps.sh
+
+unit: ## build and run the unit tests; T=name: only tests/unit/test_*name*.c
+	$(Q)B=$(B) MAKE="$(MAKE)" mk/run-unit.sh $(foreach t,$(UNIT),$(if $(findstring $(T),$(t)),$(t),$(if $(T),,$(t))))
+
+lint: ## format, clang-tidy, cppcheck, include direction, sizes, forbidden words, shellcheck, codespell
+	$(Q)B=$(B) MAKE="$(MAKE)" mk/lint.sh
+
+format: ## clang-format all C files in place
+	$(Q)find include common datapath controlplane libtoe modules tests bench \
+		-name '*.[ch]' -print0 | xargs -0 clang-format -i
+
+check: ## without root: deps, build, unit tests, lint
+	$(Q)B=$(B) MAKE="$(MAKE)" mk/check.sh
+
+test: ## with root: everything that can run here; last line "N passed, N failed"
+	$(Q)B=$(B) MAKE="$(MAKE)" mk/test.sh
+
+net: all ## with root: the network tests only; T=name: only tests/net/*name*.sh
+	$(Q)B=$(B) T="$(T)" tests/run-net
+
+demo: ## with root: engine + mosquitto + 100 000 checked deliveries; KEEP=1 leaves it up
+	$(Q)mk/deps.sh
+	$(Q)$(MAKE) --no-print-directory all
+	$(Q)B=$(B) KEEP="$(KEEP)" tests/demo.sh
+
+# ---- the rest ---------------------------------------------------------------------------------------
+.PHONY: install clean help print-cflags
+D := $(DESTDIR)$(PREFIX)
+install: all ## install below DESTDIR/PREFIX (/usr), configuration to DESTDIR/etc/toe
+	install -d $(D)/bin $(D)/lib/toe $(D)/share/doc/toe $(DESTDIR)/etc/toe \
+		$(DESTDIR)/lib/systemd/system
+	install -m 755 $(B)/toe $(D)/bin/toe
+	install -m 755 $(B)/toe-keeper $(B)/toe-datapath $(B)/toe-controlplane $(D)/lib/toe/
+	install -m 644 $(B)/libtoe.so $(D)/lib/toe/
+	install -m 644 README.md CHANGES.md docs/*.md $(D)/share/doc/toe/
+	install -D -m 644 mk/toe.1 $(D)/share/man/man1/toe.1
+	$(B)/toe config --sample >$(B)/toe.conf
+	test -e $(DESTDIR)/etc/toe/toe.conf || \
+		install -m 644 $(B)/toe.conf $(DESTDIR)/etc/toe/toe.conf
+	install -m 644 $(B)/toe.conf $(D)/share/doc/toe/toe.conf.sample
+	sed 's|@PREFIX@|$(PREFIX)|g' mk/toe.service.in >$(DESTDIR)/lib/systemd/system/toe.service
+
+clean: ## remove build folders
+	rm -rf build build-address build-undefined build-thread
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@echo '  V=1 shows commands, SAN=address|undefined|thread builds with a sanitizer, T= selects tests'
+
+# For mk/lint.sh and editors: make -s print-cflags KIND=DP|CP|LIB
+print-cflags:
+	@:$(info $($(KIND)_CFLAGS))

@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * DCTCP (RFC 8257) on samples.  Once per observation window (at least one round trip) alpha moves
+ * by g = 1/16 towards the fraction of marked bytes, and if there were marks cwnd shrinks by
+ * alpha/2.  Growth is slow start and additive increase by acknowledged bytes, only while cwnd is
+ * what limits the sender (RFC 7661 in spirit).  Loss is the datapath's: its cwnd is adopted.
+ */
+#include "cc.h"
+#include "common/tcp_seq.h"
+#include "toe/cpq.h"
+
+#define DCTCP_G_SHIFT 4u /* g = 1/16 */
+
+static uint32_t clamp_cwnd(uint64_t cwnd, const struct cc_sample *in)
+{
+	uint32_t floor = 2 * in->mss;
+
+	if (cwnd > in->cwnd_max)
+		cwnd = in->cwnd_max;
+	return cwnd < floor ? floor : (uint32_t)cwnd;
+}
+
+static void dctcp_init(struct cc_state *s, uint32_t mss, uint32_t snd_una)
+{
+	*s = (struct cc_state){
+		.cwnd = cc_initial_window(mss),
+		.ssthresh = CC_SSTHRESH_MAX,
+		.alpha = CC_ALPHA_ONE, /* conservative (RFC 8257 §3.3) */
+		.window_end = snd_una,
+	};
+}
+
+/* alpha = (1 - g) alpha + g M.  The decay takes at least 1, or it would stick above 0. */
+static void update_alpha(struct cc_state *s)
+{
+	uint32_t decay = s->alpha >> DCTCP_G_SHIFT;
+	uint64_t add;
+
+	if (!decay && s->alpha)
+		decay = 1;
+	add = ((uint64_t)s->marked * (CC_ALPHA_ONE >> DCTCP_G_SHIFT)) / s->acked;
+	s->alpha = (uint32_t)(s->alpha - decay + add);
+	if (s->alpha > CC_ALPHA_ONE)
+		s->alpha = CC_ALPHA_ONE;
+}
+
+/* The window is over: alpha, and the reduction if it had marks. */
+static void end_window(struct cc_state *s, const struct cc_sample *in)
+{
+	if (s->acked) {
+		update_alpha(s);
+		if (s->marked) {
+			uint64_t cut = ((uint64_t)s->cwnd * s->alpha) / (2ull * CC_ALPHA_ONE);
+
+			s->cwnd = clamp_cwnd(s->cwnd - cut, in);
+			s->ssthresh = s->cwnd;
+			s->ca_acked = 0;
+		}
+	}
+	s->acked = 0;
+	s->marked = 0;
+	s->window_end = in->snd_nxt;
+}
+
+static void grow(struct cc_state *s, const struct cc_sample *in)
+{
+	uint32_t acked = in->acked_bytes;
+
+	if (s->cwnd < s->ssthresh) {
+		/* a sample may span several round trips: at most double */
+		uint32_t add = acked < s->cwnd ? acked : s->cwnd;
+
+		if (add > s->ssthresh - s->cwnd)
+			add = s->ssthresh - s->cwnd;
+		s->cwnd = clamp_cwnd((uint64_t)s->cwnd + add, in);
+		return;
+	}
+	s->ca_acked += acked;
+	if (s->ca_acked >= s->cwnd) {
+		uint32_t rounds = s->ca_acked / s->cwnd;
+
+		s->ca_acked %= s->cwnd;
+		s->cwnd = clamp_cwnd((uint64_t)s->cwnd + (uint64_t)rounds * in->mss, in);
+	}
+}
+
+static void dctcp_on_interval(struct cc_state *s, const struct cc_sample *in,
+			      struct cc_decision *out)
+{
+	if (in->loss || in->recovery) {
+		/* The window had its reduction; marks in it must not cause a second one. */
+		s->cwnd = in->cwnd;
+		s->ssthresh = in->ssthresh;
+		s->acked = 0;
+		s->marked = 0;
+		s->ca_acked = 0;
+		s->window_end = in->snd_nxt;
+	} else {
+		s->acked += in->acked_bytes;
+		s->marked += in->ecn_bytes;
+		if (seq_gt(in->snd_una, s->window_end) || in->snd_una == in->snd_nxt)
+			end_window(s, in);
+		if (!in->ecn_bytes && !s->marked && in->acked_bytes && in->cwnd_limited)
+			grow(s, in);
+	}
+	out->cwnd = s->cwnd;
+	out->ssthresh = s->ssthresh;
+	out->rate_bps = TOE_RATE_UNPACED;
+}
+
+const struct cc_ops cc_dctcp = {
+	.name = "dctcp",
+	.init = dctcp_init,
+	.on_interval = dctcp_on_interval,
+};

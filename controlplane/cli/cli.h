@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * toe, the operator's command: what its subcommands share.
+ *
+ *   main.c  dispatch, help        cmd_*.c  one subcommand each      ask.c  the engine's sockets
+ *   show.c  tables                exec.c   running other programs   edit.c  configuration files
+ */
+#ifndef TOE_CLI_H
+#define TOE_CLI_H
+
+#include <getopt.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <sys/types.h>
+
+#include <jansson.h>
+
+#include "common/config.h"
+#include "toe/ctl.h"
+
+#ifndef TOE_VERSION
+#define TOE_VERSION "0"
+#endif
+
+#define CLI_CONFIG_DEFAULT "/etc/toe/toe.conf"
+
+enum cli_exit {
+	CLI_OK = 0,
+	CLI_FAILED = 1,
+	CLI_USAGE = 2,
+	CLI_NOT_RUNNING = 69,
+	CLI_NO_PERMISSION = 77,
+};
+
+struct cli {
+	const char *name;   /* of the subcommand */
+	const char *config; /* --config, NULL: not given */
+	bool json;
+	struct toe_config cfg; /* run_dir is right for every subcommand */
+};
+
+/* Options of every subcommand; values beyond any letter. */
+enum { CLI_OPT_JSON = 1000, CLI_OPT_RUN_DIR, CLI_OPT_HELP, CLI_OPT_CONFIG };
+#define CLI_COMMON_OPTIONS                                                                         \
+	{"json", no_argument, NULL, CLI_OPT_JSON},                                                 \
+		{"run-dir", required_argument, NULL, CLI_OPT_RUN_DIR},                             \
+		{"config", required_argument, NULL, CLI_OPT_CONFIG},                               \
+		{"help", no_argument, NULL, CLI_OPT_HELP},                                         \
+	{                                                                                          \
+		NULL, 0, NULL, 0                                                                   \
+	}
+
+/* ---- main.c ---- */
+int cmd_up(struct cli *cli, int argc, char **argv);
+int cmd_down(struct cli *cli, int argc, char **argv);
+int cmd_status(struct cli *cli, int argc, char **argv);
+int cmd_run(struct cli *cli, int argc, char **argv);
+int cmd_stats(struct cli *cli, int argc, char **argv);
+int cmd_conns(struct cli *cli, int argc, char **argv); /* and listeners */
+int cmd_check(struct cli *cli, int argc, char **argv);
+int cmd_config(struct cli *cli, int argc, char **argv);
+int cmd_testbed(struct cli *cli, int argc, char **argv);
+
+/* One of the common options, or an error: the exit status, or -1 to go on. */
+int cli_common(struct cli *cli, int opt);
+/* No positional arguments: for subcommands without options of their own.  As cli_common(). */
+int cli_no_arguments(struct cli *cli, int argc, char **argv);
+/* Loads --config, else the default file if it exists.  0, or -1 after saying why. */
+int cli_load_config(struct cli *cli);
+/* "toe <name>: ..." on stderr; returns CLI_FAILED. */
+int cli_fail(const struct cli *cli, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* ---- ask.c ---- */
+/* Connected to the keeper: descriptor, or -errno. */
+int cli_keeper(const struct cli *cli);
+/* Says why there is no connection, with what to do; returns the exit status. */
+int cli_no_engine(const struct cli *cli, int error);
+/* {"cmd": cmd} to the control plane.  NULL after saying why; *status is then the exit status. */
+json_t *cli_control(const struct cli *cli, const char *cmd, int *status);
+/* Command of the datapath ("/toe/stages").  As above. */
+json_t *cli_telemetry(const struct cli *cli, const char *cmd, int *status);
+/* Process id in the pid file of a keeper that is alive, 0: none. */
+pid_t cli_keeper_pid(const struct cli *cli);
+
+/* ---- show.c ---- */
+int cli_print_json(const json_t *j); /* returns CLI_OK; takes no reference */
+/* Array of objects: one line each; columns are the names of the first. */
+void cli_print_table(FILE *out, const json_t *rows);
+/* Object of objects: one line each, the names in a first column of that title. */
+void cli_print_rows(FILE *out, const json_t *object, const char *title);
+/* Object of values: "name  value"; zeroes only if all.  Returns how many lines. */
+unsigned cli_print_values(FILE *out, const json_t *object, bool all);
+
+/* ---- exec.c ---- */
+/* Runs argv (NULL-terminated, found by PATH) with its output collected: exit status, 128 + signal,
+ * 127 not found.  out gets the first bytes of stdout and stderr together. */
+int cli_run(char *const argv[], char *out, size_t out_len);
+/* The same from words; the last must be NULL. */
+int cli_runl(char *out, size_t out_len, const char *word, ...) __attribute__((sentinel));
+bool cli_in_path(const char *program);
+
+/* ---- edit.c ---- */
+/*
+ * Writes the configuration base (NULL: empty) with the settings "group.name=value" to path. Values:
+ * true, false, numbers, strings; pipeline.lcores takes "0: a b;1: c".  0, or -1 with err.
+ */
+int cli_write_config(const char *base, const char *path, char *const *settings, unsigned n,
+		     char *err, size_t err_len);
+
+#endif

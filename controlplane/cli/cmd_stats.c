@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/*
+ * toe stats: what the pipeline has counted, by DPDK telemetry.  In: which of it, optionally one
+ * stage instance; out: tables without zeroes, or JSON with everything.
+ */
+#include "cli.h"
+
+#include <string.h>
+
+static const struct part {
+	const char *name;
+	const char *title; /* of a table's first column, NULL: name and value */
+	const char *none;
+	bool summary; /* shown by plain `toe stats` */
+} parts[] = {
+	{"stages", "stage", "no stages", true},   {"counters", NULL, "nothing counted yet", true},
+	{"drops", NULL, "nothing dropped", true}, {"lcores", "lcore", "no lcores", false},
+	{"graph", NULL, "no graph", false},
+};
+#define PART_N (sizeof(parts) / sizeof(parts[0]))
+
+static const struct part *find(const char *name)
+{
+	for (size_t i = 0; i < PART_N; i++) {
+		if (strcmp(parts[i].name, name) == 0)
+			return &parts[i];
+	}
+	return NULL;
+}
+
+/* DOT, by line, with ' for quotation marks (DPDK does not escape). */
+static void print_graph(const json_t *lines)
+{
+	size_t i;
+	json_t *line;
+
+	json_array_foreach(lines, i, line)
+	{
+		for (const char *p = json_string_value(line); p && *p; p++)
+			putchar(*p == '\'' ? '"' : *p);
+		putchar('\n');
+	}
+}
+
+static void print(const struct part *p, const json_t *j, bool all, bool heading)
+{
+	if (heading)
+		printf("%s\n", p->name);
+	if (json_is_array(j))
+		print_graph(j);
+	else if (p->title)
+		cli_print_rows(stdout, j, p->title);
+	else if (cli_print_values(stdout, j, all) == 0)
+		printf("%s\n", p->none);
+}
+
+static json_t *ask(const struct cli *cli, const struct part *p, const char *instance, int *status)
+{
+	char cmd[96];
+
+	snprintf(cmd, sizeof(cmd), "/toe/%s%s%s", p->name, instance ? "," : "",
+		 instance ? instance : "");
+	return cli_telemetry(cli, cmd, status);
+}
+
+static int summary(const struct cli *cli, bool all)
+{
+	json_t *whole = json_object();
+	int status = CLI_OK;
+
+	for (size_t i = 0; i < PART_N && status == CLI_OK; i++) {
+		json_t *j;
+
+		if (!parts[i].summary && !(cli->json && strcmp(parts[i].name, "lcores") == 0))
+			continue;
+		j = ask(cli, &parts[i], NULL, &status);
+		if (!j)
+			break;
+		if (!cli->json) {
+			printf("%s", i ? "\n" : "");
+			print(&parts[i], j, all, true);
+		}
+		json_object_set_new(whole, parts[i].name, j);
+	}
+	if (cli->json && status == CLI_OK)
+		cli_print_json(whole);
+	json_decref(whole);
+	return status;
+}
+
+int cmd_stats(struct cli *cli, int argc, char **argv)
+{
+	static const struct option longs[] = {{"all", no_argument, NULL, 'a'}, CLI_COMMON_OPTIONS};
+	const struct part *p;
+	bool all = false;
+	int status = CLI_OK;
+	json_t *j;
+	int opt;
+
+	while ((opt = getopt_long(argc, argv, "", longs, NULL)) != -1) {
+		int rc = opt == 'a' ? -1 : cli_common(cli, opt);
+
+		all |= opt == 'a';
+		if (rc >= 0)
+			return rc;
+	}
+	p = optind < argc ? find(argv[optind]) : NULL;
+	if (argc - optind > 2 || (optind < argc && !p))
+		return cli_common(cli, '?');
+	if (cli_load_config(cli) < 0)
+		return CLI_FAILED;
+	if (!p)
+		return summary(cli, all);
+	j = ask(cli, p, optind + 1 < argc ? argv[optind + 1] : NULL, &status);
+	if (!j)
+		return status;
+	if (cli->json)
+		cli_print_json(j);
+	else
+		print(p, j, all, false);
+	json_decref(j);
+	return CLI_OK;
+}

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/* toe status: asks the keeper what is running.  In: STATUS; out: a few lines, or JSON. */
+#include "cli.h"
+
+#include <arpa/inet.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common/ctl_sock.h"
+
+#define STATUS_LIMIT_MS 5000
+
+/* Seconds since the keeper wrote its pid file. */
+static long up_seconds(const struct cli *cli)
+{
+	char path[128];
+	struct stat st;
+
+	if (stat(toe_config_path(&cli->cfg, "keeper.pid", path, sizeof(path)), &st) < 0)
+		return 0;
+	return (long)(time(NULL) - st.st_mtime);
+}
+
+static json_t *to_json(const struct cli *cli, const struct toe_ctl_engine *e)
+{
+	char mac[18];
+	char address[INET_ADDRSTRLEN] = "";
+
+	snprintf(mac, sizeof(mac), "%02x:%02x:%02x:%02x:%02x:%02x", e->port_mac[0], e->port_mac[1],
+		 e->port_mac[2], e->port_mac[3], e->port_mac[4], e->port_mac[5]);
+	if (e->port_ipv4)
+		inet_ntop(AF_INET, &e->port_ipv4, address, sizeof(address));
+	return json_pack("{s:b, s:I, s:s, s:s, s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i}",
+			 "up", (int)e->up, "up_s", (json_int_t)up_seconds(cli), "run_dir",
+			 cli->cfg.run_dir, "port", e->port, "tap", e->tap, "address", address,
+			 "mac", mac, "mtu", (int)e->mtu, "keeper_pid", (int)e->keeper_pid,
+			 "datapath_pid", (int)e->datapath_pid, "controlplane_pid",
+			 (int)e->controlplane_pid, "controlplane_restarts", (int)e->cp_restarts,
+			 "applications", (int)e->apps, "processes", (int)e->procs);
+}
+
+static const char *text(const json_t *j, const char *key)
+{
+	const char *s = json_string_value(json_object_get(j, key));
+
+	return s && *s ? s : "-";
+}
+
+static int number(const json_t *j, const char *key)
+{
+	return (int)json_integer_value(json_object_get(j, key));
+}
+
+static void print(const json_t *j)
+{
+	long up = (long)number(j, "up_s");
+
+	printf("engine         %s for %ldd %02ld:%02ld:%02ld, run directory %s\n",
+	       json_is_true(json_object_get(j, "up")) ? "up" : "not ready", up / 86400,
+	       up / 3600 % 24, up / 60 % 60, up % 60, text(j, "run_dir"));
+	printf("port           %s, MAC %s, MTU %d\n", text(j, "port"), text(j, "mac"),
+	       number(j, "mtu"));
+	printf("address        %s on TAP %s\n", text(j, "address"), text(j, "tap"));
+	printf("applications   %d with %d processes\n", number(j, "applications"),
+	       number(j, "processes"));
+	printf("keeper         process %d\n", number(j, "keeper_pid"));
+	printf("datapath       process %d\n", number(j, "datapath_pid"));
+	if (number(j, "controlplane_pid"))
+		printf("control plane  process %d, restarted %d times\n",
+		       number(j, "controlplane_pid"), number(j, "controlplane_restarts"));
+	else
+		printf("control plane  being restarted, %d times so far\n",
+		       number(j, "controlplane_restarts"));
+}
+
+int cmd_status(struct cli *cli, int argc, char **argv)
+{
+	int rc = cli_no_arguments(cli, argc, argv);
+	struct toe_ctl_msg m;
+	int fds[TOE_CTL_FDS_MAX];
+	unsigned nfds = 0;
+	json_t *j;
+	int sock;
+
+	if (rc >= 0)
+		return rc;
+	sock = cli_keeper(cli);
+	if (sock < 0) {
+		if (!cli->json)
+			return cli_no_engine(cli, sock);
+		printf("{\"up\": false, \"run_dir\": \"%s\"}\n", cli->cfg.run_dir);
+		return CLI_NOT_RUNNING;
+	}
+	toe_ctl_init(&m, TOE_CTL_STATUS);
+	rc = toe_ctl_call(sock, &m, NULL, 0, fds, TOE_CTL_FDS_MAX, &nfds, STATUS_LIMIT_MS);
+	close(sock);
+	if (rc < 0)
+		return cli_fail(cli, "toe-keeper does not answer: %s", strerror(-rc));
+	m.u.engine.port[sizeof(m.u.engine.port) - 1] = '\0';
+	m.u.engine.tap[sizeof(m.u.engine.tap) - 1] = '\0';
+	j = to_json(cli, &m.u.engine);
+	if (cli->json)
+		cli_print_json(j);
+	else
+		print(j);
+	json_decref(j);
+	return CLI_OK;
+}

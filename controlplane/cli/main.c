@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/*
+ * toe: the operator's command.
+ *
+ * In: command line; out: text or JSON on stdout, one line on stderr when something is wrong, exit
+ * status as documented in help.  Each subcommand is a file cmd_*.c.  No state.
+ */
+#include "cli.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/log.h"
+
+static const struct command {
+	const char *name;
+	const char *args;
+	const char *text;
+	int (*run)(struct cli *cli, int argc, char **argv);
+} commands[] = {
+	{"up", "[--foreground]", "start the engine", cmd_up},
+	{"down", "", "stop it and undo everything; applications get ECONNRESET", cmd_down},
+	{"status", "", "is it up, and with what", cmd_status},
+	{"run", "[--fallback] -- CMD...", "run a program on the engine", cmd_run},
+	{"stats", "[--all] [stages|counters|drops|lcores|graph] [INSTANCE]",
+	 "counters of the pipeline", cmd_stats},
+	{"conns", "[--brief]", "connections, like ss -ti", cmd_conns},
+	{"listeners", "", "listening sockets", cmd_conns},
+	{"check", "", "what is missing on this machine, and how to fix it", cmd_check},
+	{"config", "[--sample]", "check the configuration, or print all options", cmd_config},
+	{"testbed", "up|down [--prefix NAME] [--set KEY=VALUE]... [--config-extra FILE]",
+	 "two namespaces with an engine in one", cmd_testbed},
+};
+#define COMMAND_N (sizeof(commands) / sizeof(commands[0]))
+
+static void help(FILE *out)
+{
+	fprintf(out, "usage: toe COMMAND [options]\n\n");
+	for (size_t i = 0; i < COMMAND_N; i++)
+		fprintf(out, "  toe %s %s\n      %s\n", commands[i].name, commands[i].args,
+			commands[i].text);
+	fprintf(out,
+		"  toe version | help\n"
+		"\noptions of every command:\n"
+		"  --config FILE   configuration, default " CLI_CONFIG_DEFAULT " if it exists\n"
+		"  --run-dir DIR   which engine: directory of its sockets (default " //
+		TOE_RUN_DIR_DEFAULT ", or\n"
+		"                  environment " TOE_ENV_RUN_DIR
+		", or run_dir of the configuration)\n"
+		"  --json          answer in JSON (commands that read)\n"
+		"\nexit status: 0 ok, 1 failed, 2 wrong usage, 69 engine not running, "
+		"77 no permission\n"
+		"toe run ends with the status of CMD; 126/127 if CMD cannot be run\n");
+}
+
+int cli_fail(const struct cli *cli, const char *fmt, ...)
+{
+	va_list ap;
+
+	fprintf(stderr, "toe %s: ", cli->name);
+	va_start(ap, fmt);
+	vfprintf(stderr, fmt, ap);
+	va_end(ap);
+	fputc('\n', stderr);
+	return CLI_FAILED;
+}
+
+static const struct command *find(const char *name)
+{
+	for (size_t i = 0; i < COMMAND_N; i++) {
+		if (strcmp(commands[i].name, name) == 0)
+			return &commands[i];
+	}
+	return NULL;
+}
+
+static void usage_of(FILE *out, const char *name)
+{
+	const struct command *c = find(name);
+
+	if (c)
+		fprintf(out, "usage: toe %s %s\n  %s; options of every command: toe help\n",
+			c->name, c->args, c->text);
+}
+
+int cli_common(struct cli *cli, int opt)
+{
+	char path[PATH_MAX];
+
+	switch (opt) {
+	case CLI_OPT_JSON:
+		cli->json = true;
+		return -1;
+	case CLI_OPT_CONFIG:
+		cli->config = optarg;
+		return -1;
+	case CLI_OPT_RUN_DIR:
+		/* children and the keeper's children find it there; they may be elsewhere */
+		if (optarg[0] != '/') {
+			if (!getcwd(path, sizeof(path) / 2))
+				path[0] = '\0';
+			snprintf(path + strlen(path), sizeof(path) - strlen(path), "/%s", optarg);
+		} else {
+			snprintf(path, sizeof(path), "%s", optarg);
+		}
+		if (strlen(path) >= sizeof(cli->cfg.run_dir)) {
+			cli_fail(cli, "--run-dir: at most %zu characters",
+				 sizeof(cli->cfg.run_dir) - 1);
+			return CLI_USAGE;
+		}
+		setenv(TOE_ENV_RUN_DIR, path, 1);
+		snprintf(cli->cfg.run_dir, sizeof(cli->cfg.run_dir), "%s", path);
+		return -1;
+	case CLI_OPT_HELP:
+		usage_of(stdout, cli->name);
+		return CLI_OK;
+	default:
+		usage_of(stderr, cli->name);
+		return CLI_USAGE;
+	}
+}
+
+int cli_no_arguments(struct cli *cli, int argc, char **argv)
+{
+	static const struct option longs[] = {CLI_COMMON_OPTIONS};
+	int opt;
+
+	while ((opt = getopt_long(argc, argv, "", longs, NULL)) != -1) {
+		int rc = cli_common(cli, opt);
+
+		if (rc >= 0)
+			return rc;
+	}
+	if (optind < argc) {
+		usage_of(stderr, cli->name);
+		return CLI_USAGE;
+	}
+	return cli_load_config(cli) < 0 ? CLI_FAILED : -1;
+}
+
+int cli_load_config(struct cli *cli)
+{
+	char err[512];
+	char path[PATH_MAX];
+	const char *file = cli->config;
+
+	if (!file && access(CLI_CONFIG_DEFAULT, F_OK) == 0)
+		file = CLI_CONFIG_DEFAULT;
+	if (!file)
+		return 0;
+	if (!realpath(file, path)) {
+		cli_fail(cli, "%s: %s", file, strerror(errno));
+		return -1;
+	}
+	if (toe_config_load(&cli->cfg, path, err, sizeof(err)) < 0) {
+		cli_fail(cli, "%s", err);
+		return -1;
+	}
+	return 0;
+}
+
+int cmd_config(struct cli *cli, int argc, char **argv)
+{
+	static const struct option longs[] = {{"sample", no_argument, NULL, 's'},
+					      CLI_COMMON_OPTIONS};
+	bool sample = false;
+	int opt;
+
+	while ((opt = getopt_long(argc, argv, "", longs, NULL)) != -1) {
+		int rc = opt == 's' ? -1 : cli_common(cli, opt);
+
+		sample |= opt == 's';
+		if (rc >= 0)
+			return rc;
+	}
+	if (sample) {
+		toe_config_print_defaults(stdout);
+		return ferror(stdout) ? CLI_FAILED : CLI_OK;
+	}
+	if (cli_load_config(cli) < 0)
+		return CLI_FAILED;
+	printf("%s: ok\n", cli->cfg.path[0] ? cli->cfg.path : "built-in configuration");
+	return CLI_OK;
+}
+
+int main(int argc, char **argv)
+{
+	static struct cli cli;
+	const char *name = argc > 1 ? argv[1] : "";
+	const struct command *c = find(name);
+
+	toe_log_init("toe");
+	toe_config_defaults(&cli.cfg);
+	if (c) {
+		cli.name = c->name;
+		return c->run(&cli, argc - 1, argv + 1);
+	}
+	if (strcmp(name, "version") == 0 || strcmp(name, "--version") == 0) {
+		printf("toe %s (shared layout %u, fingerprint %08x)\n", TOE_VERSION,
+		       TOE_ABI_VERSION, TOE_ABI_FINGERPRINT);
+		return CLI_OK;
+	}
+	if (strcmp(name, "help") == 0 || strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0) {
+		help(stdout);
+		return CLI_OK;
+	}
+	if (*name)
+		fprintf(stderr, "toe: no command \"%s\"\n", name);
+	help(stderr);
+	return CLI_USAGE;
+}

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Control segments: whole Ethernet frames to header fields and back.  Pure functions. */
+#ifndef CP_FRAME_H
+#define CP_FRAME_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/flow_hash.h"
+
+#define CP_TCP_FIN 0x01u
+#define CP_TCP_SYN 0x02u
+#define CP_TCP_RST 0x04u
+#define CP_TCP_PSH 0x08u
+#define CP_TCP_ACK 0x10u
+#define CP_TCP_ECE 0x40u
+#define CP_TCP_CWR 0x80u
+
+#define CP_OPT_MSS  0x01u
+#define CP_OPT_WS   0x02u
+#define CP_OPT_SACK 0x04u /* SACK permitted */
+#define CP_OPT_TS   0x08u
+
+#define CP_FRAME_MAX  (14u + 20u + 60u) /* of frames we build */
+#define CP_WSCALE_MAX 14u               /* RFC 7323 §2.3 */
+#define CP_TS_BYTES   12u               /* what the option costs in each segment */
+
+/* A received segment.  Addresses in network order, everything else in host order. */
+struct cp_seg {
+	const uint8_t *frame;
+	uint32_t frame_len;
+	const uint8_t *src_mac;
+	uint32_t src;
+	uint32_t dst;
+	uint16_t sport;
+	uint16_t dport;
+	uint32_t seq;
+	uint32_t ack;
+	uint32_t seg_len; /* payload, SYN and FIN counted */
+	uint32_t ts_val;
+	uint32_t ts_ecr;
+	uint16_t wnd;
+	uint16_t payload_len;
+	uint16_t mss;
+	uint8_t flags;  /* CP_TCP_* */
+	uint8_t opts;   /* CP_OPT_* found */
+	uint8_t wscale; /* at most CP_WSCALE_MAX */
+};
+
+/* A segment to build; sender's side is "src". */
+struct cp_build {
+	const uint8_t *src_mac;
+	const uint8_t *dst_mac;
+	uint32_t src;
+	uint32_t dst;
+	uint16_t sport;
+	uint16_t dport;
+	uint32_t seq;
+	uint32_t ack;
+	uint32_t ts_val;
+	uint32_t ts_ecr;
+	uint16_t wnd;
+	uint16_t mss;
+	uint8_t flags;
+	uint8_t opts;
+	uint8_t wscale;
+};
+
+/* What an ICMP error says about one of our segments. */
+struct cp_icmp {
+	struct toe_tuple t; /* local = who sent the quoted segment */
+	uint32_t seq;
+	uint16_t mtu; /* of "fragmentation needed" */
+	uint8_t code; /* of destination unreachable */
+};
+
+/* 0, -EPROTO (malformed, not TCP/IPv4, fragment) or -EBADMSG (checksum). */
+int cp_frame_parse(const uint8_t *frame, uint32_t len, struct cp_seg *s);
+
+/* Writes the frame with its checksums, returns its length (<= CP_FRAME_MAX). */
+uint32_t cp_frame_build(uint8_t *buf, const struct cp_build *b);
+
+/* Answer to s without any state, RFC 9293 §3.10.7.1: RST.  src_mac is ours.  0 = none is due
+ * (s is itself a RST). */
+uint32_t cp_frame_rst(uint8_t *buf, const struct cp_seg *s, const uint8_t *src_mac);
+
+/* 0 if the frame is a destination-unreachable error that quotes a TCP segment, else -EPROTO. */
+int cp_icmp_parse(const uint8_t *frame, uint32_t len, struct cp_icmp *m);
+
+/* The tuple as the receiver of s sees it. */
+struct toe_tuple cp_seg_tuple(const struct cp_seg *s);
+
+static inline uint32_t cp_ip4(const uint8_t *addr)
+{
+	uint32_t a;
+
+	__builtin_memcpy(&a, addr, sizeof(a));
+	return a;
+}
+
+#endif

@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Events of the datapath: segments no flow owns are dispatched by tuple, connection events by id
+ * and generation.  Both are checked, although the datapath is trusted: an event may be stale, and
+ * a segment comes from the network.
+ */
+#include "cp.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* Unicast on both sides, not from ourselves (RFC 1122 §3.2.1.3, RFC 9293 MUST-57). */
+static bool addresses_ok(const struct cp *cp, const struct cp_seg *s)
+{
+	uint8_t src = (uint8_t)s->src;
+	uint8_t dst = (uint8_t)s->dst;
+
+	if (memcmp(s->frame, cp->port_mac, 6) || (s->src_mac[0] & 1))
+		return false;
+	if (src == 0 || src == 127 || src >= 224 || dst == 0 || dst == 127 || dst >= 224)
+		return false;
+	return s->src != s->dst && s->sport && s->dport;
+}
+
+/* A new connection may only be made to one of our addresses. */
+static bool for_us(struct cp *cp, uint32_t dst)
+{
+	struct cp_route r;
+
+	if (dst == cp->port_ipv4)
+		return true;
+	return !cp->io.route(cp->io.ctx, dst, &r) && r.local;
+}
+
+void cp_send_rst(struct cp *cp, const struct cp_seg *s)
+{
+	uint8_t frame[CP_FRAME_MAX];
+	uint32_t len = cp_frame_rst(frame, s, cp->port_mac);
+
+	if (!len)
+		return;
+	cp_cmd_frame(cp, TOE_CMD_FRAME_TX, frame, len);
+	CP_COUNT(cp, rst_sent);
+}
+
+void cp_reinject(struct cp *cp, uint32_t id, const struct cp_seg *s)
+{
+	struct cp_rt *rt = &cp->rt[id];
+
+	/* Bounded: a datapath that lost the flow would send the segment back for ever. */
+	if (!rt->reinject_left)
+		return;
+	rt->reinject_left--;
+	cp_cmd_frame(cp, TOE_CMD_FRAME_RX, s->frame, s->frame_len);
+	CP_COUNT(cp, reinjected);
+}
+
+static void conn_input(struct cp *cp, uint32_t id, const struct cp_seg *s)
+{
+	switch (cp->conns[id].state) {
+	case CP_SYN_SENT:
+		cp_active_input(cp, id, s);
+		break;
+	case CP_INSTALLING:
+	case CP_ESTABLISHED:
+	case CP_CLOSING:
+		/* passed the datapath's lookup before INSTALL did */
+		cp_reinject(cp, id, s);
+		break;
+	default: /* REMOVING: the peer will send it again if it matters */
+		break;
+	}
+}
+
+void cp_input(struct cp *cp, const uint8_t *frame, uint32_t len)
+{
+	struct toe_tuple t;
+	struct cp_node n;
+	struct cp_seg s;
+
+	if (cp_frame_parse(frame, len, &s)) {
+		CP_COUNT(cp, frames_bad);
+		return;
+	}
+	if (!addresses_ok(cp, &s))
+		return;
+	t = cp_seg_tuple(&s);
+	n = cp_lookup(cp, &t);
+	switch (n.kind) {
+	case CP_NODE_CONN:
+		conn_input(cp, n.index, &s);
+		break;
+	case CP_NODE_TW:
+		cp_tw_input(cp, n.index, &s);
+		break;
+	case CP_NODE_HALF:
+		cp_half_input(cp, n.index, &s);
+		break;
+	default:
+		/* the kernel's again since the segment was queued: it will be retransmitted */
+		if (cp->ports_told[s.dport] && for_us(cp, s.dst))
+			cp_listen_input(cp, &s, 0);
+	}
+}
+
+static void icmp_input(struct cp *cp, const uint8_t *frame, uint32_t len)
+{
+	struct cp_icmp m;
+	struct cp_node n;
+
+	if (cp_icmp_parse(frame, len, &m))
+		return;
+	n = cp_lookup(cp, &m.t);
+	if (n.kind != CP_NODE_CONN)
+		return;
+	CP_COUNT(cp, icmp_errors);
+	/* Of an established connection it is no more than a hint (RFC 5927): its timers decide. */
+	if (cp->conns[n.index].state == CP_SYN_SENT)
+		cp_active_icmp(cp, n.index, &m);
+}
+
+static void accept_full(struct cp *cp, uint32_t id)
+{
+	struct cp_conn *c = &cp->conns[id];
+
+	if (c->state == CP_REMOVING || c->state == CP_SYN_SENT)
+		return;
+	CP_COUNT(cp, accept_full);
+	cp_unaccepted(cp, c->app, c->in.slot);
+}
+
+static void conn_event(struct cp *cp, const struct toe_cpq_entry *e, const struct toe_ev_conn *ev)
+{
+	if (e->conn >= cp->st->conn_n || cp->conns[e->conn].gen != e->gen ||
+	    cp->conns[e->conn].state == CP_FREE)
+		return;
+	if (e->type != TOE_EV_ACTIVE)
+		cp->rt[e->conn].reconcile = CP_KNOWN;
+	switch (e->type) {
+	case TOE_EV_INSTALLED:
+		cp_installed(cp, e->conn);
+		break;
+	case TOE_EV_REMOVED:
+		cp_removed(cp, e->conn);
+		break;
+	case TOE_EV_RESET:
+		cp_reset(cp, e->conn);
+		break;
+	case TOE_EV_CLOSED:
+		cp_closed(cp, e->conn, ev);
+		break;
+	case TOE_EV_ACTIVE:
+		cp_active(cp, e->conn);
+		break;
+	case TOE_EV_ACCEPT_FULL:
+		accept_full(cp, e->conn);
+		break;
+	default:
+		break;
+	}
+}
+
+void cp_event(struct cp *cp, struct toe_cpq_entry *e)
+{
+	const uint8_t *data = (const uint8_t *)(e + 1);
+	struct toe_ev_conn ev = {0};
+
+	if (e->type == TOE_EV_FRAME) {
+		cp_input(cp, data, e->len);
+		return;
+	}
+	if (e->type == TOE_EV_ICMP) {
+		icmp_input(cp, data, e->len);
+		return;
+	}
+	if (e->len >= sizeof(ev))
+		memcpy(&ev, data, sizeof(ev));
+	if (e->type == TOE_EV_DUMP)
+		cp_dump_entry(cp, e, &ev);
+	else
+		conn_event(cp, e, &ev);
+}

@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * toe-keeper: everything its parts share.  One process, one thread, one libuv loop.
+ *
+ *   main.c       options, start, exit           supervise.c  the two child programs, restart, stop
+ *   setup.c      what is undone at the end      port.c, nft.c, netaddr.c, tap.c  its steps
+ *   clients.c    sockets of programs            apps.c       applications and their processes
+ *   relay.c      questions and their answers    chan.c       one message socket in the loop
+ *   region.c     memfds                         token.c      far ends of token descriptors
+ */
+#ifndef KP_KEEPER_H
+#define KP_KEEPER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include <uv.h>
+
+#include "common/config.h"
+#include "toe/ctl.h"
+
+#include "chan.h"
+#include "setup.h"
+#include "token.h"
+
+#define KP_APP_N          64u
+#define KP_CLIENTS_MAX    4608u /* 64 processes of 64 applications, and 512 others */
+#define KP_STRANGERS_MAX  64u   /* connections without application, of one user */
+#define KP_CLIENT_PENDING 64u   /* unanswered questions of one client */
+#define KP_RELAY_MAX      1024u /* unanswered questions to the control plane */
+#define KP_FD_RESERVE     256u  /* descriptors kept for other things than tokens */
+#define KP_READY_MS       10000u
+#define KP_TERM_MS        3000u
+#define KP_BACKOFF_MIN_MS 10u
+#define KP_BACKOFF_MAX_MS 1000u
+#define KP_HEALTHY_MS     10000u /* ran so long: the next restart is immediate again */
+
+struct kp_keeper;
+struct kp_app;
+
+/* One connection of a program: `toe`, `toe run`, or a process with libtoe. */
+struct kp_client {
+	struct kp_chan chan;
+	struct kp_keeper *kp;
+	struct kp_client *next;
+	struct kp_client **prev;
+	struct kp_app *app; /* NULL: a stranger */
+	uint32_t ctx;       /* its process, TOE_NONE: none */
+	uint32_t pending;   /* unanswered questions */
+	uint32_t uid;
+	uint32_t down_req; /* waits for the answer to DOWN */
+	bool down;
+};
+
+enum kp_proc_state { KP_PROC_FREE, KP_PROC_ATTACHING, KP_PROC_LIVE, KP_PROC_LEAVING };
+
+struct kp_proc {
+	enum kp_proc_state state;
+	int32_t pid;
+	uint32_t uid;
+	struct kp_client *client; /* NULL once it hung up */
+	int kick_fd;              /* the process's end, until it is handed over; else -1 */
+	uint32_t attach_req;      /* of the client's PROC_ATTACH */
+};
+
+enum kp_app_state {
+	KP_APP_MAKING, /* the datapath has been asked */
+	KP_APP_LIVE,
+	KP_APP_GONE,    /* last process gone, its connections are being closed */
+	KP_APP_FREEING, /* the control plane is done, the datapath has been asked */
+};
+
+struct kp_app {
+	struct kp_keeper *kp;
+	enum kp_app_state state;
+	struct toe_ctl_app desc; /* with the key */
+	int control_fd;
+	int payload_fd;
+	uint32_t clients; /* connections that keep it alive */
+	bool evicted;
+	struct kp_proc procs[TOE_CTX_N];
+	struct kp_tokens tokens;
+	/* Kernel sockets that hold the local ports of outgoing connections, by slot. */
+	struct {
+		int fd; /* -1: none */
+		uint32_t gen;
+	} * ports;
+};
+
+enum kp_peer { KP_DP, KP_CP };
+
+/* A question that waits for its answer. */
+struct kp_pending;
+typedef void (*kp_done_fn)(struct kp_keeper *kp, struct kp_pending *p,
+			   const struct toe_ctl_msg *reply);
+struct kp_pending {
+	struct kp_pending *next;
+	struct toe_ctl_msg msg;   /* as sent; status of a reply made up by us goes here */
+	int fd;                   /* travels along and is kept until the answer; -1: none */
+	struct kp_client *client; /* who asked, NULL: nobody any more */
+	uint32_t client_req;
+	uint32_t app_id;
+	uint32_t ctx;
+	kp_done_fn done; /* reply NULL: there will be none */
+	bool relayed;    /* of a client, to the control plane: asked again after its restart */
+	bool sent;
+	bool again;
+};
+
+/* One of the two programs. */
+struct kp_child {
+	struct kp_keeper *kp;
+	const char *name; /* "datapath" */
+	pid_t pid;        /* 0: not running */
+	struct kp_chan chan;
+	uv_timer_t timer; /* ready in time; back-off; killing */
+	char log_path[128];
+	int64_t log_from; /* size of the log when it was started */
+	bool ready;
+	bool in_loop; /* timer initialised */
+	uint64_t started_ms;
+};
+
+enum kp_state { KP_STARTING, KP_UP, KP_STOPPING };
+
+struct kp_keeper {
+	uv_loop_t loop;
+	uv_signal_t sig[3];
+	uv_poll_t listen_poll;
+	uv_poll_t token_poll;
+	enum kp_state state;
+	bool loop_ready;
+	int exit_code;
+
+	struct toe_config cfg;
+	char config_path[160]; /* our copy in run_dir */
+	char libexec[192];
+	int pid_fd;    /* locked pid file */
+	int status_fd; /* to `toe up`, -1: nobody waits */
+	int listen_fd;
+
+	struct kp_setup setup;
+	int cpq_fd;
+	int state_fd;
+	int dp_kick[2]; /* control plane's end, datapath's end (until it is started) */
+	struct toe_ctl_engine engine;
+
+	struct kp_child dp;
+	struct kp_child cp;
+	uint32_t cp_backoff_ms;
+
+	struct kp_pending *pending[2];
+	struct kp_pending **pending_tail[2];
+	uint32_t last_req;
+	uint32_t relayed; /* length of the list of clients' questions to the control plane */
+
+	struct kp_client *clients;
+	uint32_t client_n;
+	struct kp_app *apps[KP_APP_N];
+	struct kp_token_watch tokens;
+	uint32_t held_fds; /* tokens and ports */
+	uint32_t fd_limit;
+};
+
+/* ---- main.c ---- */
+/* Tells `toe up` how it went, once; text is one line. */
+void kp_report(struct kp_keeper *kp, bool ok, const char *text);
+
+/* ---- supervise.c ---- */
+int kp_start(struct kp_keeper *kp);
+/* Ends everything; reason is logged (NULL: asked for).  Asynchronous. */
+void kp_stop(struct kp_keeper *kp, int exit_code, const char *reason);
+void kp_on_sigchld(uv_signal_t *h, int signum);
+
+/* ---- child.c ---- */
+int kp_child_spawn(struct kp_child *c, const char *program, char *err, size_t err_len);
+/* The last line it printed, or "" . */
+void kp_child_last_line(const struct kp_child *c, char *buf, size_t len);
+/* "killed by signal 11 (Segmentation fault)" */
+void kp_child_death(int status, char *buf, size_t len);
+
+/* ---- messages.c: what the two programs say ---- */
+void kp_dp_msg(struct kp_chan *ch, struct toe_ctl_msg *m, int *fds, unsigned nfds);
+void kp_cp_msg(struct kp_chan *ch, struct toe_ctl_msg *m, int *fds, unsigned nfds);
+/* Called by messages.c. */
+void kp_dp_ready(struct kp_keeper *kp, const struct toe_ctl_msg *m);
+void kp_cp_ready(struct kp_keeper *kp, const struct toe_ctl_msg *m);
+/* Tells a fresh control plane everything; it answers CP_READY. */
+int kp_cp_replay(struct kp_keeper *kp);
+int kp_dp_hello(struct kp_keeper *kp);
+
+/* ---- clients.c ---- */
+int kp_clients_listen(struct kp_keeper *kp);
+void kp_clients_stop_listening(struct kp_keeper *kp);
+struct kp_client *kp_client_new(struct kp_keeper *kp, int fd);
+void kp_client_drop(struct kp_client *c);
+/* Answers the request req of c; does nothing if c is NULL. */
+void kp_client_reply(struct kp_client *c, struct toe_ctl_msg *m, uint32_t req, const int *fds,
+		     unsigned nfds);
+void kp_client_refuse(struct kp_client *c, uint16_t type, uint32_t req, int status);
+/* Sends the answer to every DOWN; the last thing before exit. */
+void kp_clients_farewell(struct kp_keeper *kp);
+
+/* ---- apps.c ---- */
+void kp_app_new(struct kp_client *c, const struct toe_ctl_msg *m);
+void kp_app_attach(struct kp_client *c, const struct toe_ctl_msg *m);
+void kp_app_fork(struct kp_client *c, int *fds, unsigned nfds);
+/* The connection hung up. */
+void kp_app_client_gone(struct kp_client *c);
+void kp_app_evict(struct kp_keeper *kp, uint32_t app_id);
+void kp_app_freed(struct kp_keeper *kp, uint32_t app_id);
+void kp_app_adopt(struct kp_app *app, struct kp_client *c);
+struct kp_app *kp_app_get(struct kp_keeper *kp, uint32_t app_id);
+/* Marks every context of every application: the engine is gone. */
+void kp_apps_engine_gone(struct kp_keeper *kp);
+void kp_apps_count(const struct kp_keeper *kp, uint32_t *apps, uint32_t *procs);
+
+/* ---- app_fds.c: tokens and ports of applications ---- */
+void kp_token_request(struct kp_client *c, const struct toe_ctl_msg *m, int *fds, unsigned nfds);
+void kp_claim_request(struct kp_client *c, const struct toe_ctl_msg *m, int *fds, unsigned nfds);
+void kp_tokens_ready(uv_poll_t *h, int status, int events);
+/* Reports hang-ups that have not been reported yet, as far as the control plane reads. */
+void kp_tokens_flush(struct kp_keeper *kp);
+void kp_tokens_freed(struct kp_keeper *kp, const struct toe_ctl_msg *m);
+void kp_port_hold(struct kp_keeper *kp, const struct toe_ctl_msg *reply, uint32_t app_id, int *fd);
+void kp_port_free(struct kp_keeper *kp, const struct toe_ctl_msg *m);
+void kp_app_fds_close(struct kp_app *app);
+
+/* ---- relay.c ---- */
+/* Sends m to one of the two; done gets the answer.  The descriptors stay the caller's. */
+int kp_ask(struct kp_keeper *kp, enum kp_peer peer, const struct kp_pending *like, const int *fds,
+	   unsigned nfds);
+/* A client's question to the control plane; takes *fd (sets it to -1) if there is one. */
+void kp_relay(struct kp_client *c, const struct toe_ctl_msg *m, int *fd);
+void kp_answer(struct kp_keeper *kp, enum kp_peer peer, const struct toe_ctl_msg *reply);
+void kp_relay_resume(struct kp_keeper *kp); /* the control plane is ready (again) */
+void kp_relay_lost(struct kp_keeper *kp);   /* it died */
+void kp_relay_client_gone(struct kp_keeper *kp, struct kp_client *c);
+/* A message to the control plane that needs no answer; dropped while it is away (replayed). */
+void kp_tell_cp(struct kp_keeper *kp, enum toe_ctl_type type, const struct kp_app *app,
+		uint32_t ctx);
+
+#endif

@@ -1,0 +1,350 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/*
+ * Takes the port over and gives it back.
+ *
+ * In: configuration; out: one line on what went wrong.  State: the lock file (a copy of struct
+ * kp_port_saved, written before the port is touched), the TAP's descriptor.  Runs before the loop
+ * and after it.
+ */
+#include "setup.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/log.h"
+
+#define SAVED_MAGIC 0x31545250454f5431ull /* "1TOEPRT1" */
+
+static int failed(char *err, size_t err_len, int rc, const char *what)
+{
+	snprintf(err, err_len, "%s: %s", what, strerror(-rc));
+	return -1;
+}
+
+void kp_setup_init(struct kp_setup *s, const struct toe_config *cfg)
+{
+	struct stat st = {0};
+
+	memset(s, 0, sizeof(*s));
+	s->lock_fd = -1;
+	s->tap_fd = -1;
+	s->mtu = cfg->mtu;
+	s->kernel_port = strcmp(cfg->port_driver, "pci") != 0;
+	snprintf(s->port_if, sizeof(s->port_if), "%s", cfg->port_if);
+	snprintf(s->tap_if, sizeof(s->tap_if), "%s", cfg->tap_if);
+	if (s->kernel_port) {
+		/* interface names are only unique within a namespace */
+		stat("/proc/self/ns/net", &st);
+		snprintf(s->lock_path, sizeof(s->lock_path), "/run/toe-port-%s.%llu.lock",
+			 s->port_if, (unsigned long long)st.st_ino);
+	} else {
+		snprintf(s->lock_path, sizeof(s->lock_path), "/run/toe-port-%s.lock",
+			 cfg->port_pci);
+	}
+}
+
+/* ---- lock ---- */
+
+int kp_lock_file(const char *path, unsigned mode)
+{
+	for (;;) {
+		struct stat at_path;
+		struct stat opened;
+		int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, mode);
+		int rc;
+
+		if (fd < 0)
+			return -errno;
+		if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+			rc = errno == EWOULDBLOCK ? -EBUSY : -errno;
+			close(fd);
+			return rc;
+		}
+		if (stat(path, &at_path) == 0 && fstat(fd, &opened) == 0 &&
+		    at_path.st_ino == opened.st_ino)
+			return fd;
+		close(fd);
+	}
+}
+
+static int32_t lock_owner(const char *path)
+{
+	struct kp_port_saved saved;
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	bool ok;
+
+	if (fd < 0)
+		return 0;
+	ok = pread(fd, &saved, sizeof(saved), 0) == sizeof(saved) && saved.magic == SAVED_MAGIC;
+	close(fd);
+	return ok ? saved.pid : 0;
+}
+
+static int take_lock(struct kp_setup *s, char *err, size_t err_len)
+{
+	s->lock_fd = kp_lock_file(s->lock_path, 0600);
+	if (s->lock_fd >= 0)
+		return 0;
+	if (s->lock_fd == -EBUSY)
+		snprintf(err, err_len, "port %s belongs to another engine (toe-keeper, process %d)",
+			 s->port_if, lock_owner(s->lock_path));
+	else
+		failed(err, err_len, s->lock_fd, s->lock_path);
+	s->lock_fd = -1;
+	return -1;
+}
+
+static void drop_lock(struct kp_setup *s)
+{
+	if (s->lock_fd < 0)
+		return;
+	unlink(s->lock_path);
+	close(s->lock_fd);
+	s->lock_fd = -1;
+}
+
+/* ---- restoring ---- */
+
+static void check(int rc, const char *what, const char *ifname)
+{
+	if (rc < 0)
+		LOG_WARN("%s: %s: %s", ifname, what, strerror(-rc));
+}
+
+/* The port as it was; used by an orderly end and after a crash. */
+static void restore_port(const char *port_if, const struct kp_port_saved *saved)
+{
+	char err[KP_ERR_BYTES];
+	int ifindex = kp_if_index(port_if);
+
+	if (ifindex < 0)
+		return; /* it is gone, and the table with it */
+	for (uint32_t i = 0; i < saved->addr_n && i < KP_ADDRS_MAX; i++)
+		check(kp_addr_add(ifindex, &saved->addrs[i]), "address not restored", port_if);
+	for (uint32_t i = 0; i < saved->route_n && i < KP_ROUTES_MAX; i++)
+		check(kp_route_add(ifindex, &saved->routes[i]), "route not restored", port_if);
+	if (saved->disable_ipv6 >= 0)
+		check(kp_if_set_disable_ipv6(port_if, saved->disable_ipv6),
+		      "disable_ipv6 not restored", port_if);
+	if (!saved->was_up)
+		check(kp_if_set_up(port_if, false), "link state not restored", port_if);
+	if (kp_nft_unblock(port_if, err, sizeof(err)) < 0)
+		LOG_WARN("%s: %s", port_if, err);
+}
+
+/* With the lock held: what a keeper that was killed has left.  Its TAP went with it. */
+static bool restore_stale(struct kp_setup *s)
+{
+	struct kp_port_saved saved;
+
+	if (pread(s->lock_fd, &saved, sizeof(saved), 0) != sizeof(saved) ||
+	    saved.magic != SAVED_MAGIC)
+		return false;
+	LOG_WARN("%s: restoring after toe-keeper %d, which did not end in order", s->port_if,
+		 saved.pid);
+	if (s->kernel_port)
+		restore_port(s->port_if, &saved);
+	return true;
+}
+
+int kp_setup_cleanup(const struct toe_config *cfg, char *err, size_t err_len)
+{
+	struct kp_setup s;
+	bool stale;
+
+	kp_setup_init(&s, cfg);
+	if (access(s.lock_path, F_OK) < 0)
+		return 0;
+	if (take_lock(&s, err, err_len) < 0)
+		return -1;
+	stale = restore_stale(&s);
+	drop_lock(&s);
+	return stale ? 1 : 0;
+}
+
+/* ---- taking over ---- */
+
+static int check_port(struct kp_setup *s, const struct toe_config *cfg, char *err, size_t err_len)
+{
+	uint32_t mtu;
+	int rc = kp_if_mac(s->port_if, s->mac);
+
+	if (rc == -ENODEV) {
+		snprintf(err, err_len,
+			 "port: no interface %s here: set port.interface, see `ip link`",
+			 s->port_if);
+		return -1;
+	}
+	if (rc == -EPROTOTYPE) {
+		snprintf(err, err_len, "port: %s is not an Ethernet interface", s->port_if);
+		return -1;
+	}
+	if (rc < 0)
+		return failed(err, err_len, rc, s->port_if);
+	rc = kp_if_mtu(s->port_if, &mtu);
+	if (rc < 0)
+		return failed(err, err_len, rc, s->port_if);
+	if (mtu < cfg->mtu) {
+		snprintf(err, err_len,
+			 "port: MTU of %s is %u, port.mtu %u: set port.mtu = %u, or `ip link set "
+			 "%s mtu %u`",
+			 s->port_if, mtu, cfg->mtu, mtu, s->port_if, cfg->mtu);
+		return -1;
+	}
+	return 0;
+}
+
+static int save_port(struct kp_setup *s, char *err, size_t err_len)
+{
+	struct kp_port_saved *p = &s->saved;
+	int ifindex = kp_if_index(s->port_if);
+	int ipv6 = -1;
+	bool up = false;
+	int rc;
+
+	memset(p, 0, sizeof(*p));
+	p->magic = SAVED_MAGIC;
+	p->pid = getpid();
+	p->disable_ipv6 = -1;
+	if (s->kernel_port) {
+		rc = kp_if_up(s->port_if, &up);
+		if (rc == 0)
+			rc = kp_if_disable_ipv6(s->port_if, &ipv6);
+		if (rc == 0)
+			rc = kp_addr_list(ifindex, p->addrs, &p->addr_n, KP_ADDRS_MAX);
+		if (rc == 0)
+			rc = kp_route_list(ifindex, p->routes, &p->route_n, KP_ROUTES_MAX);
+		if (rc < 0)
+			return failed(err, err_len, rc, s->port_if);
+		p->was_up = up;
+		p->disable_ipv6 = ipv6;
+	}
+	if (pwrite(s->lock_fd, p, sizeof(*p), 0) != sizeof(*p))
+		return failed(err, err_len, errno ? -errno : -EIO, s->lock_path);
+	return 0;
+}
+
+static int block_kernel(struct kp_setup *s, char *err, size_t err_len)
+{
+	int rc;
+
+	s->port_changed = true;
+	if (kp_nft_block(s->port_if, err, err_len) < 0)
+		return -1;
+	rc = kp_if_set_disable_ipv6(s->port_if, 1);
+	if (rc < 0)
+		return failed(err, err_len, rc, "disable_ipv6");
+	rc = kp_if_set_up(s->port_if, true);
+	return rc < 0 ? failed(err, err_len, rc, s->port_if) : 0;
+}
+
+static int make_tap(struct kp_setup *s, char *err, size_t err_len)
+{
+	int rc = kp_tap_create(s->tap_if);
+
+	if (rc == -EBUSY || rc == -EINVAL || rc == -EEXIST) {
+		snprintf(err, err_len,
+			 "TAP %s: an interface of that name exists: `ip link del %s`, or set "
+			 "port.tap",
+			 s->tap_if, s->tap_if);
+		return -1;
+	}
+	if (rc == -ENOENT || rc == -ENODEV) {
+		snprintf(err, err_len, "/dev/net/tun is missing: modprobe tun");
+		return -1;
+	}
+	if (rc < 0)
+		return failed(err, err_len, rc, "TAP");
+	s->tap_fd = rc;
+	s->tap_ifindex = kp_if_index(s->tap_if);
+	rc = kp_if_set_mtu(s->tap_if, s->mtu);
+	if (rc == 0 && s->kernel_port)
+		rc = kp_if_set_mac(s->tap_if, s->mac);
+	return rc < 0 ? failed(err, err_len, rc, s->tap_if) : 0;
+}
+
+int kp_setup_port(struct kp_setup *s, const struct toe_config *cfg, char *err, size_t err_len)
+{
+	struct kp_addr a;
+
+	if (cfg->address[0]) {
+		if (kp_addr_parse(cfg->address, &a) < 0) {
+			snprintf(err, err_len,
+				 "port.address \"%s\" is no IPv4 address like "
+				 "192.0.2.10/24",
+				 cfg->address);
+			return -1;
+		}
+		s->ipv4 = a.ipv4;
+	}
+	if (take_lock(s, err, err_len) < 0)
+		return -1;
+	restore_stale(s);
+	if (s->kernel_port && check_port(s, cfg, err, err_len) < 0)
+		return -1;
+	if (save_port(s, err, err_len) < 0)
+		return -1;
+	if (make_tap(s, err, err_len) < 0)
+		return -1;
+	return s->kernel_port ? block_kernel(s, err, err_len) : 0;
+}
+
+/* Addresses of the port would be a way around the engine: the TAP gets them. */
+static int move_addresses(struct kp_setup *s, const struct kp_addr *own)
+{
+	int port = kp_if_index(s->port_if);
+	int rc = 0;
+
+	for (uint32_t i = 0; i < s->saved.addr_n && rc == 0; i++) {
+		rc = kp_addr_del(port, &s->saved.addrs[i]);
+		if (rc == 0 && s->saved.addrs[i].ipv4 != own->ipv4)
+			rc = kp_addr_add(s->tap_ifindex, &s->saved.addrs[i]);
+	}
+	return rc;
+}
+
+int kp_setup_tap(struct kp_setup *s, const struct toe_config *cfg, const uint8_t mac[6], char *err,
+		 size_t err_len)
+{
+	static const uint8_t none[6];
+	struct kp_addr own;
+	int rc = 0;
+
+	if (memcmp(mac, none, 6) != 0 && memcmp(mac, s->mac, 6) != 0) {
+		memcpy(s->mac, mac, 6);
+		rc = kp_if_set_mac(s->tap_if, mac);
+	}
+	if (rc == 0)
+		rc = kp_if_set_up(s->tap_if, true);
+	if (rc < 0)
+		return failed(err, err_len, rc, s->tap_if);
+	if (!cfg->address[0])
+		return 0;
+	rc = kp_addr_parse(cfg->address, &own);
+	if (rc == 0)
+		rc = kp_addr_add(s->tap_ifindex, &own);
+	if (rc == 0 && s->kernel_port)
+		rc = move_addresses(s, &own);
+	if (rc < 0)
+		return failed(err, err_len, rc, "address of the TAP");
+	for (uint32_t i = 0; i < s->saved.route_n; i++)
+		check(kp_route_add(s->tap_ifindex, &s->saved.routes[i]),
+		      "a route of the port was not taken over", s->tap_if);
+	return 0;
+}
+
+void kp_setup_undo(struct kp_setup *s)
+{
+	if (s->tap_fd >= 0)
+		close(s->tap_fd);
+	s->tap_fd = -1;
+	if (s->port_changed)
+		restore_port(s->port_if, &s->saved);
+	s->port_changed = false;
+	drop_lock(s);
+}

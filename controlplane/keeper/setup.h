@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What the keeper does to the machine, and undoes: lock of the port, TAP, nft table, addresses,
+ * sysctl, link state.
+ *
+ * What a crash would leave behind is written into the lock file first, so that the next start (or
+ * `toe-keeper --cleanup`) can restore it.
+ */
+#ifndef KP_SETUP_H
+#define KP_SETUP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/config.h"
+
+#define KP_ADDRS_MAX   16u
+#define KP_ROUTES_MAX  32u
+#define KP_ROUTE_BYTES 256u
+#define KP_ERR_BYTES   320u
+
+struct kp_addr {
+	uint32_t ipv4; /* network order */
+	uint32_t prefix_len;
+};
+
+/* A kernel route as netlink gave it: rtmsg and attributes. */
+struct kp_route {
+	uint32_t bytes; /* 0: unused */
+	uint8_t data[KP_ROUTE_BYTES];
+};
+
+/* State of the port before us; the content of the lock file. */
+struct kp_port_saved {
+	uint64_t magic;
+	int32_t pid;
+	uint32_t was_up;
+	int32_t disable_ipv6; /* -1: unknown */
+	uint32_t addr_n;
+	uint32_t route_n;
+	uint32_t reserved;
+	struct kp_addr addrs[KP_ADDRS_MAX];
+	struct kp_route routes[KP_ROUTES_MAX];
+};
+
+struct kp_setup {
+	bool kernel_port; /* the port is a Linux interface (not a PCI device) */
+	char port_if[16];
+	char tap_if[16];
+	char lock_path[128];
+	int lock_fd; /* -1: not ours */
+	int tap_fd;  /* -1: none */
+	int tap_ifindex;
+	uint8_t mac[6];
+	uint32_t mtu;
+	uint32_t ipv4; /* of the TAP, network order, 0 = none */
+	bool port_changed;
+	struct kp_port_saved saved;
+};
+
+/* Creates and locks the file at the path (not one that its last owner has just removed): the
+ * descriptor, -EBUSY if somebody has it, -errno. */
+int kp_lock_file(const char *path, unsigned mode);
+
+/* Before anything else; also makes kp_setup_undo() safe. */
+void kp_setup_init(struct kp_setup *s, const struct toe_config *cfg);
+/* Everything that has to be there before the datapath starts.  0, or -1 with one line in err; the
+ * caller undoes. */
+int kp_setup_port(struct kp_setup *s, const struct toe_config *cfg, char *err, size_t err_len);
+/* The datapath runs and has this MAC: TAP up, addresses move to it. */
+int kp_setup_tap(struct kp_setup *s, const struct toe_config *cfg, const uint8_t mac[6], char *err,
+		 size_t err_len);
+/* Undoes what has been done, in reverse order; goes on after failures, which are logged. */
+void kp_setup_undo(struct kp_setup *s);
+/* Restores what a keeper that was killed left behind: 1 something, 0 nothing, -1 with err (port in
+ * use). */
+int kp_setup_cleanup(const struct toe_config *cfg, char *err, size_t err_len);
+
+/* ---- nft.c ---- */
+/* Replaces our table: the kernel no longer sees frames of ifname (AF_PACKET still does). */
+int kp_nft_block(const char *ifname, char *err, size_t err_len);
+/* 0 also if there is no such table. */
+int kp_nft_unblock(const char *ifname, char *err, size_t err_len);
+/* Name of our table for an interface. */
+void kp_nft_table(const char *ifname, char *buf, size_t len);
+
+/* ---- port.c: interface settings; 0 or -errno ---- */
+int kp_if_index(const char *ifname);
+int kp_if_mac(const char *ifname, uint8_t mac[6]);
+int kp_if_set_mac(const char *ifname, const uint8_t mac[6]);
+int kp_if_mtu(const char *ifname, uint32_t *mtu);
+int kp_if_set_mtu(const char *ifname, uint32_t mtu);
+int kp_if_up(const char *ifname, bool *up);
+int kp_if_set_up(const char *ifname, bool up);
+int kp_if_disable_ipv6(const char *ifname, int *value); /* -1: no IPv6 */
+int kp_if_set_disable_ipv6(const char *ifname, int value);
+
+/* ---- tap.c ---- */
+/* A TAP that lives as long as its descriptor (non-blocking): the descriptor or -errno. */
+int kp_tap_create(const char *ifname);
+
+/* ---- netaddr.c: IPv4 addresses and routes of an interface; 0 or -errno ---- */
+int kp_addr_parse(const char *text, struct kp_addr *a);
+int kp_addr_list(int ifindex, struct kp_addr *a, uint32_t *n, uint32_t max);
+int kp_addr_add(int ifindex, const struct kp_addr *a); /* 0 if it exists */
+int kp_addr_del(int ifindex, const struct kp_addr *a);
+/* Routes of the main table through the interface that do not come with an address. */
+int kp_route_list(int ifindex, struct kp_route *r, uint32_t *n, uint32_t max);
+int kp_route_add(int ifindex, const struct kp_route *r);
+
+#endif

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The kernel's routes and neighbours, asked and watched by netlink (libmnl). */
+#ifndef CP_NETLINK_H
+#define CP_NETLINK_H
+
+#include <stdint.h>
+
+#include "cp.h"
+
+struct cp_nl;
+
+/* mac NULL: the address does not answer. */
+typedef void cp_nl_changed(void *ctx, uint32_t ip, const uint8_t *mac);
+
+/* ifindex: the TAP that stands for the port.  0 or -errno. */
+int cp_nl_open(struct cp_nl **out, int ifindex, cp_nl_changed *changed, void *ctx);
+void cp_nl_close(struct cp_nl *nl);
+
+/* Readable when something changed: then call cp_nl_read(), which does a bounded amount of work. */
+int cp_nl_fd(const struct cp_nl *nl);
+void cp_nl_read(struct cp_nl *nl);
+
+/* As struct cp_io says. */
+int cp_nl_route(struct cp_nl *nl, uint32_t dst, uint64_t now_ms, struct cp_route *r);
+int cp_nl_neigh(struct cp_nl *nl, uint32_t ip, uint64_t now_ms, uint8_t mac[6]);
+
+#endif

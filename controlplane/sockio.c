@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Application sockets (bind to a local port) and control segments (map, survive SIGBUS).
+ *
+ * An application may punch a hole into its region; with hugepages our next touch is a SIGBUS.  The
+ * handler puts an empty page there: that application sees nonsense of its own making until the
+ * datapath, which takes the same signal, has it evicted.
+ */
+#include "sockio.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#define REGIONS_MAX 64u
+#define PAGE        4096u
+
+/* Written by the only thread, read by the signal handler on it. */
+static struct {
+	uint8_t *volatile base;
+	volatile uint64_t bytes;
+} regions[REGIONS_MAX];
+
+static int local_name(int fd, struct sockaddr_storage *ss, uint32_t *addr, uint16_t *port)
+{
+	struct sockaddr_in *in = (struct sockaddr_in *)ss;
+	struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)ss;
+	socklen_t len = sizeof(*ss);
+
+	memset(ss, 0, sizeof(*ss));
+	if (getsockname(fd, (struct sockaddr *)ss, &len) < 0)
+		return -errno;
+	if (ss->ss_family == AF_INET) {
+		*addr = in->sin_addr.s_addr;
+		*port = ntohs(in->sin_port);
+		return 0;
+	}
+	if (ss->ss_family != AF_INET6)
+		return -EAFNOSUPPORT;
+	*port = ntohs(in6->sin6_port);
+	if (IN6_IS_ADDR_UNSPECIFIED(&in6->sin6_addr))
+		*addr = 0;
+	else if (IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr))
+		memcpy(addr, &in6->sin6_addr.s6_addr[12], 4);
+	else
+		return -EXDEV;
+	return 0;
+}
+
+static int bind_any_port(int fd, struct sockaddr_storage *ss, uint32_t addr)
+{
+	struct sockaddr_in *in = (struct sockaddr_in *)ss;
+	struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)ss;
+	socklen_t len = ss->ss_family == AF_INET ? sizeof(*in) : sizeof(*in6);
+
+	if (ss->ss_family == AF_INET) {
+		in->sin_addr.s_addr = addr;
+	} else {
+		memset(&in6->sin6_addr, 0, sizeof(in6->sin6_addr));
+		in6->sin6_addr.s6_addr[10] = in6->sin6_addr.s6_addr[11] = 0xff;
+		memcpy(&in6->sin6_addr.s6_addr[12], &addr, 4);
+	}
+	if (bind(fd, (struct sockaddr *)ss, len) == 0)
+		return 0;
+	/* Anything but "no port left" is for the kernel to report, or not to mind. */
+	return errno == EADDRINUSE ? -EADDRNOTAVAIL : -EXDEV;
+}
+
+int cp_sock_bind(int fd, uint32_t addr, uint16_t *port)
+{
+	struct sockaddr_storage ss;
+	uint32_t bound;
+	int err = local_name(fd, &ss, &bound, port);
+
+	if (err || (bound && bound != addr))
+		return -EXDEV;
+	if (*port)
+		return 0;
+	err = bind_any_port(fd, &ss, addr);
+	if (err)
+		return err;
+	err = local_name(fd, &ss, &bound, port);
+	return err || !*port ? -EXDEV : 0;
+}
+
+uint8_t *cp_region_map(int fd, uint64_t bytes)
+{
+	struct stat st;
+	uint8_t *p;
+
+	if (fstat(fd, &st) < 0 || (uint64_t)st.st_size < bytes)
+		return NULL;
+	for (uint32_t i = 0; i < REGIONS_MAX; i++) {
+		if (regions[i].base)
+			continue;
+		p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+		if (p == MAP_FAILED)
+			return NULL;
+		regions[i].bytes = bytes;
+		regions[i].base = p;
+		return p;
+	}
+	return NULL;
+}
+
+void cp_region_unmap(uint8_t *p, uint64_t bytes)
+{
+	for (uint32_t i = 0; i < REGIONS_MAX; i++)
+		if (regions[i].base == p)
+			regions[i].base = NULL;
+	munmap(p, bytes);
+}
+
+static void on_sigbus(int sig, siginfo_t *si, void *uc)
+{
+	uint8_t *at = si->si_addr;
+
+	(void)uc;
+	for (uint32_t i = 0; i < REGIONS_MAX; i++) {
+		uint8_t *base = regions[i].base;
+
+		if (!base || at < base || at >= base + regions[i].bytes)
+			continue;
+		at = base + (size_t)(at - base) / PAGE * PAGE;
+		if (mmap(at, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
+			 -1, 0) != MAP_FAILED)
+			return;
+	}
+	signal(sig, SIG_DFL); /* not ours: die of it when the access repeats */
+}
+
+int cp_region_guard(void)
+{
+	struct sigaction sa = {.sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO};
+
+	sigemptyset(&sa.sa_mask);
+	return sigaction(SIGBUS, &sa, NULL) < 0 ? -errno : 0;
+}

@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The end of connections: token hang-up, the end of an application, events CLOSED, RESET, REMOVED.
+ *
+ * A connection is finished by its peer (CLOSED, RESET), by us (CLOSE, timeouts) or never was
+ * established.  Its id is free after REMOVED; its slot only after REMOVED and when no application
+ * can reach it any more (CP_SLOT_TOKEN_GONE), because unread data stays readable there.
+ */
+#include "cp.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "common/ctl_sock.h"
+
+void cp_slot_error(struct cp *cp, uint32_t app, uint32_t slot, uint32_t error)
+{
+	struct toe_cmd_slot cmd = {
+		.app_id = cp->apps[app].app_id,
+		.slot = slot,
+		.gen = cp_slot_rec(cp, app, slot)->gen,
+		.error = error,
+	};
+
+	cp_cmd(cp, TOE_CMD_SLOT_ERROR, TOE_NONE, &cmd, sizeof(cmd));
+}
+
+void cp_conn_remove(struct cp *cp, uint32_t id)
+{
+	struct cp_conn *c = &cp->conns[id];
+
+	if (c->state == CP_INSTALLING && c->in.listener != TOE_NONE) {
+		struct cp_listener_rt *l = cp_listener_rt(cp, c->app, c->in.listener);
+
+		if (l->installing &&
+		    cp_listener_rec(cp, c->app, c->in.listener)->gen == c->listener_gen)
+			l->installing--;
+	}
+	cp_poll_off(cp, id);
+	cp_conn_enter(cp, id, CP_REMOVING);
+	if (cp->rt[id].reconcile)
+		cp->rt[id].reconcile = CP_REMOVE_SENT;
+	cp_cmd(cp, TOE_CMD_REMOVE, id, NULL, 0);
+}
+
+static void close_cmd(struct cp *cp, uint32_t id, uint32_t mode)
+{
+	struct toe_cmd_close cmd = {mode, 0};
+
+	cp_cmd(cp, TOE_CMD_CLOSE, id, &cmd, sizeof(cmd));
+}
+
+void cp_conn_close(struct cp *cp, uint32_t id, uint32_t mode)
+{
+	struct cp_conn *c = &cp->conns[id];
+
+	switch (c->state) {
+	case CP_SYN_SENT:
+		cp_port_release(cp, cp->apps[c->app].app_id, c->in.slot, c->in.slot_gen);
+		cp_conn_free(cp, id);
+		return;
+	case CP_INSTALLING:
+	case CP_ESTABLISHED:
+		if (mode == TOE_CLOSE_FIN && cp->orphans.n < cp->cfg->orphans) {
+			close_cmd(cp, id, TOE_CLOSE_FIN);
+			cp_conn_enter(cp, id, CP_CLOSING);
+			return;
+		}
+		if (mode == TOE_CLOSE_FIN)
+			CP_COUNT(cp, orphans_reset);
+		break;
+	case CP_CLOSING:
+		if (mode == TOE_CLOSE_FIN)
+			return;
+		break;
+	default:
+		return;
+	}
+	/* In order: the RST leaves before REMOVE takes effect. */
+	close_cmd(cp, id, TOE_CLOSE_RST);
+	cp_conn_remove(cp, id);
+}
+
+void cp_conn_abort(struct cp *cp, uint32_t id, uint32_t error)
+{
+	struct cp_conn *c = &cp->conns[id];
+
+	CP_COUNT(cp, timeouts);
+	cp_slot_error(cp, c->app, c->in.slot, error);
+	cp_conn_close(cp, id, TOE_CLOSE_RST);
+}
+
+/* Linux's rule: unread data, or SO_LINGER 0, make the last close a RST. */
+static uint32_t close_mode(const struct cp *cp, uint32_t app, uint32_t slot)
+{
+	const struct toe_slot *m = cp_slot_mem(cp, app, slot);
+
+	if (!m)
+		return TOE_CLOSE_FIN;
+	if (__atomic_load_n(&m->ctl, __ATOMIC_RELAXED) & TOE_CTL_LINGER0)
+		return TOE_CLOSE_RST;
+	return __atomic_load_n(&m->rx_tail, __ATOMIC_ACQUIRE) !=
+			       __atomic_load_n(&m->rx_head, __ATOMIC_ACQUIRE)
+		       ? TOE_CLOSE_RST
+		       : TOE_CLOSE_FIN;
+}
+
+/* No application can reach the slot any more. */
+static void slot_gone(struct cp *cp, uint32_t app, uint32_t slot, uint32_t mode)
+{
+	struct cp_slot *s = cp_slot_rec(cp, app, slot);
+
+	cp_commit(&s->flags, s->flags | CP_SLOT_TOKEN_GONE);
+	if (s->conn != TOE_NONE)
+		cp_conn_close(cp, s->conn, mode);
+	else
+		cp_slot_settle(cp, app, slot);
+}
+
+void cp_unaccepted(struct cp *cp, uint32_t app, uint32_t slot)
+{
+	slot_gone(cp, app, slot, TOE_CLOSE_RST);
+}
+
+void cp_close_again(struct cp *cp, uint32_t id)
+{
+	struct cp_conn *c = &cp->conns[id];
+
+	cp_conn_close(cp, id, close_mode(cp, c->app, c->in.slot));
+}
+
+/* The slot a CONNECT with this token was given. */
+static uint32_t connect_slot(const struct cp *cp, uint32_t app, uint32_t token)
+{
+	for (uint32_t i = 0; i < cp->apps[app].slot_n; i++) {
+		const struct cp_slot *s = cp_slot_rec(cp, app, i);
+
+		if (s->flags == CP_SLOT_USED && s->token == token)
+			return i;
+	}
+	return TOE_NONE;
+}
+
+/*
+ * The slot a token stands for.  The map is the application's memory: the slot must be in use, and
+ * where we know the token (CONNECT) it must be this one.  A process that died between the answer
+ * to CONNECT and its entry in the map is found by our own record.
+ */
+static uint32_t token_slot(const struct cp *cp, uint32_t app, uint32_t token)
+{
+	const struct cp_app *a = &cp->apps[app];
+	const uint8_t *base = cp->app_rt[app].control;
+	uint32_t slot = TOE_NONE;
+	struct cp_slot *s;
+
+	if (base && token < a->token_n)
+		slot = __atomic_load_n((const uint32_t *)(base + a->off_tokens) + token,
+				       __ATOMIC_ACQUIRE);
+	s = cp_slot_rec(cp, app, slot);
+	if (s && s->flags == CP_SLOT_USED && (s->token == TOE_NONE || s->token == token))
+		return slot;
+	return connect_slot(cp, app, token);
+}
+
+void cp_token_renew(struct cp *cp, uint32_t app, uint32_t token)
+{
+	uint32_t slot = connect_slot(cp, app, token);
+
+	if (slot != TOE_NONE)
+		slot_gone(cp, app, slot, TOE_CLOSE_RST);
+}
+
+void cp_token_hup(struct cp *cp, uint32_t app, uint32_t token)
+{
+	const struct cp_app *a = &cp->apps[app];
+	uint8_t *base = cp->app_rt[app].control;
+	uint32_t slot = token_slot(cp, app, token);
+
+	if (slot != TOE_NONE)
+		slot_gone(cp, app, slot, close_mode(cp, app, slot));
+	if (base && token < a->token_n)
+		__atomic_store_n((uint32_t *)(base + a->off_tokens) + token, TOE_NONE,
+				 __ATOMIC_RELEASE);
+}
+
+void cp_app_close(struct cp *cp, uint32_t app)
+{
+	struct cp_app *a = &cp->apps[app];
+
+	if (a->state != CP_APP_ACTIVE)
+		return;
+	/* first: what waits to be accepted is reset whether or not it has unread data */
+	for (uint32_t i = 0; i < a->listener_n; i++)
+		cp_listener_close(cp, app, i);
+	for (uint32_t i = 0; i < a->slot_n; i++)
+		if (cp_slot_rec(cp, app, i)->flags == CP_SLOT_USED)
+			slot_gone(cp, app, i, close_mode(cp, app, i));
+	cp_commit(&a->state, CP_APP_GONE);
+	cp_app_settle(cp, app);
+}
+
+void cp_app_settle(struct cp *cp, uint32_t app)
+{
+	struct cp_app *a = &cp->apps[app];
+	struct cp_app_rt *rt = &cp->app_rt[app];
+	struct toe_ctl_msg m;
+
+	if (a->state != CP_APP_GONE || rt->conn_n)
+		return;
+	if (rt->control)
+		cp->io.unmap(cp->io.ctx, rt->control, a->control_bytes);
+	rt->control = NULL;
+	toe_ctl_init(&m, TOE_CTL_CP_APP_FREE);
+	m.app_id = a->app_id;
+	m.u.app.app_id = a->app_id;
+	cp->io.keeper(cp->io.ctx, &m);
+	cp_commit(&a->state, CP_APP_FREE);
+}
+
+void cp_closed(struct cp *cp, uint32_t id, const struct toe_ev_conn *ev)
+{
+	struct cp_conn *c = &cp->conns[id];
+
+	if (c->state == CP_REMOVING || c->state == CP_SYN_SENT)
+		return;
+	/* kept for TIME-WAIT: they do not change any more */
+	c->in.snd_nxt = ev->snd_nxt;
+	c->in.rcv_nxt = ev->rcv_nxt;
+	c->in.ts_recent = ev->ts_recent;
+	if (ev->flags & TOE_PROG_FIN_FIRST)
+		c->flags |= CP_CONN_TIME_WAIT;
+	cp_conn_remove(cp, id);
+}
+
+void cp_reset(struct cp *cp, uint32_t id)
+{
+	struct cp_conn *c = &cp->conns[id];
+
+	if (c->state == CP_REMOVING || c->state == CP_SYN_SENT)
+		return;
+	CP_COUNT(cp, resets);
+	cp_conn_remove(cp, id);
+}
+
+void cp_removed(struct cp *cp, uint32_t id)
+{
+	struct cp_conn *c = &cp->conns[id];
+
+	if (c->state != CP_REMOVING)
+		return;
+	CP_COUNT(cp, removed);
+	if (c->flags & CP_CONN_TIME_WAIT)
+		cp_tw_enter(cp, id);
+	else if (c->flags & CP_CONN_ACTIVE)
+		cp_port_release(cp, cp->apps[c->app].app_id, c->in.slot, c->in.slot_gen);
+	cp_conn_free(cp, id);
+}

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/*
+ * Flow table and port table.
+ *
+ * Job: 4-tuple -> connection id, and who owns a TCP port.  Owns an rte_hash with lock-free readers
+ * and 65536 bytes per address family.  add, del and port_set are called by the ctrl stage only;
+ * lookup and port_get by the pre replicas.  A deleted key's memory is reused only after every
+ * reader has been quiescent (deferred queue of rte_hash on the engine's QSBR variable).
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include <rte_common.h>
+#include <rte_errno.h>
+#include <rte_hash.h>
+#include <rte_hash_crc.h>
+#include <rte_lcore.h>
+
+#include "common/log.h"
+#include "flow_table.h"
+#include "stage.h"
+#include "toe/region.h"
+
+#define PORT_N 65536u
+
+struct toe_flow_table {
+	struct rte_hash *hash;
+	struct rte_rcu_qsbr *qsbr;
+	uint32_t capacity;
+	uint32_t used;
+	uint8_t port[2][PORT_N]; /* AF_INET, AF_INET6; relaxed: a port's state stands alone */
+};
+
+static_assert(sizeof(struct toe_tuple) == 36, "the key has no padding");
+static_assert(TOE_BURST <= RTE_HASH_LOOKUP_BULK_MAX, "one bulk lookup per burst");
+
+/* rte_hash_crc() for keys of any alignment: 36 bytes as 4 * 8 + 4. */
+static uint32_t key_hash(const void *key, uint32_t len, uint32_t seed)
+{
+	const uint8_t *p = key;
+	uint64_t eight;
+	uint32_t four, i;
+
+	(void)len;
+	for (i = 0; i < 4; i++, p += sizeof(eight)) {
+		memcpy(&eight, p, sizeof(eight));
+		seed = rte_hash_crc_8byte(eight, seed);
+	}
+	memcpy(&four, p, sizeof(four));
+	return rte_hash_crc_4byte(four, seed);
+}
+
+static int flow_table_use_rcu(struct toe_flow_table *t)
+{
+	struct rte_hash_rcu_config rcu = {
+		.v = t->qsbr,
+		.mode = RTE_HASH_QSBR_MODE_DQ,
+	};
+
+	if (t->qsbr == NULL)
+		return 0;
+	return rte_hash_rcu_qsbr_add(t->hash, &rcu);
+}
+
+struct toe_flow_table *toe_flow_table_create(uint32_t capacity, struct rte_rcu_qsbr *qsbr)
+{
+	static unsigned serial;
+	char name[RTE_HASH_NAMESIZE];
+	struct rte_hash_parameters par = {
+		.name = name,
+		/* room for deleted keys that readers may still look at */
+		.entries = capacity + capacity / 8 + 64,
+		.key_len = sizeof(struct toe_tuple),
+		.hash_func = key_hash,
+		.socket_id = SOCKET_ID_ANY,
+		/* EXT_TABLE: an insertion never fails because of unlucky hash values */
+		.extra_flag =
+			RTE_HASH_EXTRA_FLAGS_RW_CONCURRENCY_LF | RTE_HASH_EXTRA_FLAGS_EXT_TABLE,
+	};
+	struct toe_flow_table *t = calloc(1, sizeof(*t));
+
+	if (t == NULL) {
+		rte_errno = ENOMEM;
+		return NULL;
+	}
+	snprintf(name, sizeof(name), "toe_flows_%u",
+		 __atomic_fetch_add(&serial, 1, __ATOMIC_RELAXED));
+	t->capacity = capacity;
+	t->qsbr = qsbr;
+	t->hash = rte_hash_create(&par);
+	if (t->hash == NULL) {
+		free(t);
+		return NULL;
+	}
+	if (flow_table_use_rcu(t) != 0) {
+		int err = rte_errno;
+
+		toe_flow_table_free(t);
+		rte_errno = err;
+		return NULL;
+	}
+	return t;
+}
+
+void toe_flow_table_free(struct toe_flow_table *t)
+{
+	if (t == NULL)
+		return;
+	rte_hash_free(t->hash);
+	free(t);
+}
+
+int toe_flow_table_add(struct toe_flow_table *t, const struct toe_tuple *key, uint32_t conn)
+{
+	hash_sig_t sig = rte_hash_hash(t->hash, key);
+
+	if (rte_hash_lookup_with_hash(t->hash, key, sig) >= 0)
+		return -EEXIST;
+	if (t->used >= t->capacity)
+		return -ENOSPC;
+	/* publishes with release: what ctrl wrote to flow_pre[conn] before is seen by readers */
+	if (rte_hash_add_key_with_hash_data(t->hash, key, sig, (void *)(uintptr_t)conn) != 0)
+		return -ENOSPC;
+	t->used++;
+	return 0;
+}
+
+int toe_flow_table_del(struct toe_flow_table *t, const struct toe_tuple *key)
+{
+	int32_t pos = rte_hash_del_key(t->hash, key);
+
+	if (pos < 0)
+		return pos;
+	t->used--;
+	/* without RCU there are no concurrent readers either: give the entry back at once */
+	if (t->qsbr == NULL)
+		TOE_CHECK(rte_hash_free_key_with_position(t->hash, pos) == 0);
+	return 0;
+}
+
+void toe_flow_table_lookup(const struct toe_flow_table *t, const struct toe_tuple *const *keys,
+			   unsigned n, uint32_t *conns)
+{
+	const void *k[TOE_BURST];
+	void *data[TOE_BURST];
+	uint64_t hits = 0;
+	unsigned i;
+
+	TOE_ASSERT(n <= TOE_BURST);
+	if (n == 0)
+		return;
+	for (i = 0; i < n; i++)
+		k[i] = keys[i];
+	if (rte_hash_lookup_bulk_data(t->hash, k, n, &hits, data) < 0)
+		hits = 0;
+	for (i = 0; i < n; i++)
+		conns[i] = (hits >> i & 1) ? (uint32_t)(uintptr_t)data[i] : TOE_NONE;
+}
+
+static unsigned port_family(uint16_t family)
+{
+	return family == AF_INET ? 0 : 1;
+}
+
+void toe_port_set(struct toe_flow_table *t, uint16_t family, uint16_t port, uint32_t state)
+{
+	__atomic_store_n(&t->port[port_family(family)][port], (uint8_t)state, __ATOMIC_RELAXED);
+}
+
+uint32_t toe_port_get(const struct toe_flow_table *t, uint16_t family, uint16_t port)
+{
+	return __atomic_load_n(&t->port[port_family(family)][port], __ATOMIC_RELAXED);
+}

@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The loop of an lcore: polls its instances in stage order, reports quiescent states to RCU, keeps the
+ * clock, and sleeps when there has been no work for idle_spin_us (protocol: idle.h).  Also the calls by
+ * which other threads wake it or make it watch descriptors.  State: struct toe_lcore, touched by its
+ * own thread except for the sleeping flag.
+ */
+#include <sched.h>
+
+#include <rte_cycles.h>
+#include <rte_pause.h>
+
+#include "pipeline_priv.h"
+
+/* A sleep never lasts longer, so that a lost wake-up is a delay and shows in late_wakes. */
+#define SLEEP_MAX_NS 100000000u
+
+static void clock_read(const struct toe_pipeline *p, struct toe_clock *c)
+{
+	uint64_t s;
+	uint64_t rest;
+
+	c->tsc = rte_rdtsc();
+	s = c->tsc / p->tsc_hz;
+	rest = c->tsc % p->tsc_hz; /* < 2^34 on any machine: no overflow below */
+	c->us = s * 1000000u + rest * 1000000u / p->tsc_hz;
+	c->ms = (uint32_t)(c->us / 1000u);
+}
+
+/* One turn of every instance. */
+static unsigned round_once(struct toe_lcore *lc)
+{
+	unsigned done = 0;
+
+	for (unsigned i = 0; i < lc->stage_n; i++)
+		done += toe_stage_poll(lc->stages[i], TOE_LCORE_BUDGET);
+	lc->stats.rounds++;
+	return done;
+}
+
+unsigned toe_pipeline_step(struct toe_pipeline *p, unsigned lcore, const struct toe_clock *now)
+{
+	struct toe_lcore *lc = &p->lcores[lcore];
+	struct rte_rcu_qsbr *qsbr = p->engine->qsbr;
+	unsigned done;
+
+	/* Offline between steps: whoever drives the simulation may wait for grace periods. */
+	if (qsbr != NULL)
+		rte_rcu_qsbr_thread_online(qsbr, lcore);
+	lc->clock = *now;
+	lc->mark = rte_rdtsc();
+	done = round_once(lc);
+	if (qsbr != NULL)
+		rte_rcu_qsbr_thread_offline(qsbr, lcore);
+	return done;
+}
+
+/* Nanoseconds until the first deadline of the lcore's stages, at most SLEEP_MAX_NS; 0: now. */
+static uint64_t sleep_limit(const struct toe_pipeline *p, const struct toe_lcore *lc)
+{
+	uint64_t first = UINT64_MAX;
+	uint64_t now = rte_rdtsc();
+	uint64_t tsc;
+
+	for (unsigned i = 0; i < lc->stage_n; i++) {
+		struct toe_stage *s = lc->stages[i];
+		uint64_t at = s->ops->deadline != NULL ? s->ops->deadline(s) : UINT64_MAX;
+
+		first = at < first ? at : first;
+	}
+	if (first <= now)
+		return 0;
+	tsc = first - now;
+	if (tsc >= p->tsc_hz / 10u)
+		return SLEEP_MAX_NS;
+	return tsc * 1000000000u / p->tsc_hz;
+}
+
+static bool has_input(const struct toe_lcore *lc)
+{
+	for (unsigned i = 0; i < lc->stage_n; i++) {
+		if (toe_stage_has_input(lc->stages[i]))
+			return true;
+	}
+	return false;
+}
+
+/* Tells every stage; returns true if one of them has work after all. */
+static bool announce(struct toe_lcore *lc, bool on)
+{
+	bool work = false;
+
+	for (unsigned i = 0; i < lc->stage_n; i++) {
+		struct toe_stage *s = lc->stages[i];
+
+		if (s->ops->sleep == NULL)
+			continue;
+		work |= s->ops->sleep(s, on);
+		toe_stage_flush(s);
+	}
+	return work;
+}
+
+/* Returns true if it slept to the safety limit: nothing should be waiting then. */
+static bool lcore_sleep(struct toe_pipeline *p, struct toe_lcore *lc, const volatile bool *stop)
+{
+	struct rte_rcu_qsbr *qsbr = p->engine->qsbr;
+	bool late = false;
+
+	if (!announce(lc, true)) {
+		toe_idle_announce(&lc->idle);
+		if (!has_input(lc) && !*stop) {
+			uint64_t ns = sleep_limit(p, lc);
+
+			if (ns != 0) {
+				lc->stats.sleeps++;
+				lc->stages[0]->counters[TOE_C_SLEEPS]++;
+				if (qsbr != NULL)
+					rte_rcu_qsbr_thread_offline(qsbr, lc->index);
+				late = !toe_idle_wait(&lc->idle, ns) && ns == SLEEP_MAX_NS;
+				if (qsbr != NULL)
+					rte_rcu_qsbr_thread_online(qsbr, lc->index);
+			}
+		}
+		toe_idle_awake(&lc->idle);
+	}
+	announce(lc, false);
+	lc->idle_since = 0;
+	return late;
+}
+
+int toe_pipeline_run(struct toe_pipeline *p, unsigned lcore, const volatile bool *stop)
+{
+	struct toe_lcore *lc = &p->lcores[lcore];
+	struct rte_rcu_qsbr *qsbr = p->engine->qsbr;
+	const bool shared = p->graph.lcores[lcore].shared;
+	bool late = false;
+	uint64_t before;
+
+	if (qsbr != NULL)
+		rte_rcu_qsbr_thread_online(qsbr, lcore);
+	clock_read(p, &lc->clock);
+	while (!*stop) {
+		unsigned done;
+
+		before = lc->clock.tsc;
+		lc->mark = before;
+		done = round_once(lc);
+		if (qsbr != NULL)
+			rte_rcu_qsbr_quiescent(qsbr, lcore);
+		clock_read(p, &lc->clock);
+		if (done != 0) {
+			lc->stats.late_wakes += late;
+			lc->stats.busy_cycles += lc->clock.tsc - before;
+			lc->idle_since = 0;
+		} else if (lc->idle_since == 0) {
+			lc->idle_since = lc->clock.tsc;
+		} else if (lc->clock.tsc - lc->idle_since >= p->spin_tsc) {
+			late = lcore_sleep(p, lc, stop);
+			lc->stats.cycles += rte_rdtsc() - before;
+			clock_read(p, &lc->clock);
+			continue;
+		} else if (shared) {
+			sched_yield();
+		} else {
+			rte_pause();
+		}
+		late = false;
+		lc->stats.cycles += lc->clock.tsc - before;
+	}
+	if (qsbr != NULL)
+		rte_rcu_qsbr_thread_offline(qsbr, lcore);
+	return 0;
+}
+
+unsigned toe_pipeline_lcores(const struct toe_pipeline *p)
+{
+	return p->graph.lcore_n;
+}
+
+struct toe_lcore_stats toe_pipeline_lcore_stats(const struct toe_pipeline *p, unsigned lcore)
+{
+	return p->lcores[lcore].stats;
+}
+
+static struct toe_lcore *lcore_of(const struct toe_pipeline *p, enum toe_stage_id id)
+{
+	return &p->lcores[p->graph.inst[p->graph.first[id]].lcore];
+}
+
+void toe_pipeline_wake(struct toe_pipeline *p, enum toe_stage_id id)
+{
+	toe_idle_fence();
+	toe_idle_wake(&lcore_of(p, id)->idle);
+}
+
+void toe_pipeline_wake_all(struct toe_pipeline *p)
+{
+	toe_idle_fence();
+	for (unsigned i = 0; i < p->graph.lcore_n; i++)
+		toe_idle_wake(&p->lcores[i].idle);
+}
+
+int toe_pipeline_watch(struct toe_pipeline *p, enum toe_stage_id id, int fd)
+{
+	return toe_idle_watch(&lcore_of(p, id)->idle, fd);
+}
+
+void toe_pipeline_unwatch(struct toe_pipeline *p, enum toe_stage_id id, int fd)
+{
+	toe_idle_unwatch(&lcore_of(p, id)->idle, fd);
+}

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The little that netif_rx has to know of a frame: whose it may be, and its flow hash.  Checked
+ * against the length that is really there, nothing else is: pre does the full parse.
+ */
+#ifndef TOE_NETIF_PARSE_H
+#define TOE_NETIF_PARSE_H
+
+#include <stdint.h>
+
+#include "common/flow_hash.h"
+
+enum netif_class {
+	NETIF_OTHER,    /* not TCP, fragment, short: the kernel's */
+	NETIF_TCP,      /* key: local = destination of the frame */
+	NETIF_ICMP_TCP, /* ICMP error that quotes TCP; key: local = source of the quoted header */
+};
+
+struct netif_key {
+	struct toe_tuple tuple;
+	uint16_t family;     /* AF_INET; of the tuple */
+	uint16_t local_port; /* host order */
+};
+
+/* Looks at the first len bytes of a frame.  key is valid unless NETIF_OTHER. */
+enum netif_class netif_parse(const uint8_t *frame, uint32_t len, struct netif_key *key);
+
+#endif

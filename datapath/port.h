@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The Ethernet port: start, stop, and how a sleeping lcore can wait for it.
+ */
+#ifndef TOE_PORT_H
+#define TOE_PORT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct toe_engine;
+
+#define TOE_PORT_FDS_MAX 16u
+
+/*
+ * intr: the PMD has receive interrupts; fds[0] is an epoll set with those of queue 0.
+ * Otherwise fds are the packet sockets of the PMD (af_packet, af_xdp); none: the port cannot be
+ * waited for and the lcore naps.
+ */
+struct toe_port_wait {
+	bool intr;
+	unsigned n;
+	int fds[TOE_PORT_FDS_MAX];
+};
+
+/* Packet sockets this process has now; call before DPDK starts.  Returns how many. */
+unsigned toe_port_sockets(int *fds, unsigned max);
+
+/* Configures and starts port e->eth_port with one queue each way; fills e->mac, e->caps and
+ * e->port_wait.  known: the sockets from before DPDK started.  0, or -1 with one line in err. */
+int toe_port_start(struct toe_engine *e, const int *known, unsigned known_n, char *err,
+		   size_t err_len);
+void toe_port_stop(struct toe_engine *e);
+
+#endif

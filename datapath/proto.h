@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The TCP machine as pure functions: (state, input summary, clock) -> decision.  No rings, no clock
+ * reads, no memory but the state given, so that unit tests and the simulator call them directly.
+ * stages/proto.c is the stage around them; proto_rx*.c, proto_tx.c, proto_hc.c, proto_ctrl.c are
+ * the workflows, sharing what is declared here.
+ *
+ * Sequence numbers are RFC 9293's; a stream *position* is what the application sees: 0 is the first
+ * data byte, hence position = sequence number - (initial sequence number + 1).
+ */
+#ifndef TOE_PROTO_H
+#define TOE_PROTO_H
+
+#include <string.h>
+
+#include <rte_tcp.h>
+
+#include "common/tcp_seq.h"
+#include "counters.h"
+#include "flow_state.h"
+#include "stage.h"
+#include "toe/region.h"
+#include "work.h"
+
+#define PROTO_DUP_THRESH   3u   /* RFC 5681 §3.2 */
+#define PROTO_CHALLENGE_MS 500u /* at most one challenge ACK per connection in this time */
+#define PROTO_OOW_MS       10u  /* likewise ACKs for empty unacceptable segments: ends ACK loops */
+#define PROTO_PAWS_IDLE_MS (24u * 24u * 3600u * 1000u) /* RFC 7323 §5.5 */
+
+/* Decision on one item.  The snapshot is the item's own. */
+struct proto_out {
+	struct toe_snap *snap;
+	uint64_t counted; /* bit c: count enum toe_counter c once */
+	uint8_t verdict;  /* TOE_FORWARD or TOE_NOTHING */
+	uint8_t todo;     /* TOE_TODO_* */
+	uint8_t drop;     /* enum toe_drop: count it, also where an ACK answers a dropped segment */
+	uint8_t ack_defer; /* the ACK may be left to a later segment of the same burst */
+};
+static_assert(TOE_C_N <= 64, "proto_out.counted is a bit set");
+
+static inline void proto_out_init(struct proto_out *out, struct toe_snap *snap)
+{
+	memset(snap, 0, sizeof(*snap));
+	*out = (struct proto_out){.snap = snap, .verdict = TOE_FORWARD};
+}
+
+static inline void proto_counted(struct proto_out *out, enum toe_counter c)
+{
+	out->counted |= 1ull << c;
+}
+
+static inline void proto_dropped(struct proto_out *out, enum toe_drop why)
+{
+	out->verdict = TOE_NOTHING;
+	out->drop = (uint8_t)why;
+}
+
+static inline void proto_event(struct proto_out *out, uint16_t event)
+{
+	out->snap->event = event;
+	out->todo |= TOE_TODO_CTRL;
+}
+
+static inline uint32_t proto_min(uint32_t a, uint32_t b)
+{
+	return a < b ? a : b;
+}
+static inline uint32_t proto_max(uint32_t a, uint32_t b)
+{
+	return a > b ? a : b;
+}
+
+/* Sequence number after the last byte received in order, the peer's FIN not counted. */
+static inline uint32_t proto_rcv_end(const struct toe_flow_proto *fp)
+{
+	return fp->rcv_nxt - (fp->flags & TOE_FP_FIN_RCVD ? 1u : 0u);
+}
+
+static inline uint32_t proto_rx_pos(const struct toe_flow_proto *fp, uint32_t seq)
+{
+	return seq - fp->irs - 1;
+}
+
+static inline uint32_t proto_tx_pos(const struct toe_flow_proto *fp, uint32_t seq)
+{
+	return seq - fp->iss - 1;
+}
+
+/* First byte of the stream that is not acknowledged: SND.UNA, our FIN not counted. */
+static inline uint32_t proto_tx_head(const struct toe_flow_proto *fp)
+{
+	return seq_min(fp->snd_una, fp->tx_tail);
+}
+
+static inline bool proto_is(const struct toe_flow_proto *fp, uint32_t flag)
+{
+	return (fp->flags & flag) != 0;
+}
+
+/* ---- workflows.  fp is valid and of the item's generation ---- */
+void proto_rx(struct toe_flow_proto *fp, const struct toe_seg *seg, const struct toe_clock *now,
+	      struct proto_out *out);
+void proto_tx(struct toe_flow_proto *fp, const struct toe_clock *now, struct proto_out *out);
+void proto_hc(struct toe_flow_proto *fp, const struct toe_hc *hc, struct proto_out *out);
+/* Commands for an installed connection, and INSTALL, which makes one. */
+void proto_ctrl(struct toe_flow_proto *fp, struct toe_flow_post *post,
+		const struct toe_work_ctrl *wc, const struct toe_clock *now, struct proto_out *out);
+
+/* ---- parts ---- */
+
+/* Payload and FIN of a segment that passed proto_rx's checks; answers with an ACK. */
+void proto_rx_data(struct toe_flow_proto *fp, const struct toe_seg *seg, struct proto_out *out);
+
+/*
+ * How many bytes of permission sched may give now.  Sched gives one TX item per MSS, so this is
+ * exact in items: feeding items until it is 0 sends all that congestion window, peer's window,
+ * Nagle, CORK and silly-window avoidance allow, and nothing else.  0 if and only if a TX item would
+ * find nothing to send; a pending retransmission counts as one MSS; a FIN or a probe alone as 1.
+ */
+uint32_t proto_sendable(const struct toe_flow_proto *fp);
+
+/* Header of the segment to send: acknowledges, advertises (moving RCV.ADV), echoes. */
+void proto_fill(struct toe_flow_proto *fp, struct toe_snap *snap, uint32_t seq, uint8_t flags);
+
+/* Sequence number of a segment without data that the peer will find acceptable. */
+uint32_t proto_ack_seq(const struct toe_flow_proto *fp);
+
+/* An ACK with SACK blocks is to be sent. */
+void proto_reply_ack(struct toe_flow_proto *fp, struct proto_out *out);
+
+/* The window would move enough to tell the peer without being asked (RFC 9293 §3.8.6.2.2). */
+bool proto_window_opened(const struct toe_flow_proto *fp);
+
+/* Last step of every workflow that changed state: cursors and state for ctxq, sendable for sched
+ * (if it changed or force), ACTIVE or CLOSED for the control plane if no event is due already. */
+void proto_finish(struct toe_flow_proto *fp, struct proto_out *out, bool force);
+
+/* Copies what the control plane polls. */
+void proto_publish(const struct toe_flow_proto *fp, struct toe_flow_prog *prog);
+
+/*
+ * ACK thinning inside one burst: clears TOE_TODO_TX on a deferrable ACK (defer[i]) if the next RX
+ * item of the same connection in the burst also carries a deferrable one with the same ECE, but
+ * leaves at least every fourth.  items[0..n) are in order, n <= TOE_BURST.  Returns how many ACKs
+ * it took away.
+ */
+unsigned proto_thin_acks(struct toe_work *const *items, const uint8_t *defer, unsigned n);
+
+#endif

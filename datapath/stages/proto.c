@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Protocol stage: the TCP machine of established connections (paper §3.1).
+ *
+ * Inputs: RX, TX, HC and CTRL items of its flow-groups, admitted in order by reorder.  Outputs:
+ * numbered items with a snapshot to post; segments without a connection to ctrl.  Owns: flow_proto,
+ * flow_post (at INSTALL/NEIGH), toe_flow_prog and the out_seq counters of its flow-groups.  Thread:
+ * its lcore; instances share nothing, as a connection belongs to one flow-group and that to one
+ * instance.  The machine itself is in proto_*.c, free of all this.
+ */
+#include "proto.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include <rte_prefetch.h>
+
+#include "engine.h"
+
+#define PROTO_ACK_EVERY 4u /* at least each fourth deferrable ACK of a burst is sent */
+
+struct proto_priv {
+	uint32_t *out_seq; /* next number, by flow-group */
+};
+
+enum proto_fate { PROTO_KEEP, PROTO_FREE, PROTO_GIVE_CTRL };
+
+/* An item whose connection is gone, or its id already someone else's. */
+static enum proto_fate proto_stale(struct toe_stage *s, struct toe_work *w)
+{
+	memset(&w->snap, 0, sizeof(w->snap));
+	switch (w->type) {
+	case TOE_WORK_RX: /* the control plane knows what was there, or what will be */
+		w->verdict = TOE_TO_CTRL;
+		return PROTO_GIVE_CTRL;
+	case TOE_WORK_TX: /* sched counts its items and waits for this one */
+		toe_drop(s, w, TOE_D_STALE);
+		w->todo = TOE_TODO_SCHED;
+		return PROTO_KEEP;
+	case TOE_WORK_CTRL:
+		if (w->cmd == TOE_CMD_REMOVE) {
+			/* A restarted control plane removes what it is not sure about and waits
+			 * for the answer.  ctxq and sched must not see it: the id may live on. */
+			w->snap.event = TOE_EV_REMOVED;
+			w->todo = TOE_TODO_CTRL;
+			return PROTO_KEEP;
+		}
+		break;
+	default:
+		break;
+	}
+	toe_drop(s, w, TOE_D_STALE);
+	return PROTO_FREE;
+}
+
+/* Commands that do not concern a connection only pass through, as ctrl made them. */
+static bool proto_is_conn_cmd(uint16_t cmd)
+{
+	switch (cmd) {
+	case TOE_CMD_INSTALL:
+	case TOE_CMD_REMOVE:
+	case TOE_CMD_CC:
+	case TOE_CMD_RTO:
+	case TOE_CMD_PROBE:
+	case TOE_CMD_KEEPALIVE:
+	case TOE_CMD_CLOSE:
+	case TOE_CMD_NEIGH:
+	case TOE_CMD_QUIET:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static void proto_run(struct toe_stage *s, struct toe_work *w, struct proto_out *out)
+{
+	struct toe_engine *e = s->engine;
+	struct toe_flow_proto *fp = &e->flow_proto[w->conn];
+	const struct toe_clock *now = toe_now(s);
+
+	proto_out_init(out, &w->snap);
+	switch (w->type) {
+	case TOE_WORK_RX:
+		proto_rx(fp, &w->seg, now, out);
+		break;
+	case TOE_WORK_TX:
+		proto_tx(fp, now, out);
+		break;
+	case TOE_WORK_HC:
+		proto_hc(fp, &w->hc, out);
+		break;
+	default:
+		proto_ctrl(fp, &e->flow_post[w->conn], toe_work_ctrl(w), now, out);
+		break;
+	}
+	proto_publish(fp, &e->prog[w->conn]);
+}
+
+static enum proto_fate proto_item(struct toe_stage *s, struct toe_work *w, uint8_t *defer)
+{
+	const struct toe_engine *e = s->engine;
+	struct proto_out out;
+
+	*defer = 0;
+	if (w->type == TOE_WORK_CTRL && !proto_is_conn_cmd(w->cmd))
+		return PROTO_KEEP;
+	if (w->conn >= e->conn_n)
+		return proto_stale(s, w);
+	if (!(w->type == TOE_WORK_CTRL && w->cmd == TOE_CMD_INSTALL) &&
+	    (!proto_is(&e->flow_proto[w->conn], TOE_FP_VALID) ||
+	     e->flow_proto[w->conn].gen != w->gen))
+		return proto_stale(s, w);
+
+	proto_run(s, w, &out);
+	for (uint64_t m = out.counted; m != 0; m &= m - 1)
+		s->counters[__builtin_ctzll(m)]++;
+	if (out.drop != TOE_D_NONE)
+		s->drops[out.drop]++;
+	w->verdict = out.verdict;
+	w->drop = out.verdict == TOE_NOTHING ? out.drop : TOE_D_NONE;
+	w->todo = out.todo;
+	*defer = out.ack_defer;
+	/* What has no number yet may disappear.  A received segment that was processed goes on even
+	 * with nothing left to do: post counts it, and its payload is still to be moved. */
+	if (w->todo == 0 && (w->verdict == TOE_NOTHING || w->type != TOE_WORK_RX))
+		return PROTO_FREE;
+	return PROTO_KEEP;
+}
+
+unsigned proto_thin_acks(struct toe_work *const *items, const uint8_t *defer, unsigned n)
+{
+	unsigned thinned = 0;
+	uint8_t held[TOE_BURST] = {0}; /* deferrable ACKs left out right before item i */
+
+	for (unsigned i = 0; i < n; i++) {
+		const struct toe_work *next = NULL;
+		unsigned j;
+
+		if (!defer[i] || held[i] + 1u >= PROTO_ACK_EVERY)
+			continue;
+		for (j = i + 1; j < n && next == NULL; j++)
+			if (items[j]->type == TOE_WORK_RX && items[j]->conn == items[i]->conn)
+				next = items[j];
+		j--; /* index of next */
+		if (next == NULL || !defer[j] ||
+		    ((next->snap.flags ^ items[i]->snap.flags) & RTE_TCP_ECE_FLAG))
+			continue;
+		items[i]->todo &= (uint8_t)~TOE_TODO_TX;
+		held[j] = held[i] + 1;
+		thinned++;
+	}
+	return thinned;
+}
+
+static void proto_prefetch(const struct toe_stage *s, const struct toe_work *w)
+{
+	const struct toe_engine *e = s->engine;
+
+	if (w->conn < e->conn_n) {
+		const struct toe_flow_proto *fp = &e->flow_proto[w->conn];
+
+		rte_prefetch0(&fp->flags);
+		rte_prefetch0(&fp->iss);
+		rte_prefetch0(&fp->ooo);
+		rte_prefetch0(&e->prog[w->conn]);
+	}
+}
+
+static void proto_process(struct toe_stage *s, struct toe_work **items, unsigned n)
+{
+	struct proto_priv *p = s->priv;
+	uint8_t defer[TOE_BURST] = {0};
+	unsigned k = 0; /* items kept, moved to the front */
+
+	for (unsigned i = 0; i < n; i++)
+		proto_prefetch(s, items[i]);
+	for (unsigned i = 0; i < n; i++) {
+		struct toe_work *w = items[i];
+
+		switch (proto_item(s, w, &defer[k])) {
+		case PROTO_KEEP:
+			w->out_seq = p->out_seq[w->fg]++;
+			items[k++] = w;
+			break;
+		case PROTO_GIVE_CTRL:
+			toe_emit(s, TOE_STAGE_CTRL, w);
+			break;
+		case PROTO_FREE:
+			toe_work_free(s, w);
+			break;
+		}
+	}
+	s->counters[TOE_C_SEGS_ACK_TX] -= proto_thin_acks(items, defer, k);
+	for (unsigned i = 0; i < k; i++)
+		toe_emit(s, TOE_STAGE_POST, items[i]);
+}
+
+static int proto_init(struct toe_stage *s)
+{
+	struct proto_priv *p = calloc(1, sizeof(*p));
+
+	if (p == NULL)
+		return -ENOMEM;
+	p->out_seq = calloc(s->engine->flow_group_n, sizeof(*p->out_seq));
+	if (p->out_seq == NULL) {
+		free(p);
+		return -ENOMEM;
+	}
+	s->priv = p;
+	return 0;
+}
+
+static void proto_fini(struct toe_stage *s)
+{
+	struct proto_priv *p = s->priv;
+
+	if (p != NULL)
+		free(p->out_seq);
+	free(p);
+	s->priv = NULL;
+}
+
+const struct toe_stage_ops toe_stage_proto = {
+	.id = TOE_STAGE_PROTO,
+	.name = "proto",
+	.replicable = true, /* flow-group g runs on instance g % replicas */
+	.next_mask = 1u << TOE_STAGE_POST | 1u << TOE_STAGE_CTRL,
+	.init = proto_init,
+	.fini = proto_fini,
+	.process = proto_process,
+};

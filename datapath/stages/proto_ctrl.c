@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Protocol stage, CTRL workflow: commands of the control plane that concern one connection, and
+ * toe_flow_prog, what it polls.
+ *
+ * Input: state, command, clock.  Output: changed state; INSTALL and NEIGH also write flow_post,
+ * which replicas read only for items that leave proto later.  Owns nothing.  Thread: the proto
+ * instance.
+ */
+#include "proto.h"
+
+#include <sys/socket.h>
+
+#include <rte_byteorder.h>
+
+#include "ooo.h"
+
+/* Relaxed stores: the reader is another process, uses each field on its own and only needs
+ * untorn words.  gen is released last, so that it never labels the previous use's numbers. */
+#define PROG_SET(field, value) __atomic_store_n(&prog->field, (value), __ATOMIC_RELAXED)
+
+static uint32_t prog_flags(const struct toe_flow_proto *fp)
+{
+	static const struct {
+		uint32_t from, to;
+	} map[] = {
+		{TOE_FP_FIN_QUEUED, TOE_PROG_FIN_QUEUED},
+		{TOE_FP_FIN_SENT, TOE_PROG_FIN_SENT},
+		{TOE_FP_FIN_ACKED, TOE_PROG_FIN_ACKED},
+		{TOE_FP_FIN_RCVD, TOE_PROG_FIN_RCVD},
+		{TOE_FP_RESET, TOE_PROG_RESET},
+		{TOE_FP_RECOVERY, TOE_PROG_RECOVERY},
+		{TOE_FP_ORPHAN, TOE_PROG_ORPHAN},
+		{TOE_FP_FIN_FIRST, TOE_PROG_FIN_FIRST},
+		{TOE_FP_CWND_LIMITED, TOE_PROG_CWND_LIMITED},
+	};
+	uint32_t flags = 0;
+
+	for (unsigned i = 0; i < sizeof(map) / sizeof(map[0]); i++)
+		if (fp->flags & map[i].from)
+			flags |= map[i].to;
+	return flags;
+}
+
+void proto_publish(const struct toe_flow_proto *fp, struct toe_flow_prog *prog)
+{
+	uint32_t wnd = seq_gt(fp->rcv_adv, fp->rcv_nxt) ? fp->rcv_adv - fp->rcv_nxt : 0;
+	uint32_t unread = proto_is(fp, TOE_FP_RX_DISCARD) ? 0 : proto_rcv_end(fp) - fp->rx_head;
+
+	PROG_SET(snd_una, fp->snd_una);
+	PROG_SET(snd_nxt, fp->snd_max);
+	PROG_SET(snd_wnd, fp->snd_wnd);
+	PROG_SET(rcv_nxt, fp->rcv_nxt);
+	PROG_SET(tx_tail, fp->tx_tail);
+	PROG_SET(cwnd, fp->cwnd);
+	PROG_SET(ssthresh, fp->ssthresh);
+	PROG_SET(loss_epoch, fp->loss_epoch);
+	PROG_SET(flags, prog_flags(fp));
+	PROG_SET(srtt_us, fp->srtt_us);
+	PROG_SET(rttvar_us, fp->rttvar_us);
+	PROG_SET(rcv_wnd, wnd);
+	PROG_SET(rx_unread, unread);
+	PROG_SET(ooo_bytes, toe_ooo_bytes(&fp->ooo));
+	__atomic_store_n(&prog->gen, fp->gen, __ATOMIC_RELEASE);
+}
+
+static void ctrl_install_flow(struct toe_flow_proto *fp, const struct toe_cmd_install *in,
+			      uint32_t gen, const struct toe_clock *now)
+{
+	memset(fp, 0, sizeof(*fp));
+	fp->gen = gen;
+	fp->flags = TOE_FP_VALID | (in->flags & TOE_INSTALL_TS ? TOE_FP_TS : 0u) |
+		    (in->flags & TOE_INSTALL_SACK ? TOE_FP_SACK : 0u) |
+		    (in->flags & TOE_INSTALL_ECN ? TOE_FP_ECN : 0u);
+	fp->iss = in->iss;
+	fp->irs = in->irs;
+	fp->snd_una = fp->snd_nxt = fp->snd_max = fp->tx_tail = in->snd_nxt;
+	fp->snd_wnd = fp->max_wnd = in->snd_wnd;
+	/* The first ACK must be able to set the window whatever its numbers. */
+	fp->snd_wl1 = in->rcv_nxt - 1;
+	fp->snd_wl2 = in->snd_nxt;
+	fp->recover = fp->cwr_seq = fp->snd_sml = in->snd_nxt - 1;
+	fp->rcv_nxt = fp->rx_head = fp->last_ack_sent = in->rcv_nxt;
+	fp->rx_buf = in->rx_buf_bytes;
+	fp->tx_buf = in->tx_buf_bytes;
+	fp->mss = in->mss != 0 ? in->mss : 536; /* RFC 9293 §3.7.1; it is a divisor */
+	fp->snd_wscale = in->snd_wscale;
+	fp->rcv_wscale = in->rcv_wscale;
+	/* The handshake may have offered less; more than the buffer it cannot have. */
+	fp->rcv_adv = fp->rcv_nxt + (proto_min(fp->rx_buf, 65535u << fp->rcv_wscale) >>
+				     fp->rcv_wscale << fp->rcv_wscale);
+	fp->cwnd = proto_max(in->cwnd, fp->mss);
+	fp->ssthresh = in->ssthresh;
+	fp->ts_recent = in->ts_recent;
+	fp->ts_recent_ms = now->ms;
+	fp->challenge_ms = now->ms - PROTO_CHALLENGE_MS;
+	fp->oow_ms = now->ms - PROTO_OOW_MS;
+	fp->srtt_us = in->srtt_us;
+	fp->rttvar_us = in->rttvar_us;
+	fp->app_id = in->app_id;
+	fp->app_slot = in->slot;
+	fp->ctl = (uint8_t)in->ctl;
+}
+
+static void ctrl_install_post(struct toe_flow_post *post, const struct toe_cmd_install *in)
+{
+	memset(post, 0, sizeof(*post));
+	memcpy(post->local_addr, in->local_addr, sizeof(post->local_addr));
+	memcpy(post->remote_addr, in->remote_addr, sizeof(post->remote_addr));
+	memcpy(post->local_mac, in->local_mac, sizeof(post->local_mac));
+	memcpy(post->remote_mac, in->remote_mac, sizeof(post->remote_mac));
+	post->local_port = rte_cpu_to_be_16(in->local_port);
+	post->remote_port = rte_cpu_to_be_16(in->remote_port);
+	post->ts_offset = in->ts_offset;
+	post->slot = in->slot;
+	post->app_id = (uint16_t)in->app_id;
+	if (in->flags & TOE_INSTALL_TS)
+		post->flags |= TOE_POST_TS;
+	if (in->family == AF_INET6)
+		post->flags |= TOE_POST_IPV6;
+}
+
+static void ctrl_remove(struct toe_flow_proto *fp, struct proto_out *out)
+{
+	proto_event(out, TOE_EV_REMOVED);
+	proto_counted(out, TOE_C_REMOVED);
+	out->todo |= TOE_TODO_CTXQ;
+	fp->flags |= TOE_FP_RESET; /* sendable is 0 */
+	proto_finish(fp, out, true);
+	out->snap->state |= TOE_SLOT_DEAD;
+	fp->flags &= ~TOE_FP_VALID; /* the rest stays: REMOVED reports the final numbers */
+}
+
+static void ctrl_cc(struct toe_flow_proto *fp, const struct toe_cmd_cc *cc, struct proto_out *out)
+{
+	if (cc->loss_epoch != fp->loss_epoch) {
+		proto_dropped(out, TOE_D_STALE); /* decided before the last loss */
+		return;
+	}
+	fp->ssthresh = proto_max(cc->ssthresh, 2u * fp->mss);
+	if (!proto_is(fp, TOE_FP_RECOVERY))
+		fp->cwnd = proto_min(proto_max(cc->cwnd, fp->mss), 1u << 30);
+	fp->flags &= ~TOE_FP_CWND_LIMITED;
+	proto_finish(fp, out, true);
+}
+
+static void ctrl_rto(struct toe_flow_proto *fp, struct proto_out *out)
+{
+	uint32_t flight = fp->snd_max - fp->snd_una;
+
+	if (flight != 0) {
+		/* A repeated RTO finds the same flight: ssthresh stays (RFC 5681 §3.1). */
+		fp->ssthresh = proto_max(flight / 2, 2u * fp->mss);
+		fp->cwnd = fp->mss;
+		fp->snd_nxt = fp->snd_una;
+		fp->recover = fp->snd_max;
+		fp->rtt_us = 0;
+		fp->dup_acks = 0;
+		fp->loss_epoch++;
+		fp->flags &= ~(TOE_FP_RECOVERY | TOE_FP_RTX_ONE);
+		/* The peer took back the window under what is in flight: its first segment goes all
+		 * the same, as a probe (RFC 9293 §3.8.6, SHLD-17). */
+		if (fp->snd_wnd < proto_min(flight, fp->mss))
+			fp->flags |= TOE_FP_RTX_ONE;
+		proto_counted(out, TOE_C_RTO);
+	}
+	proto_finish(fp, out, true);
+}
+
+static void ctrl_close(struct toe_flow_proto *fp, uint32_t mode, struct proto_out *out)
+{
+	fp->flags |= TOE_FP_ORPHAN;
+	if (mode == TOE_CLOSE_FIN) {
+		fp->flags |= TOE_FP_FIN_QUEUED;
+	} else if (!proto_is(fp, TOE_FP_RESET | TOE_FP_CLOSED)) {
+		proto_fill(fp, out->snap, proto_ack_seq(fp), RTE_TCP_RST_FLAG | RTE_TCP_ACK_FLAG);
+		out->todo |= TOE_TODO_TX;
+		fp->flags |= TOE_FP_RESET;
+	}
+	proto_finish(fp, out, true);
+}
+
+void proto_ctrl(struct toe_flow_proto *fp, struct toe_flow_post *post,
+		const struct toe_work_ctrl *wc, const struct toe_clock *now, struct proto_out *out)
+{
+	switch (wc->w.cmd) {
+	case TOE_CMD_INSTALL:
+		ctrl_install_flow(fp, &wc->cmd.install, wc->w.gen, now);
+		ctrl_install_post(post, &wc->cmd.install);
+		proto_counted(out, TOE_C_INSTALLED);
+		proto_event(out, TOE_EV_INSTALLED);
+		out->todo |= TOE_TODO_CTXQ;
+		proto_finish(fp, out, true);
+		break;
+	case TOE_CMD_REMOVE:
+		ctrl_remove(fp, out);
+		break;
+	case TOE_CMD_CC:
+		ctrl_cc(fp, &wc->cmd.cc, out);
+		break;
+	case TOE_CMD_RTO:
+		ctrl_rto(fp, out);
+		break;
+	case TOE_CMD_PROBE:
+		fp->flags |= TOE_FP_PROBE;
+		proto_finish(fp, out, true);
+		break;
+	case TOE_CMD_KEEPALIVE:
+		fp->flags |= TOE_FP_KEEPALIVE;
+		proto_finish(fp, out, true);
+		break;
+	case TOE_CMD_CLOSE:
+		ctrl_close(fp, wc->cmd.close.mode, out);
+		break;
+	case TOE_CMD_NEIGH:
+		/* A frame being built right now may go to the old hop or, once, to a torn
+		 * address; TCP repeats it. */
+		memcpy(post->remote_mac, wc->cmd.neigh.remote_mac, sizeof(post->remote_mac));
+		break;
+	case TOE_CMD_QUIET:
+		fp->flags &= ~TOE_FP_ACTIVE;
+		proto_finish(fp, out, false);
+		break;
+	default:
+		break;
+	}
+}

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Protocol stage, HC workflow: the application moved its cursors or changed its wishes.
+ *
+ * Input: state, a copy of line 1 of toe_slot, of which every word may be a lie.  Output: more to
+ * send, more window.  Wrong cursors change nothing at all.  Owns nothing.  Thread: the proto
+ * instance.
+ */
+#include "proto.h"
+
+/* tx_tail only moves forward, by no more than the buffer has free, and not after its end was
+ * declared.  On an orphan the last doorbell may arrive behind CLOSE: good until FIN is sent. */
+static bool hc_tx_ok(const struct toe_flow_proto *fp, uint32_t tail)
+{
+	uint32_t more = tail - fp->tx_tail;
+
+	if (more == 0)
+		return true;
+	if ((fp->ctl & TOE_CTL_SHUT_WR) || proto_is(fp, TOE_FP_FIN_SENT))
+		return false;
+	return more <= fp->tx_buf - (fp->tx_tail - proto_tx_head(fp));
+}
+
+static bool hc_rx_ok(const struct toe_flow_proto *fp, uint32_t head)
+{
+	if (proto_is(fp, TOE_FP_RX_DISCARD))
+		return true; /* not looked at any more */
+	return head - fp->rx_head <= proto_rcv_end(fp) - fp->rx_head;
+}
+
+static void hc_wishes(struct toe_flow_proto *fp, uint32_t ctl)
+{
+	/* A direction once shut stays shut. */
+	fp->ctl = (uint8_t)(ctl | (fp->ctl & (TOE_CTL_SHUT_WR | TOE_CTL_SHUT_RD)));
+	if (fp->ctl & TOE_CTL_SHUT_WR)
+		fp->flags |= TOE_FP_FIN_QUEUED;
+	if ((fp->ctl & TOE_CTL_SHUT_RD) && !proto_is(fp, TOE_FP_RX_DISCARD)) {
+		/* From here on rx_head is where delivery ended; the window is the whole buffer. */
+		fp->flags |= TOE_FP_RX_DISCARD;
+		fp->rx_head = proto_rcv_end(fp);
+	}
+}
+
+void proto_hc(struct toe_flow_proto *fp, const struct toe_hc *hc, struct proto_out *out)
+{
+	uint32_t tail = fp->iss + 1 + hc->tx_tail;
+	uint32_t head = fp->irs + 1 + hc->rx_head;
+
+	if (proto_is(fp, TOE_FP_RESET)) {
+		proto_dropped(out, TOE_D_AFTER_RESET);
+		return;
+	}
+	if (hc->app_id != fp->app_id || hc->slot != fp->app_slot || !hc_tx_ok(fp, tail) ||
+	    !hc_rx_ok(fp, head)) {
+		proto_dropped(out, TOE_D_HC_INVALID);
+		return;
+	}
+	fp->tx_tail = tail;
+	if (!proto_is(fp, TOE_FP_RX_DISCARD))
+		fp->rx_head = head;
+	hc_wishes(fp, hc->ctl);
+	if (proto_window_opened(fp))
+		proto_reply_ack(fp, out);
+	proto_finish(fp, out, false);
+}

@@ -1,0 +1,342 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Protocol stage, TX workflow: one permission of sched becomes at most one segment; and what all
+ * workflows that send share: header fields, advertised window, `sendable`.
+ *
+ * Input: state, clock.  Output: the segment in the snapshot, always TODO_SCHED with a new absolute.
+ * Sends, in this order: a retransmission asked for by recovery (RTX_ONE), data and FIN from SND.NXT
+ * (which RTO sets back: go-back-N), a probe.  Owns nothing.  Thread: the proto instance.
+ */
+#include "proto.h"
+
+enum plan_kind { PLAN_NONE, PLAN_RTX, PLAN_DATA, PLAN_PROBE };
+
+struct plan {
+	enum plan_kind kind;
+	uint32_t seq;
+	uint32_t len; /* payload bytes */
+	bool fin;     /* FIN behind them */
+};
+
+/* Congestion window, with limited transmit: each of the first two duplicate ACKs says that a
+ * segment has left the network (RFC 3042). */
+static uint32_t tx_cwnd(const struct toe_flow_proto *fp)
+{
+	if (!proto_is(fp, TOE_FP_RECOVERY) && fp->dup_acks < PROTO_DUP_THRESH)
+		return fp->cwnd + (uint32_t)fp->dup_acks * fp->mss;
+	return fp->cwnd;
+}
+
+/* Bytes written and not (or, after RTO, not again) sent. */
+static uint32_t tx_avail(const struct toe_flow_proto *fp)
+{
+	return seq_lt(fp->snd_nxt, fp->tx_tail) ? fp->tx_tail - fp->snd_nxt : 0;
+}
+
+/* Room for them in both windows. */
+static uint32_t tx_room(const struct toe_flow_proto *fp)
+{
+	uint32_t edge = fp->snd_una + proto_min(tx_cwnd(fp), fp->snd_wnd);
+
+	return seq_gt(edge, fp->snd_nxt) ? edge - fp->snd_nxt : 0;
+}
+
+static bool tx_fin_due(const struct toe_flow_proto *fp)
+{
+	return proto_is(fp, TOE_FP_FIN_QUEUED) && seq_leq(fp->snd_nxt, fp->tx_tail);
+}
+
+/*
+ * May a segment of len < MSS bytes go at seq?  first: nothing unsent is before it.
+ * Nagle in Minshall's form: only an unacknowledged *small* segment holds back the next small one,
+ * so that the tail of a large write does not wait for its own full segments.
+ */
+static bool tx_small_ok(const struct toe_flow_proto *fp, uint32_t seq, uint32_t len, bool first)
+{
+	bool idle = first && fp->snd_una == fp->snd_max;
+
+	if (seq_lt(seq, fp->snd_max))
+		return true; /* retransmission */
+	if (seq + len != fp->tx_tail) {
+		/* Cut by a window: silly-window avoidance (RFC 9293 §3.8.6.2.1).  With nothing in
+		 * flight no ACK will come to open it further, so do not wait for a timer. */
+		if (idle)
+			return true;
+		return fp->snd_wnd <= tx_cwnd(fp) && len >= (fp->max_wnd + 1) / 2;
+	}
+	if (proto_is(fp, TOE_FP_FIN_QUEUED))
+		return true;
+	if (fp->ctl & TOE_CTL_CORK)
+		return false;
+	if (idle || (fp->ctl & TOE_CTL_NODELAY))
+		return true;
+	return !(seq_gt(fp->snd_sml, fp->snd_una) && seq_leq(fp->snd_sml, fp->snd_max));
+}
+
+static struct plan tx_plan_rtx(const struct toe_flow_proto *fp)
+{
+	uint32_t sent = seq_min(fp->snd_max, fp->tx_tail);
+	struct plan p = {.kind = PLAN_RTX, .seq = fp->snd_una};
+
+	if (seq_lt(p.seq, sent))
+		p.len = proto_min(sent - p.seq, fp->mss);
+	p.fin = proto_is(fp, TOE_FP_FIN_SENT) && p.seq + p.len == fp->tx_tail;
+	return p;
+}
+
+static struct plan tx_plan(const struct toe_flow_proto *fp)
+{
+	struct plan p = {.kind = PLAN_NONE, .seq = fp->snd_nxt};
+	uint32_t avail = tx_avail(fp);
+	bool probe = proto_is(fp, TOE_FP_PROBE);
+
+	if (proto_is(fp, TOE_FP_RESET))
+		return p;
+	if (proto_is(fp, TOE_FP_RTX_ONE) && fp->snd_una != fp->snd_max)
+		return tx_plan_rtx(fp);
+	p.len = proto_min(proto_min(avail, tx_room(fp)), fp->mss);
+	/* A FIN takes no room at the receiver and is sent whatever the windows: the
+	 * retransmission timer then looks after it like after any other octet. */
+	p.fin = p.len == avail && tx_fin_due(fp);
+	if (p.fin || p.len == fp->mss ||
+	    (p.len > 0 && (probe || tx_small_ok(fp, p.seq, p.len, true)))) {
+		p.kind = PLAN_DATA;
+		return p;
+	}
+	if (proto_is(fp, TOE_FP_PROBE | TOE_FP_KEEPALIVE))
+		p = (struct plan){.kind = PLAN_PROBE, .seq = probe ? fp->snd_una : fp->snd_max};
+	return p;
+}
+
+uint32_t proto_sendable(const struct toe_flow_proto *fp)
+{
+	uint32_t avail = tx_avail(fp);
+	uint32_t total = proto_min(avail, tx_room(fp));
+	uint32_t full = total - total % fp->mss;
+	uint32_t rest = total - full;
+	uint32_t n = 0;
+
+	if (proto_is(fp, TOE_FP_RESET))
+		return 0;
+	if (proto_is(fp, TOE_FP_RTX_ONE) && fp->snd_una != fp->snd_max)
+		n += fp->mss;
+	n += full;
+	if (rest > 0 && tx_small_ok(fp, fp->snd_nxt + full, rest, full == 0))
+		n += rest;
+	if (n == 0 &&
+	    ((avail == 0 && tx_fin_due(fp)) || proto_is(fp, TOE_FP_PROBE | TOE_FP_KEEPALIVE)))
+		n = 1;
+	return n;
+}
+
+/* ---- header ---- */
+
+static uint32_t window_edge(const struct toe_flow_proto *fp)
+{
+	uint32_t used = proto_is(fp, TOE_FP_RX_DISCARD) ? 0 : proto_rcv_end(fp) - fp->rx_head;
+	uint32_t space = fp->rx_buf - used;
+
+	space = proto_min(space, 65535u << fp->rcv_wscale);
+	/* Only what the field can express is promised. */
+	return fp->rcv_nxt + (space >> fp->rcv_wscale << fp->rcv_wscale);
+}
+
+/* Receiver's silly-window avoidance: how far the right edge would move if it moved now. */
+static uint32_t window_gain(const struct toe_flow_proto *fp)
+{
+	int32_t gain = (int32_t)(window_edge(fp) - fp->rcv_adv);
+
+	if (gain <= 0 || (uint32_t)gain < proto_min(fp->mss, fp->rx_buf / 2))
+		return 0;
+	return (uint32_t)gain;
+}
+
+bool proto_window_opened(const struct toe_flow_proto *fp)
+{
+	uint32_t gain = window_gain(fp);
+	uint32_t open = seq_gt(fp->rcv_adv, fp->rcv_nxt) ? fp->rcv_adv - fp->rcv_nxt : 0;
+
+	if (gain == 0 || proto_is(fp, TOE_FP_FIN_RCVD))
+		return false;
+	return gain >= proto_min(2u * fp->mss, fp->rx_buf / 2) || open < fp->mss;
+}
+
+void proto_fill(struct toe_flow_proto *fp, struct toe_snap *snap, uint32_t seq, uint8_t flags)
+{
+	fp->rcv_adv += window_gain(fp);
+	snap->seq = seq;
+	snap->ack = fp->rcv_nxt;
+	snap->ts_ecr = fp->ts_recent;
+	snap->wnd = 0;
+	if (seq_gt(fp->rcv_adv, fp->rcv_nxt))
+		snap->wnd =
+			(uint16_t)proto_min((fp->rcv_adv - fp->rcv_nxt) >> fp->rcv_wscale, 65535u);
+	snap->flags = flags;
+	if (proto_is(fp, TOE_FP_CE) && !(flags & RTE_TCP_RST_FLAG))
+		snap->flags |= RTE_TCP_ECE_FLAG; /* DCTCP: on every segment (RFC 8257 §3.2) */
+	fp->last_ack_sent = fp->rcv_nxt;
+}
+
+uint32_t proto_ack_seq(const struct toe_flow_proto *fp)
+{
+	uint32_t edge = fp->snd_una + fp->snd_wnd + (proto_is(fp, TOE_FP_FIN_SENT) ? 1u : 0u);
+
+	/* SND.MAX, not SND.NXT, which RTO sets back: a peer that has the data would not accept it.
+	 * If the peer took its window back, its edge: beyond it nothing is acceptable. */
+	return seq_min(fp->snd_max, edge);
+}
+
+void proto_reply_ack(struct toe_flow_proto *fp, struct proto_out *out)
+{
+	struct toe_snap *snap = out->snap;
+
+	proto_fill(fp, snap, proto_ack_seq(fp), RTE_TCP_ACK_FLAG);
+	if (proto_is(fp, TOE_FP_SACK)) {
+		/* Three blocks are what fits beside timestamps. */
+		for (uint32_t i = 0; i < fp->ooo.n && i < 3; i++) {
+			snap->sack[i].left = fp->ooo.iv[i].left;
+			snap->sack[i].right = fp->ooo.iv[i].right;
+			snap->sack_n++;
+		}
+	}
+	proto_counted(out, TOE_C_SEGS_ACK_TX);
+	out->verdict = TOE_FORWARD;
+	out->todo |= TOE_TODO_TX;
+}
+
+/* ---- end of every workflow ---- */
+
+static bool proto_outstanding(const struct toe_flow_proto *fp)
+{
+	if (proto_is(fp, TOE_FP_RESET))
+		return false;
+	return fp->snd_una != fp->snd_max || seq_lt(fp->snd_nxt, fp->tx_tail) ||
+	       (proto_is(fp, TOE_FP_FIN_QUEUED) && !proto_is(fp, TOE_FP_FIN_ACKED));
+}
+
+static void proto_finish_event(struct toe_flow_proto *fp, struct proto_out *out)
+{
+	const uint32_t both = TOE_FP_FIN_RCVD | TOE_FP_FIN_ACKED;
+
+	if (out->snap->event != 0)
+		return; /* one event per item; ACTIVE is still due on the next */
+	if ((fp->flags & both) == both && !proto_is(fp, TOE_FP_CLOSED | TOE_FP_RESET)) {
+		fp->flags |= TOE_FP_CLOSED;
+		proto_event(out, TOE_EV_CLOSED);
+	} else if (!proto_is(fp, TOE_FP_ACTIVE) && proto_outstanding(fp)) {
+		fp->flags |= TOE_FP_ACTIVE;
+		proto_event(out, TOE_EV_ACTIVE);
+	}
+}
+
+void proto_finish(struct toe_flow_proto *fp, struct proto_out *out, bool force)
+{
+	struct toe_snap *snap = out->snap;
+	uint32_t avail = tx_avail(fp);
+
+	/* Discarded bytes are not there for the application: its stream ends where they began. */
+	snap->rx_tail =
+		proto_rx_pos(fp, proto_is(fp, TOE_FP_RX_DISCARD) ? fp->rx_head : proto_rcv_end(fp));
+	snap->tx_head = proto_tx_pos(fp, proto_tx_head(fp));
+	snap->state |= TOE_SLOT_ESTABLISHED;
+	if (proto_is(fp, TOE_FP_FIN_RCVD))
+		snap->state |= TOE_SLOT_RX_FIN;
+	if (proto_is(fp, TOE_FP_FIN_ACKED))
+		snap->state |= TOE_SLOT_TX_DONE;
+	snap->srtt_us = fp->srtt_us;
+	snap->cwnd = fp->cwnd;
+
+	if (tx_room(fp) < proto_min(avail, fp->mss) && tx_cwnd(fp) <= fp->snd_wnd)
+		fp->flags |= TOE_FP_CWND_LIMITED;
+	snap->sendable = proto_sendable(fp);
+	/* sched subtracts what it has given out itself, so an unchanged absolute says nothing. */
+	if (force || snap->sendable != fp->told_sendable)
+		out->todo |= TOE_TODO_SCHED;
+	fp->told_sendable = snap->sendable;
+	proto_finish_event(fp, out);
+}
+
+/* ---- workflow ---- */
+
+static void tx_send_probe(struct toe_flow_proto *fp, const struct plan *p, struct proto_out *out)
+{
+	/* One before what the peer expects and empty: not acceptable, hence answered by an ACK that
+	 * carries its window.  It changes nothing, so losing it costs nothing. */
+	proto_fill(fp, out->snap, p->seq - 1, RTE_TCP_ACK_FLAG);
+	fp->flags &= ~(TOE_FP_PROBE | TOE_FP_KEEPALIVE);
+	proto_counted(out, TOE_C_PROBES);
+	out->todo |= TOE_TODO_TX;
+}
+
+/* The part of [seq, end) that has been sent before. */
+static void tx_note_rtx(struct toe_flow_proto *fp, const struct plan *p, struct proto_out *out)
+{
+	uint32_t again = seq_min(p->seq + p->len, fp->snd_max) - p->seq;
+
+	out->snap->rtx_bytes = (uint16_t)again;
+	fp->rtt_us = 0; /* Karn: its ACK would not say which copy arrived */
+	proto_counted(out, TOE_C_SEGS_RTX);
+}
+
+static void tx_send_data(struct toe_flow_proto *fp, const struct plan *p,
+			 const struct toe_clock *now, struct proto_out *out)
+{
+	uint32_t end = p->seq + p->len + (p->fin ? 1u : 0u);
+	bool again = seq_lt(p->seq, fp->snd_max);
+	struct toe_snap *snap = out->snap;
+	uint8_t flags = RTE_TCP_ACK_FLAG;
+
+	if (again) {
+		tx_note_rtx(fp, p, out);
+	} else {
+		if (fp->rtt_us == 0) {
+			fp->rtt_seq = end;
+			fp->rtt_us = (uint32_t)now->us | 1u; /* 0 means none: 1 us is noise */
+		}
+		if (p->len > 0 && p->len < fp->mss)
+			fp->snd_sml = p->seq + p->len;
+		if (p->len > 0 && proto_is(fp, TOE_FP_CWR)) {
+			flags |= RTE_TCP_CWR_FLAG;
+			fp->flags &= ~TOE_FP_CWR;
+		}
+		snap->ect = proto_is(fp, TOE_FP_ECN) && p->len > 0;
+		if (proto_is(fp, TOE_FP_PROBE))
+			proto_counted(out, TOE_C_PROBES);
+	}
+	if (p->len > 0 && p->seq + p->len == fp->tx_tail)
+		flags |= RTE_TCP_PSH_FLAG;
+	if (p->fin) {
+		flags |= RTE_TCP_FIN_FLAG;
+		fp->flags |= TOE_FP_FIN_SENT;
+		snap->fin_probe = 1;
+	}
+	fp->snd_nxt = seq_max(fp->snd_nxt, end);
+	fp->snd_max = seq_max(fp->snd_max, end);
+	fp->flags &= ~(TOE_FP_PROBE | TOE_FP_KEEPALIVE);
+	if (p->kind == PLAN_RTX)
+		fp->flags &= ~TOE_FP_RTX_ONE;
+	proto_fill(fp, snap, p->seq, flags);
+	snap->pos = proto_tx_pos(fp, p->seq);
+	snap->len = (uint16_t)p->len;
+	if (p->len > 0)
+		proto_counted(out, TOE_C_SEGS_DATA_TX);
+	out->todo |= TOE_TODO_TX;
+}
+
+void proto_tx(struct toe_flow_proto *fp, const struct toe_clock *now, struct proto_out *out)
+{
+	struct plan p = tx_plan(fp);
+
+	switch (p.kind) {
+	case PLAN_NONE:
+		proto_dropped(out, TOE_D_NOT_SENDABLE);
+		break;
+	case PLAN_PROBE:
+		tx_send_probe(fp, &p, out);
+		break;
+	default:
+		tx_send_data(fp, &p, now, out);
+		break;
+	}
+	proto_finish(fp, out, true);
+}

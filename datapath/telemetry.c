@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What people see of a running engine, by DPDK telemetry: /toe/stages, /toe/counters, /toe/drops,
+ * /toe/lcores, /toe/graph.  Runs on the telemetry thread and reads the instances' counters without
+ * synchronisation: each is one aligned word with one writer.  A parameter ("/toe/counters,pre.0") limits
+ * counters and drops to one instance.
+ */
+#include <ctype.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <rte_telemetry.h>
+
+#include "engine_priv.h"
+#include "pipeline.h"
+
+static struct toe_engine *engine; /* set once before the commands are registered */
+
+static void lower(const char *from, char *to, size_t len)
+{
+	size_t i = 0;
+
+	for (; from[i] != '\0' && i + 1 < len; i++)
+		to[i] = (char)tolower((unsigned char)from[i]);
+	to[i] = '\0';
+}
+
+static void add_u64(struct rte_tel_data *d, const char *name, uint64_t v)
+{
+	char key[RTE_TEL_MAX_STRING_LEN];
+
+	lower(name, key, sizeof(key));
+	rte_tel_data_add_dict_u64(d, key, v);
+}
+
+/* Dictionary of its own under name; NULL when there is no memory. */
+static struct rte_tel_data *add_dict(struct rte_tel_data *d, const char *name)
+{
+	struct rte_tel_data *c = rte_tel_data_alloc();
+
+	if (c == NULL)
+		return NULL;
+	rte_tel_data_start_dict(c);
+	if (rte_tel_data_add_dict_container(d, name, c, 0) != 0) {
+		rte_tel_data_free(c);
+		return NULL;
+	}
+	return c;
+}
+
+static int cmd_stages(const char *cmd, const char *params, struct rte_tel_data *d)
+{
+	const struct toe_pipeline *p = engine->pipeline;
+	const struct toe_stage *s;
+	char name[32];
+
+	(void)cmd;
+	(void)params;
+	rte_tel_data_start_dict(d);
+	for (unsigned i = 0; (s = toe_pipeline_stage(p, i)) != NULL; i++) {
+		struct rte_tel_data *c =
+			add_dict(d, toe_pipeline_stage_name(p, i, name, sizeof(name)));
+
+		if (c == NULL)
+			return -1;
+		add_u64(c, "items", s->items);
+		add_u64(c, "cycles", s->cycles);
+		add_u64(c, "cycles_per_item", s->items == 0 ? 0 : s->cycles / s->items);
+		add_u64(c, "lcore", s->lcore);
+	}
+	return 0;
+}
+
+/* Sums one of the arrays of all instances, or of the one that is named.  -1: no such instance. */
+static int sum(const char *only, bool drops, uint64_t *total, unsigned n)
+{
+	const struct toe_pipeline *p = engine->pipeline;
+	const struct toe_stage *s;
+	char name[32];
+	int found = -1;
+
+	for (unsigned i = 0; (s = toe_pipeline_stage(p, i)) != NULL; i++) {
+		const uint64_t *from = drops ? s->drops : s->counters;
+
+		toe_pipeline_stage_name(p, i, name, sizeof(name));
+		if (only != NULL && *only != '\0' && strcmp(only, name) != 0)
+			continue;
+		found = 0;
+		for (unsigned k = 0; k < n; k++)
+			total[k] += __atomic_load_n(&from[k], __ATOMIC_RELAXED);
+	}
+	return found;
+}
+
+static int cmd_counters(const char *cmd, const char *params, struct rte_tel_data *d)
+{
+	uint64_t total[TOE_C_N] = {0};
+
+	(void)cmd;
+	if (sum(params, false, total, TOE_C_N) != 0)
+		return -1;
+	rte_tel_data_start_dict(d);
+	for (unsigned k = 0; k < TOE_C_N; k++)
+		add_u64(d, toe_counter_name[k], total[k]);
+	return 0;
+}
+
+static int cmd_drops(const char *cmd, const char *params, struct rte_tel_data *d)
+{
+	uint64_t total[TOE_D_N] = {0};
+
+	(void)cmd;
+	if (sum(params, true, total, TOE_D_N) != 0)
+		return -1;
+	rte_tel_data_start_dict(d);
+	for (unsigned k = TOE_D_NONE + 1; k < TOE_D_N; k++)
+		add_u64(d, toe_drop_name[k], total[k]);
+	return 0;
+}
+
+static int cmd_lcores(const char *cmd, const char *params, struct rte_tel_data *d)
+{
+	const struct toe_pipeline *p = engine->pipeline;
+
+	(void)cmd;
+	(void)params;
+	rte_tel_data_start_dict(d);
+	for (unsigned i = 0; i < toe_pipeline_lcores(p); i++) {
+		struct toe_lcore_stats st = toe_pipeline_lcore_stats(p, i);
+		struct rte_tel_data *c;
+		char name[16];
+
+		snprintf(name, sizeof(name), "%u", i);
+		c = add_dict(d, name);
+		if (c == NULL)
+			return -1;
+		add_u64(c, "cpu", st.cpu);
+		add_u64(c, "busy_percent",
+			st.cycles == 0 ? 0 : st.busy_cycles / (st.cycles / 100u + 1u));
+		add_u64(c, "busy_cycles", st.busy_cycles);
+		add_u64(c, "cycles", st.cycles);
+		add_u64(c, "rounds", st.rounds);
+		add_u64(c, "sleeps", st.sleeps);
+		add_u64(c, "late_wakes", st.late_wakes);
+	}
+	return 0;
+}
+
+/* DOT, one line of it per string: a single string would be cut at 8 KB. */
+static int cmd_graph(const char *cmd, const char *params, struct rte_tel_data *d)
+{
+	char *text = NULL;
+	size_t len = 0;
+	FILE *f = open_memstream(&text, &len);
+	char *save = NULL;
+
+	(void)cmd;
+	(void)params;
+	if (f == NULL)
+		return -1;
+	toe_pipeline_dump(engine->pipeline, f);
+	fclose(f);
+	rte_tel_data_start_array(d, RTE_TEL_STRING_VAL);
+	for (char *l = strtok_r(text, "\n", &save); l != NULL; l = strtok_r(NULL, "\n", &save)) {
+		for (char *q = l; *q != '\0'; q++) {
+			/* telemetry of DPDK 22.11 does not escape: these would break the JSON */
+			if (*q == '"')
+				*q = '\'';
+			else if (*q == '\t')
+				*q = ' ';
+		}
+		if (rte_tel_data_add_array_string(d, l) != 0)
+			break;
+	}
+	free(text);
+	return 0;
+}
+
+void toe_telemetry_start(struct toe_engine *e)
+{
+	engine = e;
+	rte_telemetry_register_cmd("/toe/stages", cmd_stages,
+				   "Items, cycles and lcore of every stage instance");
+	rte_telemetry_register_cmd("/toe/counters", cmd_counters,
+				   "Things that happened. Parameter: stage instance");
+	rte_telemetry_register_cmd("/toe/drops", cmd_drops,
+				   "Why items were dropped. Parameter: stage instance");
+	rte_telemetry_register_cmd("/toe/lcores", cmd_lcores, "How busy each lcore is");
+	rte_telemetry_register_cmd("/toe/graph", cmd_graph,
+				   "The pipeline as DOT, by line, with ' for quotation marks");
+}

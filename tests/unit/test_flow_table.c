@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/* LINK: datapath/flow_table.c common/log.c */
+/* Flow table: add, delete, bulk lookup, full table, reuse after deletion with and without RCU;
+ * ports. */
+#include <errno.h>
+#include <sys/socket.h>
+
+#include "stage_env.h"
+
+#define N 1000u
+
+static struct toe_tuple key_of(uint32_t i)
+{
+	struct toe_tuple k;
+
+	memset(&k, 0, sizeof(k));
+	memcpy(k.remote_addr, &i, sizeof(i));
+	k.local_port = 80;
+	k.remote_port = (uint16_t)(i * 7);
+	return k;
+}
+
+static uint32_t lookup_one(const struct toe_flow_table *t, const struct toe_tuple *k)
+{
+	uint32_t conn;
+
+	toe_flow_table_lookup(t, &k, 1, &conn);
+	return conn;
+}
+
+static void test_add_lookup_del(void **state)
+{
+	struct toe_flow_table *t = toe_flow_table_create(N, NULL);
+	struct toe_tuple keys[TOE_BURST];
+	const struct toe_tuple *p[TOE_BURST];
+	uint32_t conns[TOE_BURST];
+	uint32_t i;
+
+	(void)state;
+	assert_non_null(t);
+	for (i = 0; i < N; i++) {
+		struct toe_tuple k = key_of(i);
+
+		assert_int_equal(lookup_one(t, &k), TOE_NONE);
+		assert_int_equal(toe_flow_table_add(t, &k, i), 0);
+		assert_int_equal(toe_flow_table_add(t, &k, i), -EEXIST);
+	}
+	keys[0] = key_of(N);
+	assert_int_equal(toe_flow_table_add(t, &keys[0], 0), -ENOSPC);
+	for (i = 0; i < TOE_BURST; i++) { /* every third is unknown */
+		keys[i] = key_of(i % 3 == 0 ? N + i : i * 11);
+		p[i] = &keys[i];
+	}
+	toe_flow_table_lookup(t, p, TOE_BURST, conns);
+	for (i = 0; i < TOE_BURST; i++)
+		assert_int_equal(conns[i], i % 3 == 0 ? TOE_NONE : i * 11);
+	for (i = 0; i < N; i++) {
+		struct toe_tuple k = key_of(i);
+
+		assert_int_equal(toe_flow_table_del(t, &k), 0);
+		assert_int_equal(toe_flow_table_del(t, &k), -ENOENT);
+		assert_int_equal(lookup_one(t, &k), TOE_NONE);
+	}
+	toe_flow_table_free(t);
+}
+
+static void churn(struct toe_flow_table *t, struct rte_rcu_qsbr *v)
+{
+	uint32_t i, conn;
+
+	for (i = 0; i < N; i++) {
+		struct toe_tuple k = key_of(i);
+
+		assert_int_equal(toe_flow_table_add(t, &k, i), 0);
+	}
+	/* ids go round many times: deleted entries must become usable again */
+	for (i = N; i < 20 * N; i++) {
+		struct toe_tuple old = key_of(i - N), k = key_of(i);
+
+		conn = lookup_one(t, &old);
+		assert_int_equal(conn, (i - N) % N);
+		assert_int_equal(toe_flow_table_del(t, &old), 0);
+		if (v != NULL)
+			rte_rcu_qsbr_quiescent(v, 0);
+		assert_int_equal(toe_flow_table_add(t, &k, conn), 0);
+		assert_int_equal(lookup_one(t, &k), conn);
+	}
+}
+
+static void test_churn(void **state)
+{
+	struct toe_flow_table *t = toe_flow_table_create(N, NULL);
+
+	(void)state;
+	assert_non_null(t);
+	churn(t, NULL);
+	toe_flow_table_free(t);
+}
+
+static void test_churn_rcu(void **state)
+{
+	struct rte_rcu_qsbr *v = aligned_alloc(64, rte_rcu_qsbr_get_memsize(2));
+	struct toe_flow_table *t;
+
+	(void)state;
+	assert_non_null(v);
+	assert_int_equal(rte_rcu_qsbr_init(v, 2), 0);
+	rte_rcu_qsbr_thread_register(v, 0);
+	rte_rcu_qsbr_thread_online(v, 0);
+	t = toe_flow_table_create(N, v);
+	assert_non_null(t);
+	churn(t, v);
+	toe_flow_table_free(t);
+	free(v);
+}
+
+/* A reader that never lets go costs capacity, nothing else; when it does, all is there again. */
+static void test_stuck_reader(void **state)
+{
+	struct rte_rcu_qsbr *v = aligned_alloc(64, rte_rcu_qsbr_get_memsize(2));
+	struct toe_flow_table *t;
+	uint32_t i, fails = 0;
+
+	(void)state;
+	assert_non_null(v);
+	assert_int_equal(rte_rcu_qsbr_init(v, 2), 0);
+	rte_rcu_qsbr_thread_register(v, 0);
+	rte_rcu_qsbr_thread_online(v, 0);
+	t = toe_flow_table_create(N, v);
+	assert_non_null(t);
+	for (i = 0; i < 3 * N; i++) {
+		struct toe_tuple k = key_of(i);
+
+		if (toe_flow_table_add(t, &k, i) != 0)
+			fails++;
+		else
+			assert_int_equal(toe_flow_table_del(t, &k), 0);
+	}
+	assert_true(fails > 0 && fails < 2 * N);
+	rte_rcu_qsbr_quiescent(v, 0);
+	for (i = 0; i < N; i++) {
+		struct toe_tuple k = key_of(i);
+
+		assert_int_equal(toe_flow_table_add(t, &k, i), 0);
+		rte_rcu_qsbr_quiescent(v, 0);
+	}
+	toe_flow_table_free(t);
+	free(v);
+}
+
+static void test_ports(void **state)
+{
+	struct toe_flow_table *t = toe_flow_table_create(16, NULL);
+
+	(void)state;
+	assert_non_null(t);
+	assert_int_equal(toe_port_get(t, AF_INET, 80), 0);
+	toe_port_set(t, AF_INET, 80, TOE_PORT_LISTEN);
+	toe_port_set(t, AF_INET6, 80, TOE_PORT_RESERVED);
+	toe_port_set(t, AF_INET, 65535, TOE_PORT_RESERVED);
+	assert_int_equal(toe_port_get(t, AF_INET, 80), TOE_PORT_LISTEN);
+	assert_int_equal(toe_port_get(t, AF_INET6, 80), TOE_PORT_RESERVED);
+	assert_int_equal(toe_port_get(t, AF_INET, 65535), TOE_PORT_RESERVED);
+	assert_int_equal(toe_port_get(t, AF_INET6, 65535), 0);
+	toe_port_set(t, AF_INET, 80, 0);
+	assert_int_equal(toe_port_get(t, AF_INET, 80), 0);
+	toe_flow_table_free(t);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_add_lookup_del), cmocka_unit_test(test_churn),
+		cmocka_unit_test(test_churn_rcu),      cmocka_unit_test(test_stuck_reader),
+		cmocka_unit_test(test_ports),
+	};
+
+	return cmocka_run_group_tests(tests, env_eal, NULL);
+}
