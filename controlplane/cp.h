@@ -194,6 +194,7 @@ struct cp {
 	uint64_t tick_at;
 	uint64_t house_at;
 	uint64_t slow_at;
+	bool opening;        /* some listener may be in state OPENING */
 	bool grace_pending;  /* a listener may have to be closed */
 	uint64_t refresh_at; /* next hops are shown to the kernel as in use */
 	uint64_t cookie_ms;  /* last cookie sent; 0 = never */

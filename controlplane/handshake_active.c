@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Active open: CONNECT -> SYN -> SYN-ACK -> ACK and INSTALL (RFC 9293 §3.10.7.3), simultaneous open
+ * Active open: CONNECT -> SYN -> SYN-ACK -> ACK and INSTALL (RFC 9293, 3.10.7.3), simultaneous open
  * included.  The connection has its id, slot and port from the start; the datapath hears of it
  * only at INSTALL, or of its failure by SLOT_ERROR.
  */

@@ -169,6 +169,7 @@ static void open_listener(struct cp *cp, uint32_t app, uint32_t i)
 	cp_listener_rt(cp, app, i)->installing = 0;
 	cp_commit(&l->state, CP_LISTENER_OPENING);
 	listener_cmd(cp, app, i, 1);
+	cp->opening = true;
 	cp_listen_durable(cp);
 	cp_listener_link(cp, app, i);
 	cp_port_update(cp, l->port);
@@ -213,13 +214,14 @@ int cp_listen(struct cp *cp, uint32_t app, uint32_t proc, struct toe_ctl_listen 
 static void reset_waiting(struct cp *cp, uint32_t app, uint32_t listener)
 {
 	struct toe_listener *m = listener_mem(cp, app, listener);
-	const uint32_t *ring = (const uint32_t *)(m + 1);
+	const uint32_t *ring;
 	uint32_t mask = cp->apps[app].backlog_n - 1;
 	uint32_t cons;
 	uint32_t n;
 
 	if (!m)
 		return;
+	ring = (const uint32_t *)(m + 1);
 	cons = __atomic_load_n(&m->cons, __ATOMIC_ACQUIRE);
 	n = __atomic_load_n(&m->prod, __ATOMIC_ACQUIRE) - cons;
 	for (uint32_t k = 0; k < n && k <= mask; k++) {
@@ -304,8 +306,9 @@ void cp_listen_slow(struct cp *cp)
 
 void cp_listen_durable(struct cp *cp)
 {
-	if (!cp->io.cmd_durable(cp->io.ctx))
+	if (!cp->opening || !cp->io.cmd_durable(cp->io.ctx))
 		return;
+	cp->opening = false;
 	for (uint32_t app = 0; app < cp->st->app_n; app++) {
 		for (uint32_t i = 0; i < cp->apps[app].listener_n; i++) {
 			struct cp_listener *l = cp_listener_rec(cp, app, i);

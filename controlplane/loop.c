@@ -253,7 +253,7 @@ static void on_prepare(uv_prepare_t *h)
 		uv_timer_stop(&g.timer);
 	} else {
 		uv_update_time(&g.uv);
-		uv_timer_start(&g.timer, on_timer, next - g.cp.now_ms, 0);
+		uv_timer_start(&g.timer, on_timer, next > g.cp.now_ms ? next - g.cp.now_ms : 0, 0);
 	}
 	__atomic_store_n(&g.cpq->up_asleep, 1, __ATOMIC_RELAXED);
 	/* Dekker with the ctrl stage: it publishes, fences, reads up_asleep */
@@ -344,6 +344,8 @@ static int start(const struct cp_start *s)
 		err = watch(s);
 	if (!err)
 		err = cp_init(&g.cp, s->state);
+	if (!err && g.nl)
+		err = cp_nl_sync(g.nl);
 	if (err)
 		return err;
 	cp_engine_changed(&g.cp, s->msg.u.engine.epoch, s->msg.u.engine.up);

@@ -54,7 +54,8 @@ struct cp_nl {
 	struct neigh *bucket[BUCKETS];
 	uint32_t neigh_n;
 	struct route routes[ROUTES];
-	char buf[16384];
+	char buf[16384];   /* notifications */
+	char reply[16384]; /* questions and answers: asked from within notifications, too */
 };
 
 #define NUD_USABLE (NUD_REACHABLE | NUD_STALE | NUD_DELAY | NUD_PROBE | NUD_PERMANENT | NUD_NOARP)
@@ -183,7 +184,7 @@ static int on_msg(const struct nlmsghdr *h, void *data)
 /* The whole neighbour table, over the asking socket. */
 static int dump_neigh(struct cp_nl *nl)
 {
-	struct nlmsghdr *h = mnl_nlmsg_put_header(nl->buf);
+	struct nlmsghdr *h = mnl_nlmsg_put_header(nl->reply);
 	struct ndmsg *nd;
 	uint32_t seq = ++nl->seq;
 	int more = 1;
@@ -197,13 +198,13 @@ static int dump_neigh(struct cp_nl *nl)
 	if (mnl_socket_sendto(nl->ask, h, h->nlmsg_len) < 0)
 		return -errno;
 	while (more > 0) {
-		ssize_t n = mnl_socket_recvfrom(nl->ask, nl->buf, sizeof(nl->buf));
+		ssize_t n = mnl_socket_recvfrom(nl->ask, nl->reply, sizeof(nl->reply));
 
 		if (n < 0)
 			return -errno;
-		if (((struct nlmsghdr *)nl->buf)->nlmsg_seq != seq)
+		if (((struct nlmsghdr *)nl->reply)->nlmsg_seq != seq)
 			continue; /* late refusal of an earlier NTF_USE */
-		more = mnl_cb_run(nl->buf, (size_t)n, seq, 0, on_msg, nl);
+		more = mnl_cb_run(nl->reply, (size_t)n, seq, 0, on_msg, nl);
 	}
 	return more < 0 ? -errno : 0;
 }
@@ -235,13 +236,14 @@ int cp_nl_open(struct cp_nl **out, int ifindex, cp_nl_changed *changed, void *ct
 		cp_nl_close(nl);
 		return err;
 	}
-	err = dump_neigh(nl);
-	if (err) {
-		cp_nl_close(nl);
-		return err;
-	}
 	*out = nl;
 	return 0;
+}
+
+int cp_nl_sync(struct cp_nl *nl)
+{
+	memset(nl->routes, 0, sizeof(nl->routes));
+	return dump_neigh(nl);
 }
 
 void cp_nl_close(struct cp_nl *nl)
@@ -270,8 +272,7 @@ void cp_nl_read(struct cp_nl *nl)
 
 		if (n < 0 && errno == ENOBUFS) {
 			/* notifications were lost */
-			memset(nl->routes, 0, sizeof(nl->routes));
-			if (dump_neigh(nl))
+			if (cp_nl_sync(nl))
 				LOG_WARN("neighbour table cannot be read: %s", strerror(errno));
 			return;
 		}
@@ -311,7 +312,7 @@ static void parse_route(const struct cp_nl *nl, const struct nlmsghdr *h, struct
 /* One question, one answer. */
 static void ask_route(struct cp_nl *nl, struct route *e)
 {
-	struct nlmsghdr *h = mnl_nlmsg_put_header(nl->buf);
+	struct nlmsghdr *h = mnl_nlmsg_put_header(nl->reply);
 	struct rtmsg *rm;
 	uint32_t seq = ++nl->seq;
 
@@ -326,8 +327,8 @@ static void ask_route(struct cp_nl *nl, struct route *e)
 	if (mnl_socket_sendto(nl->ask, h, h->nlmsg_len) < 0)
 		return;
 	for (;;) {
-		ssize_t n = mnl_socket_recvfrom(nl->ask, nl->buf, sizeof(nl->buf));
-		const struct nlmsghdr *r = (const struct nlmsghdr *)nl->buf;
+		ssize_t n = mnl_socket_recvfrom(nl->ask, nl->reply, sizeof(nl->reply));
+		const struct nlmsghdr *r = (const struct nlmsghdr *)nl->reply;
 
 		if (n < (ssize_t)sizeof(*r))
 			return;
@@ -357,7 +358,7 @@ int cp_nl_route(struct cp_nl *nl, uint32_t dst, uint64_t now_ms, struct cp_route
 /* As `ip neigh add … use`: the kernel resolves, or confirms what is stale. */
 static void use(struct cp_nl *nl, struct neigh *n, uint64_t now_ms)
 {
-	struct nlmsghdr *h = mnl_nlmsg_put_header(nl->buf);
+	struct nlmsghdr *h = mnl_nlmsg_put_header(nl->reply);
 	struct ndmsg *nd;
 
 	n->asked_ms = now_ms;

@@ -12,8 +12,10 @@ struct cp_nl;
 /* mac NULL: the address does not answer. */
 typedef void cp_nl_changed(void *ctx, uint32_t ip, const uint8_t *mac);
 
-/* ifindex: the TAP that stands for the port.  0 or -errno. */
+/* ifindex: the TAP that stands for the port.  0 or -errno.  Then cp_nl_sync() when changed() may be
+ * called: it is, for every neighbour the kernel has. */
 int cp_nl_open(struct cp_nl **out, int ifindex, cp_nl_changed *changed, void *ctx);
+int cp_nl_sync(struct cp_nl *nl);
 void cp_nl_close(struct cp_nl *nl);
 
 /* Readable when something changed: then call cp_nl_read(), which does a bounded amount of work. */

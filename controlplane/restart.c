@@ -7,7 +7,6 @@
 #include "cp.h"
 
 #include <arpa/inet.h>
-#include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -128,8 +127,10 @@ static void tell_listeners(struct cp *cp, uint32_t app)
 	for (uint32_t i = 0; i < cp->apps[app].listener_n; i++) {
 		struct toe_cmd_listener cmd = {cp->apps[app].app_id, i, 1, 0};
 
-		if (cp_listener_rec(cp, app, i)->state == CP_LISTENER_OPENING)
-			cp_cmd(cp, TOE_CMD_LISTENER, TOE_NONE, &cmd, sizeof(cmd));
+		if (cp_listener_rec(cp, app, i)->state != CP_LISTENER_OPENING)
+			continue;
+		cp_cmd(cp, TOE_CMD_LISTENER, TOE_NONE, &cmd, sizeof(cmd));
+		cp->opening = true;
 	}
 	cp_listen_durable(cp);
 }
@@ -186,8 +187,6 @@ static void reconcile_missing(struct cp *cp, uint32_t id)
 	case CP_CLOSING:
 		cp->rt[id].reconcile = CP_KNOWN;
 		LOG_WARN("connection %u is not known to the datapath: reset", id);
-		cp_slot_error(cp, c->app, c->in.slot, ECONNRESET);
-		cp_conn_enter(cp, id, CP_REMOVING);
 		cp_removed(cp, id);
 		break;
 	default:

@@ -22,8 +22,8 @@
 
 /* Written by the only thread, read by the signal handler on it. */
 static struct {
-	uint8_t *volatile base;
-	volatile uint64_t bytes;
+	uint8_t *base; /* stored last, atomically: NULL = free */
+	uint64_t bytes;
 } regions[REGIONS_MAX];
 
 static int local_name(int fd, struct sockaddr_storage *ss, uint32_t *addr, uint16_t *port)
@@ -74,7 +74,7 @@ static int bind_any_port(int fd, struct sockaddr_storage *ss, uint32_t addr)
 int cp_sock_bind(int fd, uint32_t addr, uint16_t *port)
 {
 	struct sockaddr_storage ss;
-	uint32_t bound;
+	uint32_t bound = 0;
 	int err = local_name(fd, &ss, &bound, port);
 
 	if (err || (bound && bound != addr))
@@ -102,7 +102,7 @@ uint8_t *cp_region_map(int fd, uint64_t bytes)
 		if (p == MAP_FAILED)
 			return NULL;
 		regions[i].bytes = bytes;
-		regions[i].base = p;
+		__atomic_store_n(&regions[i].base, p, __ATOMIC_RELEASE);
 		return p;
 	}
 	return NULL;
@@ -112,7 +112,7 @@ void cp_region_unmap(uint8_t *p, uint64_t bytes)
 {
 	for (uint32_t i = 0; i < REGIONS_MAX; i++)
 		if (regions[i].base == p)
-			regions[i].base = NULL;
+			__atomic_store_n(&regions[i].base, NULL, __ATOMIC_RELEASE);
 	munmap(p, bytes);
 }
 
@@ -122,7 +122,7 @@ static void on_sigbus(int sig, siginfo_t *si, void *uc)
 
 	(void)uc;
 	for (uint32_t i = 0; i < REGIONS_MAX; i++) {
-		uint8_t *base = regions[i].base;
+		uint8_t *base = __atomic_load_n(&regions[i].base, __ATOMIC_ACQUIRE);
 
 		if (!base || at < base || at >= base + regions[i].bytes)
 			continue;

@@ -2,9 +2,10 @@
 /*
  * SYN cookies: what the control plane answers when its half-open table is full.  The cookie is
  *
- *	H(key, tuple, 0) + irs + (count << 24) + ((H(key, tuple, count) + mss index) mod 2^24)
+ *	H(tuple, 0, 0) + irs + (count << 24) + ((H(tuple, irs, count) + mss index) mod 2^24)
  *
- * with count = time / 64 s, as in Linux, so it also grows like an ISN.  Pure; no state.
+ * with a keyed H and count = time / 64 s: as in Linux, so it also grows like an ISN, but with irs
+ *in the second hash, or other values of irs would pass as other MSS.  Pure; no state.
  */
 #include "isn.h"
 
@@ -25,12 +26,14 @@
 static const uint16_t mss_table[] = {88, 536, 1220, 1300, 1400, 1440, 1460, 8960};
 #define MSS_N (sizeof(mss_table) / sizeof(mss_table[0]))
 
-static uint32_t cookie_hash(const uint64_t key[2], const struct toe_tuple *t, uint32_t count)
+static uint32_t cookie_hash(const uint64_t key[2], const struct toe_tuple *t, uint32_t irs,
+			    uint32_t count)
 {
 	struct {
 		struct toe_tuple t;
+		uint32_t irs;
 		uint32_t count;
-	} in = {*t, count};
+	} in = {*t, irs, count};
 
 	return (uint32_t)cp_siphash(key, &in, sizeof(in));
 }
@@ -44,22 +47,22 @@ uint32_t cp_cookie_make(const uint64_t key[2], const struct toe_tuple *t, uint32
 
 	while (i && mss_table[i] > mss)
 		i--;
-	return cookie_hash(key, t, 0) + irs + (count << COOKIE_BITS) +
-	       ((cookie_hash(key, t, count) + i) & COOKIE_MASK);
+	return cookie_hash(key, t, 0, 0) + irs + (count << COOKIE_BITS) +
+	       ((cookie_hash(key, t, irs, count) + i) & COOKIE_MASK);
 }
 
 uint16_t cp_cookie_check(const uint64_t key[2], const struct toe_tuple *t, uint32_t irs,
 			 uint32_t iss, uint64_t now_ms)
 {
 	uint32_t now = (uint32_t)(now_ms / COOKIE_PERIOD_MS) + 1;
-	uint32_t rest = iss - cookie_hash(key, t, 0) - irs;
+	uint32_t rest = iss - cookie_hash(key, t, 0, 0) - irs;
 	/* only the low 8 bits of count travel */
 	uint32_t age = (now - (rest >> COOKIE_BITS)) & (UINT32_MAX >> COOKIE_BITS);
 	uint32_t i;
 
 	if (age > COOKIE_AGE_MAX || age >= now)
 		return 0;
-	i = (rest - cookie_hash(key, t, now - age)) & COOKIE_MASK;
+	i = (rest - cookie_hash(key, t, irs, now - age)) & COOKIE_MASK;
 	return i < MSS_N ? mss_table[i] : 0;
 }
 

@@ -25,17 +25,21 @@ void cp_slot_error(struct cp *cp, uint32_t app, uint32_t slot, uint32_t error)
 	cp_cmd(cp, TOE_CMD_SLOT_ERROR, TOE_NONE, &cmd, sizeof(cmd));
 }
 
+/* One less on its way to the listener's accept ring. */
+static void installing_done(struct cp *cp, const struct cp_conn *c)
+{
+	struct cp_listener_rt *l = cp_listener_rt(cp, c->app, c->in.listener);
+
+	if (l->installing && cp_listener_rec(cp, c->app, c->in.listener)->gen == c->listener_gen)
+		l->installing--;
+}
+
 void cp_conn_remove(struct cp *cp, uint32_t id)
 {
 	struct cp_conn *c = &cp->conns[id];
 
-	if (c->state == CP_INSTALLING && c->in.listener != TOE_NONE) {
-		struct cp_listener_rt *l = cp_listener_rt(cp, c->app, c->in.listener);
-
-		if (l->installing &&
-		    cp_listener_rec(cp, c->app, c->in.listener)->gen == c->listener_gen)
-			l->installing--;
-	}
+	if (c->state == CP_INSTALLING && c->in.listener != TOE_NONE)
+		installing_done(cp, c);
 	cp_poll_off(cp, id);
 	cp_conn_enter(cp, id, CP_REMOVING);
 	if (cp->rt[id].reconcile)
@@ -242,12 +246,29 @@ void cp_reset(struct cp *cp, uint32_t id)
 	cp_conn_remove(cp, id);
 }
 
+/* Removed without having been asked: the datapath could not install it. */
+static void refused(struct cp *cp, uint32_t id)
+{
+	struct cp_conn *c = &cp->conns[id];
+	struct cp_slot *slot = cp_slot_rec(cp, c->app, c->in.slot);
+
+	if (c->state == CP_INSTALLING && c->in.listener != TOE_NONE) {
+		installing_done(cp, c);
+		cp_commit(&slot->flags, slot->flags | CP_SLOT_TOKEN_GONE); /* nobody got it */
+	} else {
+		cp_slot_error(cp, c->app, c->in.slot, ECONNRESET);
+	}
+	cp_conn_enter(cp, id, CP_REMOVING);
+}
+
 void cp_removed(struct cp *cp, uint32_t id)
 {
 	struct cp_conn *c = &cp->conns[id];
 
-	if (c->state != CP_REMOVING)
+	if (c->state == CP_FREE || c->state == CP_SYN_SENT)
 		return;
+	if (c->state != CP_REMOVING)
+		refused(cp, id);
 	CP_COUNT(cp, removed);
 	if (c->flags & CP_CONN_TIME_WAIT)
 		cp_tw_enter(cp, id);

@@ -3,33 +3,50 @@
  * Attached applications as the datapath sees them.
  *
  * The keeper-link thread attaches and detaches; lcores only read, under RCU (rte_rcu_qsbr): a
- * detached application's memory is unmapped after every lcore has been quiescent.  The geometry is
- * the engine's own copy, taken from the keeper's message, never from the region.
+ * detached application's memory is unmapped after every lcore has been quiescent and every copy in
+ * flight has ended.  The geometry is the engine's own copy, taken from the keeper's message, never
+ * from the region.
  */
 #ifndef TOE_APPS_H
 #define TOE_APPS_H
 
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
+#include "engine.h"
 #include "toe/ctl.h"
 #include "toe/region.h"
 
 #define TOE_APP_N 64u /* applications at once; ids are recycled by the keeper */
 
 struct toe_app_proc {
-	bool attached;
-	int kick_fd;                    /* app -> engine, read by the lcore that runs ctxq */
-	int waiter_fd[TOE_WAITER_N];    /* engine -> app, -1 = none; send(MSG_DONTWAIT|MSG_NOSIGNAL) */
-	/* Private truth of the rings: the region's copies are only written, never read back. */
+	int kick_fd;                 /* app -> engine, read by the lcore that runs ctxq */
+	int waiter_fd[TOE_WAITER_N]; /* engine -> app, -1 = none; send(MSG_DONTWAIT|MSG_NOSIGNAL) */
+	/* Private truth of the rings, ctxq stage: the region's copies are only written, never read
+	 * back. */
 	uint32_t hint_prod;
 	uint32_t doorbell_cons;
 };
 
+/* What the engine has written to line 0 of a slot, and for whom.  Written and read by: ctxq. */
+struct toe_slot_own {
+	uint32_t conn;     /* TOE_NONE: no connection */
+	uint32_t conn_gen; /* generation of the connection id */
+	uint32_t slot_gen; /* toe_slot.gen */
+	uint32_t rx_tail;
+	uint32_t tx_head;
+	uint32_t state;
+	uint32_t error;
+	uint32_t rtx_segs;
+};
+
 struct toe_app {
 	uint32_t app_id;
-	bool evicted; /* SIGBUS on its memory: all its traffic is dropped until it is gone */
+	_Atomic bool
+		evicted; /* SIGBUS on its memory: all its traffic is dropped until it is gone */
+	struct toe_apps *owner;
 	uint8_t *control;
 	uint8_t *payload;
 	uint64_t control_bytes;
@@ -44,23 +61,59 @@ struct toe_app {
 	uint64_t off_slots;
 	uint64_t off_listeners;
 	uint64_t off_contexts;
-	/* slot -> connection; written by the ctxq stage when INSTALL/REMOVE pass, read by it. */
-	uint32_t *slot_conn;
-	uint32_t *slot_gen;
-	uint32_t *listener_prod; /* private truth of the accept rings, ctxq stage only */
+	struct toe_slot_own *own; /* [slot_n] */
+	uint32_t *listener_prod;  /* private truth of the accept rings, ctxq stage only */
+	/* Slots that ctxq must look at as if their doorbell had been rung; any thread sets bits
+	 * (toe_app_redo), ctxq takes them. */
+	_Atomic uint64_t *redo;
+	/* Slots below this have been used: bounds walks over a sparse segment.  Writer: ctxq. */
+	_Atomic uint32_t slot_top;
+	_Atomic uint32_t copies;    /* asynchronous copies in flight on its memory */
+	_Atomic uint64_t proc_mask; /* attached contexts; set last, cleared first */
 	struct toe_app_proc procs[TOE_CTX_N];
-	_Atomic uint64_t proc_mask; /* attached contexts */
 };
 
-struct toe_apps;
-struct toe_engine;
+struct toe_apps {
+	struct toe_app *_Atomic table[TOE_APP_N];
+	_Atomic uint64_t mask;    /* attached applications */
+	_Atomic uint64_t redo;    /* bit a: application a has redo bits */
+	_Atomic uint64_t evicted; /* not reported to the keeper yet */
+	_Atomic uint32_t version; /* changes whenever an application or context comes or goes */
+	int evict_fd;             /* eventfd: evicted became non-zero */
+};
 
-/* Lookup on an lcore: valid until its next quiescent state.  NULL: not attached. */
+int toe_apps_init(struct toe_engine *e);
+/* Every application left learns that the engine is gone.  After the lcores have stopped. */
+void toe_apps_fini(struct toe_engine *e);
+
+/* Lookup on an lcore: valid until its next quiescent state.  NULL: not attached, or evicted. */
 struct toe_app *toe_app_get(const struct toe_engine *e, uint32_t app_id);
+
+/* Asks ctxq to fetch line 1 of the slot (to be followed by a wake of the ctxq stage unless called
+ * from it).  Any thread. */
+void toe_app_redo(struct toe_app *a, uint32_t slot);
+
+/*
+ * The keeper-link thread's calls.  0 or -errno.  attach borrows the descriptors {control, payload}
+ * and checks sizes and seals; proc_attach and waiter_add own theirs on success.
+ */
+int toe_app_attach(struct toe_engine *e, const struct toe_ctl_app *desc, const int fds[2]);
+int toe_app_detach(struct toe_engine *e, uint32_t app_id);
+int toe_app_proc_attach(struct toe_engine *e, uint32_t app_id, uint32_t ctx, int kick_fd);
+int toe_app_proc_detach(struct toe_engine *e, uint32_t app_id, uint32_t ctx);
+int toe_app_waiter_add(struct toe_engine *e, const struct toe_ctl_waiter *who, int fd);
+
+/* Applications evicted since the last call, as a bit mask of ids. */
+uint64_t toe_apps_take_evicted(struct toe_engine *e);
 
 static inline struct toe_slot *toe_app_slot(const struct toe_app *a, uint32_t slot)
 {
 	return (struct toe_slot *)(a->control + a->off_slots) + slot;
+}
+
+static inline uint64_t toe_app_slot_off(const struct toe_app *a, uint32_t slot)
+{
+	return a->off_slots + (uint64_t)slot * sizeof(struct toe_slot);
 }
 
 static inline struct toe_listener *toe_app_listener(const struct toe_app *a, uint32_t i)
@@ -69,10 +122,25 @@ static inline struct toe_listener *toe_app_listener(const struct toe_app *a, uin
 				       i * toe_listener_stride(a->backlog_n));
 }
 
+static inline uint32_t *toe_app_accept_ring(const struct toe_app *a, uint32_t i)
+{
+	return (uint32_t *)(toe_app_listener(a, i) + 1);
+}
+
 static inline struct toe_context *toe_app_context(const struct toe_app *a, uint32_t ctx)
 {
 	return (struct toe_context *)(a->control + a->off_contexts +
 				      ctx * toe_context_stride(a->hint_n, a->doorbell_n));
+}
+
+static inline uint32_t *toe_app_hints(const struct toe_app *a, uint32_t ctx)
+{
+	return (uint32_t *)(toe_app_context(a, ctx) + 1);
+}
+
+static inline uint32_t *toe_app_doorbells(const struct toe_app *a, uint32_t ctx)
+{
+	return toe_app_hints(a, ctx) + a->hint_n;
 }
 
 #endif

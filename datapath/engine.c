@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Makes struct toe_engine: pools of work items and packet buffers, connection state, flow table, RCU,
- * module hooks, applications, and the mapping of the control-plane queue.  Runs in main before the lcores
- * start and after they ended; owns all of that memory.
+ * Makes struct toe_engine: pools of work items and packet buffers, connection state, flow table,
+ * RCU, module hooks, applications, and the mapping of the control-plane queue.  Runs in main before
+ * the lcores start and after they ended; owns all of that memory.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -26,7 +26,7 @@
 #define JUMBO_MTU      1960u /* above it the small buffers do not hold a frame */
 #define JUMBO_ROOM     9216u
 #define POOL_OPS       "ring_mt_hts" /* MP/MC spins for a whole slice if a thread is preempted */
-#define SLACK_MB       48u   /* EAL, PMD queues, telemetry, hash tables */
+#define SLACK_MB       48u           /* EAL, PMD queues, telemetry, hash tables */
 #define CPQ_ENTRIES    1024u
 
 static uint16_t mbuf_room(const struct toe_config *cfg)
@@ -56,7 +56,8 @@ unsigned toe_engine_memory_mb(const struct toe_config *cfg)
 
 /* ---- pools ---- */
 
-/* Objects an lcore may keep for itself: few enough that all caches together cannot starve a pool. */
+/* Objects an lcore may keep for itself: few enough that all caches together cannot starve a pool.
+ */
 static unsigned cache_size(unsigned objects, unsigned lcores)
 {
 	unsigned n = objects / (8 * lcores);
@@ -270,8 +271,8 @@ int toe_engine_make_cpq(const struct toe_config *cfg)
 	h.conn_n = cfg->connections;
 	h.flow_group_n = cfg->flow_groups;
 	h.entry_n = CPQ_ENTRIES;
-	h.entry_bytes = RTE_ALIGN_CEIL(cfg->mtu + FRAME_OVERHEAD + (uint32_t)sizeof(struct toe_cpq_entry),
-				       TOE_LINE);
+	h.entry_bytes = RTE_ALIGN_CEIL(
+		cfg->mtu + FRAME_OVERHEAD + (uint32_t)sizeof(struct toe_cpq_entry), TOE_LINE);
 	h.off_down = sizeof(h);
 	h.off_up = h.off_down + (uint64_t)h.entry_n * h.entry_bytes;
 	h.off_prog = h.off_up + (uint64_t)h.entry_n * h.entry_bytes;

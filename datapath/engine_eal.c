@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Starts and stops DPDK: makes the EAL arguments out of the configuration (lcores, port, memory, file
- * prefix), checks first what usually is wrong, and says it in one line.  Main thread only; owns the
- * argument strings, which EAL keeps pointers to.
+ * Starts and stops DPDK: makes the EAL arguments out of the configuration (lcores, port, memory,
+ * file prefix), checks first what usually is wrong, and says it in one line.  Main thread only;
+ * owns the argument strings, which EAL keeps pointers to.
  */
 #include <errno.h>
 #include <linux/if_packet.h>
@@ -88,7 +88,8 @@ static unsigned lcm(unsigned a, unsigned b)
 	return a / x * b;
 }
 
-/* Frames have to fill a block exactly, and a block whole pages: the PMD takes the ring as one array. */
+/* Frames have to fill a block exactly, and a block whole pages: the PMD takes the ring as one
+ * array. */
 static void add_af_packet(struct args *a, const struct toe_config *cfg)
 {
 	bool jumbo = toe_port_frame_mtu(cfg) > JUMBO_MTU;
@@ -171,8 +172,7 @@ static void add_memory(struct args *a, const struct toe_config *cfg)
 
 static void file_prefix(const struct toe_config *cfg, char *buf, size_t len)
 {
-	snprintf(buf, len, "toe-%08x",
-		 toe_crc32c(cfg->run_dir, (uint32_t)strlen(cfg->run_dir), 0));
+	snprintf(buf, len, "toe-%08x", toe_crc32c(cfg->run_dir, (uint32_t)strlen(cfg->run_dir), 0));
 }
 
 /* What is wrong in practice, before EAL hides it behind an error number. */
@@ -191,6 +191,12 @@ static int check_environment(const struct toe_config *cfg, char *err, size_t err
 			    "interface \"%s\" is not in this network namespace: set port.interface "
 			    "(have a look: ip link)",
 			    cfg->port_if);
+	if (strcmp(cfg->port_driver, "af_xdp") == 0 && toe_port_frame_mtu(cfg) > JUMBO_MTU)
+		return fail(
+			err, err_len,
+			"driver af_xdp carries an MTU of at most %u: lower port.mtu and that of "
+			"%s, or set port.driver = \"af_packet\"",
+			JUMBO_MTU, cfg->port_if);
 	fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return fail(err, err_len, "no packet socket (%s): run as root or with CAP_NET_RAW",

@@ -15,7 +15,8 @@
 int toe_eal_start(const struct toe_config *cfg, char *err, size_t err_len);
 void toe_eal_stop(const struct toe_config *cfg);
 
-/* Largest IP packet the port may bring: the configured MTU or the interface's, if that is larger. */
+/* Largest IP packet the port may bring: the configured MTU or the interface's, if that is larger.
+ */
 unsigned toe_port_frame_mtu(const struct toe_config *cfg);
 
 /* Pools, RCU, flow state, flow table, module hooks, applications.  e is zeroed and has cfg. */

@@ -44,7 +44,8 @@ struct toe_graph {
 /* Parses and validates.  0, or -1 with one line in err. */
 int toe_graph_parse(struct toe_graph *g, const struct toe_config *cfg, char *err, size_t err_len);
 
-/* 0, or -1 if a CPU that the placement names is not there or not allowed for this process. */
+/* 0, or -1 if a CPU that the placement names is not there or not allowed for this thread: call it
+ * before EAL binds the thread to its lcore. */
 int toe_graph_check_cpus(const struct toe_graph *g, char *err, size_t err_len);
 
 void toe_graph_dump(const struct toe_graph *g, FILE *out);

@@ -29,15 +29,16 @@ struct toe_hostmem_op {
 	uint64_t offset; /* in the segment; checked against its size: -ERANGE */
 	void *local;
 	void *cookie; /* given back by poll */
+	bool fence;   /* starts only after all earlier copies of this queue have been done */
 };
 
-/* Job: one queue with room for depth copies in flight.  NULL and errno on failure. */
-struct toe_hostmem;
+/* Job: one queue with room for at least depth copies in flight.  NULL and errno on failure. */
 struct toe_engine;
 struct toe_hostmem *toe_hostmem_open(struct toe_engine *e, const char *backend, unsigned depth);
 void toe_hostmem_close(struct toe_hostmem *h);
 
-/* 0, -EAGAIN (queue full), -ESRCH (application gone), -ERANGE (outside its segment). */
+/* 0, -EAGAIN (queue full), -ESRCH (application gone or evicted), -ERANGE (outside its segment).
+ * The application's memory stays mapped until the copy has been given back by poll. */
 int toe_hostmem_submit(struct toe_hostmem *h, const struct toe_hostmem_op *op);
 
 /* Up to n cookies of completed copies; returns how many. */

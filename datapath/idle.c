@@ -2,9 +2,9 @@
 /*
  * Idle sleep of an lcore: one epoll set with its own eventfd and whatever its stages watch (packet
  * sockets of the port, TAP, kick sockets).  Level-triggered on purpose: an af_packet ring that
- * already holds a frame when the lcore goes to sleep reports readable at once (checked on TPACKET_V2
- * rings: packet_poll() looks at the newest frame of the ring).  Waited on by the owning lcore; watch
- * and wake come from any thread.
+ * already holds a frame when the lcore goes to sleep reports readable at once (checked on
+ * TPACKET_V2 rings: packet_poll() looks at the newest frame of the ring).  Waited on by the owning
+ * lcore; watch and wake come from any thread.
  */
 #include <errno.h>
 #include <sys/epoll.h>

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The loop of an lcore: polls its instances in stage order, reports quiescent states to RCU, keeps the
- * clock, and sleeps when there has been no work for idle_spin_us (protocol: idle.h).  Also the calls by
- * which other threads wake it or make it watch descriptors.  State: struct toe_lcore, touched by its
- * own thread except for the sleeping flag.
+ * The loop of an lcore: polls its instances in stage order, reports quiescent states to RCU, keeps
+ * the clock, and sleeps when there has been no work for idle_spin_us (protocol: idle.h).  Also the
+ * calls by which other threads wake it or make it watch descriptors.  State: struct toe_lcore,
+ * touched by its own thread except for the sleeping flag.
  */
 #include <sched.h>
+#include <time.h>
 
 #include <rte_cycles.h>
 #include <rte_pause.h>
@@ -15,15 +16,29 @@
 /* A sleep never lasts longer, so that a lost wake-up is a delay and shows in late_wakes. */
 #define SLEEP_MAX_NS 100000000u
 
-static void clock_read(const struct toe_pipeline *p, struct toe_clock *c)
-{
-	uint64_t s;
-	uint64_t rest;
+#define CLOCK_ANCHOR_US 1000u
 
-	c->tsc = rte_rdtsc();
-	s = c->tsc / p->tsc_hz;
-	rest = c->tsc % p->tsc_hz; /* < 2^34 on any machine: no overflow below */
-	c->us = s * 1000000u + rest * 1000000u / p->tsc_hz;
+/*
+ * Milliseconds must be those of CLOCK_MONOTONIC: the control plane stamps handshakes with it, and a
+ * peer drops timestamps that step back (PAWS).  Between anchors, one each CLOCK_ANCHOR_US, the TSC
+ * interpolates; a small step back at an anchor is held until time has caught up.
+ */
+static void clock_read(const struct toe_pipeline *p, struct toe_lcore *lc)
+{
+	struct toe_clock *c = &lc->clock;
+	uint64_t tsc = rte_rdtsc();
+	uint64_t us = (tsc - lc->anchor_tsc) * 1000000u / p->tsc_hz;
+
+	if (us >= CLOCK_ANCHOR_US || lc->anchor_us == 0) {
+		struct timespec ts;
+
+		clock_gettime(CLOCK_MONOTONIC, &ts); /* vDSO */
+		lc->anchor_us = (uint64_t)ts.tv_sec * 1000000u + (uint64_t)ts.tv_nsec / 1000u;
+		lc->anchor_tsc = tsc;
+		us = 0;
+	}
+	c->tsc = tsc;
+	c->us = RTE_MAX(c->us, lc->anchor_us + us);
 	c->ms = (uint32_t)(c->us / 1000u);
 }
 
@@ -139,7 +154,7 @@ int toe_pipeline_run(struct toe_pipeline *p, unsigned lcore, const volatile bool
 
 	if (qsbr != NULL)
 		rte_rcu_qsbr_thread_online(qsbr, lcore);
-	clock_read(p, &lc->clock);
+	clock_read(p, lc);
 	while (!*stop) {
 		unsigned done;
 
@@ -148,7 +163,7 @@ int toe_pipeline_run(struct toe_pipeline *p, unsigned lcore, const volatile bool
 		done = round_once(lc);
 		if (qsbr != NULL)
 			rte_rcu_qsbr_quiescent(qsbr, lcore);
-		clock_read(p, &lc->clock);
+		clock_read(p, lc);
 		if (done != 0) {
 			lc->stats.late_wakes += late;
 			lc->stats.busy_cycles += lc->clock.tsc - before;
@@ -158,7 +173,7 @@ int toe_pipeline_run(struct toe_pipeline *p, unsigned lcore, const volatile bool
 		} else if (lc->clock.tsc - lc->idle_since >= p->spin_tsc) {
 			late = lcore_sleep(p, lc, stop);
 			lc->stats.cycles += rte_rdtsc() - before;
-			clock_read(p, &lc->clock);
+			clock_read(p, lc);
 			continue;
 		} else if (shared) {
 			sched_yield();

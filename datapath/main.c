@@ -2,9 +2,9 @@
 /*
  * toe-datapath: command line, start and stop of the engine.
  *
- * Started by toe-keeper with a socket on which DP_START brings the control-plane queue, the kick socket
- * and the TAP; answers DP_READY when the port is up.  The main thread is lcore 0.  Exit codes: 0 clean
- * stop, 2 usage or configuration, 3 environment (DPDK, port, keeper).
+ * Started by toe-keeper with a socket on which DP_START brings the control-plane queue, the kick
+ * socket and the TAP; answers DP_READY when the port is up.  The main thread is lcore 0.  Exit
+ * codes: 0 clean stop, 2 usage or configuration, 3 environment (DPDK, port, keeper).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -29,11 +29,11 @@
 #include "pipeline.h"
 #include "port.h"
 
-#define EXIT_USAGE	 2
+#define EXIT_USAGE       2
 #define EXIT_ENVIRONMENT 3
 #define START_TIMEOUT_MS 10000
-#define ERR_BYTES	 512
-#define SOCKETS_MAX	 32u
+#define ERR_BYTES        512
+#define SOCKETS_MAX      32u
 
 struct options {
 	const char *config;
@@ -66,11 +66,12 @@ static void on_stop(int sig)
 
 static void usage(FILE *out)
 {
-	fprintf(out, "usage: toe-datapath --config FILE (--keeper-fd N | --standalone | "
-		     "--dump-graph)\n"
-		     "  --keeper-fd N   socket inherited from toe-keeper, which starts this program\n"
-		     "  --standalone    without keeper, control plane and TAP: to look at a pipeline\n"
-		     "  --dump-graph    print the pipeline as DOT and exit; needs no privileges\n");
+	fprintf(out,
+		"usage: toe-datapath --config FILE (--keeper-fd N | --standalone | "
+		"--dump-graph)\n"
+		"  --keeper-fd N   socket inherited from toe-keeper, which starts this program\n"
+		"  --standalone    without keeper, control plane and TAP: to look at a pipeline\n"
+		"  --dump-graph    print the pipeline as DOT and exit; needs no privileges\n");
 }
 
 /* 0, or -1 after saying why. */
@@ -127,7 +128,8 @@ static int parse_options(int argc, char **argv, struct options *o)
 	return 0;
 }
 
-static int dump_graph(const struct toe_config *cfg)
+/* Exit code: a placement that cannot work is refused before anything is touched. */
+static int check_graph(const struct options *o, const struct toe_config *cfg)
 {
 	static struct toe_graph g;
 	char err[ERR_BYTES];
@@ -136,10 +138,16 @@ static int dump_graph(const struct toe_config *cfg)
 		LOG_ERROR("%s: %s", cfg->path, err);
 		return EXIT_USAGE;
 	}
-	toe_graph_dump(&g, stdout);
-	if (toe_graph_check_cpus(&g, err, sizeof(err)) != 0)
-		LOG_WARN("%s", err);
-	return 0;
+	if (o->dump_graph)
+		toe_graph_dump(&g, stdout);
+	if (toe_graph_check_cpus(&g, err, sizeof(err)) == 0)
+		return 0;
+	if (o->dump_graph) {
+		LOG_WARN("%s", err); /* may be meant for another machine */
+		return 0;
+	}
+	LOG_ERROR("%s: %s", cfg->path, err);
+	return EXIT_USAGE;
 }
 
 /* ---- keeper ---- */
@@ -295,6 +303,9 @@ static int run(struct program *p, char *err, size_t err_len)
 		 p->cfg.port_if);
 	lcore_main(e->pipeline);
 	rte_eal_mp_wait_lcore();
+	/* the handler would touch a pipeline that is being freed */
+	signal(SIGTERM, SIG_IGN);
+	signal(SIGINT, SIG_IGN);
 	return rc == 0 ? 0 : EXIT_ENVIRONMENT;
 }
 
@@ -313,8 +324,9 @@ int main(int argc, char **argv)
 		LOG_ERROR("%s", err);
 		return EXIT_USAGE;
 	}
-	if (o.dump_graph)
-		return dump_graph(&p.cfg);
+	rc = check_graph(&o, &p.cfg);
+	if (rc != 0 || o.dump_graph)
+		return rc;
 	rc = start(&p, &o, err, sizeof(err));
 	if (rc == 0)
 		rc = run(&p, err, sizeof(err));

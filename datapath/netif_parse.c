@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Minimal parse of a received frame: Ethernet with at most one 802.1Q tag, IPv4, TCP or an ICMP error
- * (RFC 792) that quotes TCP.  Input: bytes that are really there; output: class and 4-tuple.  Pure; never
- * reads past len.  A second network protocol is one more case in netif_parse().
+ * Minimal parse of a received frame: Ethernet with at most one 802.1Q tag, IPv4, TCP or an ICMP
+ * error (RFC 792) that quotes TCP.  Input: bytes that are really there; output: class and 4-tuple.
+ * Pure; never reads past len.  A second network protocol is one more case in netif_parse().
  */
 #include <string.h>
 
@@ -13,7 +13,7 @@
 #define ETH_BYTES    14u
 #define VLAN_BYTES   4u
 #define IPV4_MIN     20u
-#define TCP_MIN	     20u
+#define TCP_MIN      20u
 #define ICMP_BYTES   8u
 #define PROTO_ICMP   1u
 #define PROTO_TCP    6u

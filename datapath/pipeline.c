@@ -2,10 +2,10 @@
 /*
  * The pipeline: makes instances and queues from the placement, hands items over.
  *
- * On one lcore an edge is a plain FIFO of the consumer, between lcores an SP/SC rte_ring per pair of
- * (producing lcore, consumer); both can hold every work item there is, so that no hand-over fails.
- * Inputs: configuration and stage table.  State: struct toe_pipeline; each instance and its port is
- * only touched by the lcore that runs it.
+ * On one lcore an edge is a plain FIFO of the consumer, between lcores an SP/SC rte_ring per pair
+ * of (producing lcore, consumer); both can hold every work item there is, so that no hand-over
+ * fails. Inputs: configuration and stage table.  State: struct toe_pipeline; each instance and its
+ * port is only touched by the lcore that runs it.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -250,7 +250,8 @@ unsigned toe_stage_poll(struct toe_stage *s, unsigned budget)
 	toe_stage_flush(s);
 	if (n == 0)
 		return 0;
-	/* Idle polls before this one are charged here too: cheaper than reading the TSC for them. */
+	/* Idle polls before this one are charged here too: cheaper than reading the TSC for them.
+	 */
 	now = rte_rdtsc();
 	s->cycles += now - lc->mark;
 	s->items += n;
@@ -286,9 +287,9 @@ static void *alloc_lines(size_t bytes)
 static struct rte_ring *make_ring(uint32_t items, unsigned consumer, unsigned lcore)
 {
 	unsigned count = rte_align32pow2(items + 1); /* one slot of a ring stays empty */
-	struct rte_ring *r = aligned_alloc(RTE_CACHE_LINE_SIZE,
-					   RTE_ALIGN_CEIL((size_t)rte_ring_get_memsize(count),
-							  RTE_CACHE_LINE_SIZE));
+	struct rte_ring *r = aligned_alloc(
+		RTE_CACHE_LINE_SIZE,
+		RTE_ALIGN_CEIL((size_t)rte_ring_get_memsize(count), RTE_CACHE_LINE_SIZE));
 	char name[RTE_RING_NAMESIZE];
 
 	snprintf(name, sizeof(name), "toe_%u_%u", consumer, lcore);
@@ -442,8 +443,7 @@ struct toe_pipeline *toe_pipeline_create(struct toe_engine *e, char *err, size_t
 		return NULL;
 	}
 	p->engine = e;
-	if (toe_graph_parse(&p->graph, e->cfg, err, err_len) != 0 ||
-	    toe_graph_check_cpus(&p->graph, err, err_len) != 0) {
+	if (toe_graph_parse(&p->graph, e->cfg, err, err_len) != 0) {
 		free(p);
 		return NULL;
 	}

@@ -14,8 +14,9 @@
 struct toe_pipeline;
 
 /* Builds instances and queues from the configuration and validates: every stage placed exactly
- * once per replica, every edge has a consumer, CPUs exist, one proto per flow-group, only
- * replicable stages replicated.  NULL with one line in err. */
+ * once per replica, every edge has a consumer, one proto per flow-group, only replicable stages
+ * replicated.  (That the CPUs exist is checked before DPDK starts and binds this thread:
+ * toe_graph_check_cpus().)  NULL with one line in err. */
 struct toe_pipeline *toe_pipeline_create(struct toe_engine *e, char *err, size_t err_len);
 void toe_pipeline_free(struct toe_pipeline *p);
 

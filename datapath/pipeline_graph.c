@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Placement: turns the strings of pipeline.lcores ("CPU: stage[.replica] ... | all") into struct
- * toe_graph, validates it, and prints it as DOT.  Pure: no DPDK, no state of its own; errors are one
- * line that says what to write instead.
+ * toe_graph, validates it, and prints it as DOT.  Pure: no DPDK, no state of its own; errors are
+ * one line that says what to write instead.
  */
 #include <errno.h>
 #include <sched.h>
@@ -14,7 +14,7 @@
 #include "fail.h"
 
 #define UNPLACED UINT32_MAX
-#define CPU_MAX	 4096ul
+#define CPU_MAX  4096ul
 
 char *toe_graph_name(const struct toe_graph *g, unsigned inst, char *buf, size_t len)
 {
@@ -91,8 +91,8 @@ static int place(struct toe_graph *g, unsigned lcore, const char *word, char *er
 	unsigned long replica;
 
 	if (find_stage(word, &id, &replica) != 0) {
-		int n = snprintf(err, err_len, "pipeline.lcores[%u]: no stage \"%s\"; there are:",
-				 lcore, word);
+		int n = snprintf(err, err_len,
+				 "pipeline.lcores[%u]: no stage \"%s\"; there are:", lcore, word);
 
 		for (id = 0; id < TOE_STAGE_N && n > 0 && (size_t)n < err_len; id++)
 			n += snprintf(err + n, err_len - (size_t)n, " %s",
@@ -135,7 +135,8 @@ static int parse_lcore(struct toe_graph *g, unsigned i, const char *text, unsign
 			    i, text);
 	g->lcores[i].cpu = (unsigned)cpu;
 	snprintf(copy, sizeof(copy), "%s", end + 1);
-	for (char *w = strtok_r(copy, " \t,", &save); w != NULL; w = strtok_r(NULL, " \t,", &save)) {
+	for (char *w = strtok_r(copy, " \t,", &save); w != NULL;
+	     w = strtok_r(NULL, " \t,", &save)) {
 		if (strcmp(w, "all") != 0) {
 			if (place(g, i, w, err, err_len) != 0)
 				return -1;
@@ -212,7 +213,8 @@ int toe_graph_parse(struct toe_graph *g, const struct toe_config *cfg, char *err
 	memset(g, 0, sizeof(*g));
 	line[0] = '\0';
 	if (cfg->lcore_n == 0 || cfg->lcore_n > TOE_CFG_LCORES_MAX)
-		return fail(err, err_len, "pipeline.lcores: 1 to %u lcores, for example ( \"0: all\" )",
+		return fail(err, err_len,
+			    "pipeline.lcores: 1 to %u lcores, for example ( \"0: all\" )",
 			    TOE_CFG_LCORES_MAX);
 	g->lcore_n = cfg->lcore_n;
 	if (check_edges(err, err_len) != 0 || make_instances(g, cfg, err, err_len) != 0)
@@ -253,8 +255,8 @@ static void dump_edges(const struct toe_graph *g, unsigned from, FILE *out)
 
 		if ((toe_stage_table[in->id]->next_mask & 1u << g->inst[to].id) == 0)
 			continue;
-		fprintf(out, "\t\"%s\" -> \"%s\" [%s];\n",
-			toe_graph_name(g, from, a, sizeof(a)), toe_graph_name(g, to, b, sizeof(b)),
+		fprintf(out, "\t\"%s\" -> \"%s\" [%s];\n", toe_graph_name(g, from, a, sizeof(a)),
+			toe_graph_name(g, to, b, sizeof(b)),
 			same ? "style=solid, label=fifo" : "style=bold, color=blue, label=ring");
 	}
 }

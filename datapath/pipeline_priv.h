@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Inside of the pipeline: shared by pipeline.c (queues, emit, poll) and lcore.c (loop, sleep).  Stages
- * see stage.h and pipeline.h only.
+ * Inside of the pipeline: shared by pipeline.c (queues, emit, poll) and lcore.c (loop, sleep).
+ * Stages see stage.h and pipeline.h only.
  */
 #ifndef TOE_PIPELINE_PRIV_H
 #define TOE_PIPELINE_PRIV_H
@@ -15,8 +15,8 @@
 #include "pipeline.h"
 
 #define TOE_LCORE_BUDGET 128u /* items per instance and round, and as many from its own source */
-#define TOE_OUT_BUF	 64u  /* items buffered per ring before an enqueue */
-#define TOE_PARK_N	 8u   /* items one instance may delay (fault injection) */
+#define TOE_OUT_BUF      64u  /* items buffered per ring before an enqueue */
+#define TOE_PARK_N       8u   /* items one instance may delay (fault injection) */
 
 /* Work items there are, of all pools together: what every queue must be able to hold. */
 static inline uint32_t toe_pipeline_items(const struct toe_config *cfg)
@@ -61,7 +61,7 @@ struct toe_stage_port {
 	struct toe_fifo fifo;
 	struct rte_ring *rings[TOE_CFG_LCORES_MAX]; /* by number, of the other producing lcores */
 	unsigned ring_n;
-	unsigned source; /* input to look at first: the FIFO and the rings take turns */
+	unsigned source;    /* input to look at first: the FIFO and the rings take turns */
 	bool pending;       /* something was buffered for a ring since the last flush */
 	uint64_t wake_mask; /* lcores that got items since the last flush */
 	struct toe_out *out[TOE_STAGE_N]; /* [stage][replica], NULL: no edge */
@@ -70,6 +70,8 @@ struct toe_stage_port {
 struct toe_lcore {
 	struct toe_idle idle;
 	struct toe_clock clock;
+	uint64_t anchor_tsc; /* TSC and CLOCK_MONOTONIC read together */
+	uint64_t anchor_us;
 	uint64_t mark; /* TSC up to which time has been accounted */
 	unsigned index;
 	unsigned stage_n;

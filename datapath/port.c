@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The Ethernet port: asks its capabilities, configures one queue each way, starts it, and finds out how
- * to wait for frames: receive interrupts if the PMD has them, else its packet sockets (af_packet and
- * af_xdp have no interrupt API in DPDK 22.11), which are those that appeared since before DPDK started.
- * Main thread, before and after the lcores run.
+ * The Ethernet port: asks its capabilities, configures one queue each way, starts it, and finds out
+ * how to wait for frames: receive interrupts if the PMD has them, else its packet sockets
+ * (af_packet and af_xdp have no interrupt API in DPDK 22.11), which are those that appeared since
+ * before DPDK started. Main thread, before and after the lcores run.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -201,7 +201,8 @@ int toe_port_start(struct toe_engine *e, const int *known, unsigned known_n, cha
 	if (rc == 0)
 		rc = rte_eth_macaddr_get(e->eth_port, &e->mac);
 	if (rc != 0)
-		return fail(err, err_len, "port %s does not start: %s (TOE_EAL_LOG=debug shows why)",
+		return fail(err, err_len,
+			    "port %s does not start: %s (TOE_EAL_LOG=debug shows why)",
 			    pci ? e->cfg->port_pci : e->cfg->port_if, strerror(-rc));
 	rte_eth_allmulticast_enable(e->eth_port); /* neighbour discovery; not every PMD has it */
 	if (!pci || !add_interrupts(e))

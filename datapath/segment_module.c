@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Lists of segment modules at a point of the pipeline.  A change makes a new array, publishes it with a
- * release store, waits for a grace period and frees the old one; lcores read the array with acquire and
- * never see it change.  State: struct toe_hook; changes from control threads under its mutex.
+ * Lists of segment modules at a point of the pipeline.  A change makes a new array, publishes it
+ * with a release store, waits for a grace period and frees the old one; lcores read the array with
+ * acquire and never see it change.  State: struct toe_hook; changes from control threads under its
+ * mutex.
  */
 #include <errno.h>
 #include <pthread.h>

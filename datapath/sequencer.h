@@ -3,9 +3,9 @@
  * Puts numbered items back in order: a slot array indexed by number modulo its size.
  *
  * Numbers are 32 bits and wrap.  Nothing is ever skipped or thrown away, hence the rule of the
- * pipeline that a numbered item always arrives; and as each number between the oldest missing and the
- * newest given out belongs to an item that exists, a window of at least the number of items is always
- * enough.  Single-threaded.
+ * pipeline that a numbered item always arrives; and as each number between the oldest missing and
+ * the newest given out belongs to an item that exists, a window of at least the number of items is
+ * always enough.  Single-threaded.
  */
 #ifndef TOE_SEQUENCER_H
 #define TOE_SEQUENCER_H

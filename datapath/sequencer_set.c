@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Sequencers of a stage, one per flow-group, and what reorder and egress do alike with them.  State:
+ * Sequencers of a stage, one per flow-group, and what reorder and egress do alike with them. State:
  * struct toe_sequencer_set in the stage's priv, used by the stage's lcore only.
  */
 #include <errno.h>
@@ -56,7 +56,8 @@ void toe_sequencer_set_admit(struct toe_stage *s, struct toe_work *w, uint32_t s
 	TOE_CHECK(w->fg < set->n);
 	q = &set->q[w->fg];
 	if (!toe_sequencer_pass(q, seq)) {
-		/* a number given out twice, or one that skipped: the pipeline would stall or reorder */
+		/* a number given out twice, or one that skipped: the pipeline would stall or
+		 * reorder */
 		TOE_CHECK(toe_sequencer_hold(q, seq, w));
 		toe_count(s, TOE_C_HELD, 1);
 		return;

@@ -15,7 +15,8 @@ struct toe_sequencer_set {
 	struct toe_sequencer q[];
 };
 
-/* init and fini of the stage: window = all work items there are, hence nothing is ever too early. */
+/* init and fini of the stage: window = all work items there are, hence nothing is ever too early.
+ */
 int toe_sequencer_set_init(struct toe_stage *s);
 void toe_sequencer_set_fini(struct toe_stage *s);
 

@@ -2,8 +2,8 @@
 /*
  * What people see of a running engine, by DPDK telemetry: /toe/stages, /toe/counters, /toe/drops,
  * /toe/lcores, /toe/graph.  Runs on the telemetry thread and reads the instances' counters without
- * synchronisation: each is one aligned word with one writer.  A parameter ("/toe/counters,pre.0") limits
- * counters and drops to one instance.
+ * synchronisation: each is one aligned word with one writer.  A parameter ("/toe/counters,pre.0")
+ * limits counters and drops to one instance.
  */
 #include <ctype.h>
 #include <stdlib.h>
@@ -23,6 +23,16 @@ static void lower(const char *from, char *to, size_t len)
 	for (; from[i] != '\0' && i + 1 < len; i++)
 		to[i] = (char)tolower((unsigned char)from[i]);
 	to[i] = '\0';
+}
+
+/* Name of an instance as a key of an answer: DPDK allows no dot there, so "pre_1" for pre.1. */
+static char *key_name(unsigned inst, char *buf, size_t len)
+{
+	char *dot = strchr(toe_pipeline_stage_name(engine->pipeline, inst, buf, len), '.');
+
+	if (dot != NULL)
+		*dot = '_';
+	return buf;
 }
 
 static void add_u64(struct rte_tel_data *d, const char *name, uint64_t v)
@@ -58,8 +68,7 @@ static int cmd_stages(const char *cmd, const char *params, struct rte_tel_data *
 	(void)params;
 	rte_tel_data_start_dict(d);
 	for (unsigned i = 0; (s = toe_pipeline_stage(p, i)) != NULL; i++) {
-		struct rte_tel_data *c =
-			add_dict(d, toe_pipeline_stage_name(p, i, name, sizeof(name)));
+		struct rte_tel_data *c = add_dict(d, key_name(i, name, sizeof(name)));
 
 		if (c == NULL)
 			return -1;
@@ -77,13 +86,16 @@ static int sum(const char *only, bool drops, uint64_t *total, unsigned n)
 	const struct toe_pipeline *p = engine->pipeline;
 	const struct toe_stage *s;
 	char name[32];
+	char key[32];
 	int found = -1;
 
 	for (unsigned i = 0; (s = toe_pipeline_stage(p, i)) != NULL; i++) {
 		const uint64_t *from = drops ? s->drops : s->counters;
 
 		toe_pipeline_stage_name(p, i, name, sizeof(name));
-		if (only != NULL && *only != '\0' && strcmp(only, name) != 0)
+		key_name(i, key, sizeof(key));
+		if (only != NULL && *only != '\0' && strcmp(only, name) != 0 &&
+		    strcmp(only, key) != 0)
 			continue;
 		found = 0;
 		for (unsigned k = 0; k < n; k++)

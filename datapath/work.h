@@ -72,6 +72,8 @@ struct toe_hc {
 	uint32_t rx_head;
 	uint32_t ctl;
 };
+/* toe_work.cmd of an HC item on its way from ctxq to dma: cursors not read, no number yet. */
+#define TOE_HC_FETCH 1u
 
 /*
  * Everything post, dma, egress, ctxq and sched need to know of proto's decision: a copy, never a

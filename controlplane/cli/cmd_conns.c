@@ -107,7 +107,7 @@ int cmd_conns(struct cli *cli, int argc, char **argv)
 	if (!json_is_array(rows))
 		rc = cli_fail(cli, "control plane: %s", string(answer, "error"));
 	else if (cli->json)
-		cli_print_json(rows);
+		cli_print_json(answer);
 	else if (json_array_size(rows) == 0)
 		printf("no %s\n", cli->name);
 	else if (conns)

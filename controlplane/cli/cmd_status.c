@@ -75,6 +75,22 @@ static void print(const json_t *j)
 		       number(j, "controlplane_restarts"));
 }
 
+/* What the control plane adds: connections, and a line for each application. */
+static void print_controlplane(const json_t *cp)
+{
+	const json_t *apps = json_object_get(cp, "apps");
+
+	if (!cp)
+		return;
+	printf("connections    %d of %d, %d half open, %d in TIME-WAIT, %d orphans\n",
+	       number(cp, "connections"), number(cp, "connections_max"), number(cp, "half_open"),
+	       number(cp, "time_wait"), number(cp, "orphans"));
+	if (json_array_size(apps) > 0) {
+		putchar('\n');
+		cli_print_table(stdout, apps);
+	}
+}
+
 int cmd_status(struct cli *cli, int argc, char **argv)
 {
 	int rc = cli_no_arguments(cli, argc, argv);
@@ -82,6 +98,7 @@ int cmd_status(struct cli *cli, int argc, char **argv)
 	int fds[TOE_CTL_FDS_MAX];
 	unsigned nfds = 0;
 	json_t *j;
+	json_t *cp;
 	int sock;
 
 	if (rc >= 0)
@@ -101,10 +118,15 @@ int cmd_status(struct cli *cli, int argc, char **argv)
 	m.u.engine.port[sizeof(m.u.engine.port) - 1] = '\0';
 	m.u.engine.tap[sizeof(m.u.engine.tap) - 1] = '\0';
 	j = to_json(cli, &m.u.engine);
-	if (cli->json)
+	cp = m.u.engine.controlplane_pid ? cli_control(cli, "status", &rc) : NULL;
+	if (cp)
+		json_object_set_new(j, "controlplane", cp);
+	if (cli->json) {
 		cli_print_json(j);
-	else
+	} else {
 		print(j);
+		print_controlplane(cp);
+	}
 	json_decref(j);
 	return CLI_OK;
 }

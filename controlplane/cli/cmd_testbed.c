@@ -11,7 +11,9 @@
  */
 #include "cli.h"
 
+#include <dirent.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <time.h>
 #include <fcntl.h>
@@ -246,20 +248,29 @@ static int remove_network(const struct testbed *t)
 	return rc;
 }
 
+/* All that the engine and we put there; what is somebody else's stays, and the directory with it.
+ */
 static void remove_run_dir(const struct testbed *t)
 {
-	static const char *const files[] = {
-		"testbed.conf",         "engine.conf",  "keeper.pid",     "datapath.prefix",
-		"keeper.sock",          "control.sock", "log/keeper.log", "log/datapath.log",
-		"log/controlplane.log", "log"};
-	char path[160];
+	static const char *const files[] = {"testbed.conf",    "engine.conf", "keeper.pid",
+					    "datapath.prefix", "keeper.sock", "control.sock"};
+	char path[PATH_MAX];
+	char log[160];
+	struct dirent *e;
+	DIR *d;
 
-	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
-		toe_config_path(&t->cli->cfg, files[i], path, sizeof(path));
-		if (unlink(path) < 0 && errno == EISDIR)
-			rmdir(path);
+	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++)
+		unlink(toe_config_path(&t->cli->cfg, files[i], path, sizeof(path)));
+	d = opendir(toe_config_path(&t->cli->cfg, "log", log, sizeof(log)));
+	while (d && (e = readdir(d))) {
+		snprintf(path, sizeof(path), "%s/%s", log, e->d_name);
+		if (strstr(e->d_name, ".log"))
+			unlink(path);
 	}
-	rmdir(t->cli->cfg.run_dir); /* not if there is something of somebody else */
+	if (d)
+		closedir(d);
+	rmdir(log);
+	rmdir(t->cli->cfg.run_dir);
 }
 
 static int down(const struct testbed *t)
@@ -322,7 +333,8 @@ static int parse(struct testbed *t, int argc, char **argv, bool *is_up)
 					      {"config-extra", required_argument, NULL, 'x'},
 					      CLI_COMMON_OPTIONS};
 	const char *prefix = "toe";
-	bool run_dir = false;
+	const char *dir = getenv(TOE_ENV_RUN_DIR);
+	bool run_dir = dir && *dir;
 	int opt;
 
 	while ((opt = getopt_long(argc, argv, "", longs, NULL)) != -1) {

@@ -32,18 +32,23 @@ static void set_scalar(config_setting_t *group, const char *name, const char *va
 {
 	char *end;
 	long long number = strtoll(value, &end, 0);
+	bool truth = strcmp(value, "true") == 0;
+	int type = CONFIG_TYPE_STRING;
 	config_setting_t *s;
 
-	if (strcmp(value, "true") == 0 || strcmp(value, "false") == 0) {
-		s = config_setting_add(group, name, CONFIG_TYPE_BOOL);
-		config_setting_set_bool(s, value[0] == 't');
-	} else if (*value && *end == '\0') {
-		s = config_setting_add(group, name, CONFIG_TYPE_INT64);
+	if (truth || strcmp(value, "false") == 0)
+		type = CONFIG_TYPE_BOOL;
+	else if (*value && *end == '\0')
+		type = CONFIG_TYPE_INT64;
+	s = config_setting_add(group, name, type);
+	if (!s)
+		return; /* no name: the caller sees that nothing is there */
+	if (type == CONFIG_TYPE_BOOL)
+		config_setting_set_bool(s, truth);
+	else if (type == CONFIG_TYPE_INT64)
 		config_setting_set_int64(s, number);
-	} else {
-		s = config_setting_add(group, name, CONFIG_TYPE_STRING);
+	else
 		config_setting_set_string(s, value);
-	}
 }
 
 static int set_one(config_t *file, const char *setting, char *err, size_t err_len)

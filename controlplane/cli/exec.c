@@ -25,6 +25,8 @@ int cli_run(char *const argv[], char *out, size_t out_len)
 
 	if (out_len)
 		out[0] = '\0';
+	if (!argv[0])
+		return 127;
 	if (pipe2(p, O_CLOEXEC) < 0)
 		return 126;
 	fflush(NULL);

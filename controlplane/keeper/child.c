@@ -69,7 +69,7 @@ int kp_child_spawn(struct kp_child *c, const char *program, char *err, size_t er
 {
 	pid_t keeper = getpid();
 	struct stat st;
-	int socks[2];
+	int socks[2] = {-1, -1};
 	int log = open_log(c);
 	int rc = log < 0 ? -errno : toe_ctl_pair(socks);
 

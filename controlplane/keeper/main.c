@@ -168,6 +168,16 @@ static int open_run_dir(struct kp_keeper *kp)
 	return 0;
 }
 
+/* What the shell happened to have open must not stay open as long as the engine runs. */
+static void close_inherited(int status_fd)
+{
+	unsigned keep = status_fd > 2 ? (unsigned)status_fd : 2;
+
+	if (keep > 3)
+		close_range(3, keep - 1, 0);
+	close_range(keep + 1, ~0u, 0);
+}
+
 static int daemonise(struct kp_keeper *kp)
 {
 	char path[160];
@@ -370,6 +380,8 @@ int main(int argc, char **argv)
 		return fail(&kp, "run_dir must be an absolute path");
 	/* the children read the same configuration: one directory for all */
 	setenv(TOE_ENV_RUN_DIR, kp.cfg.run_dir, 1);
+	if (o.daemon)
+		close_inherited(kp.status_fd);
 	if (check_privileges(&kp) != 0)
 		return 77;
 	return o.cleanup ? cleanup(&kp) : run(&kp, &o);

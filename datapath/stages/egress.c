@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * egress: releases items in the order proto numbered them (out_seq, per flow-group).  Comes after dma,
- * so what leaves here has its payload in place: no ACK and no cursor gets ahead of its data.
+ * egress: releases items in the order proto numbered them (out_seq, per flow-group).  Comes after
+ * dma, so what leaves here has its payload in place: no ACK and no cursor gets ahead of its data.
  *
  * Input: dma, post.  Output: what is left to do (todo bits, toe_emit_next()), or nothing.  Owns one
  * sequencer per flow-group.

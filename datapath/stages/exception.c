@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * exception: the kernel's share of the port.  Frames that belong to no offloaded connection or port go
- * into the TAP (paper §3: "exception path"); what the kernel sends through the TAP goes to the wire.
+ * exception: the kernel's share of the port.  Frames that belong to no offloaded connection or port
+ * go into the TAP (paper §3: "exception path"); what the kernel sends through the TAP goes to the
+ * wire.
  *
- * Input: reorder, segment modules, the TAP (whole Ethernet frames, checksums complete: IFF_NO_PI without
- * vnet header).  Output: the TAP, netif_tx.  Owns the TAP descriptor's traffic.
+ * Input: reorder, segment modules, the TAP (whole Ethernet frames, checksums complete: IFF_NO_PI
+ * without vnet header).  Output: the TAP, netif_tx.  Owns the TAP descriptor's traffic.
  */
 #include <errno.h>
 #include <stdlib.h>

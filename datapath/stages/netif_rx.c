@@ -3,9 +3,9 @@
  * netif_rx: takes frames from the port, runs the segment modules of rx_raw, finds flow hash and
  * flow-group, and makes a work item of every frame (paper §3.2, "netif").
  *
- * Input: receive queue 0 of the port.  Output: seq; netif_tx and exception only for what a module sends
- * back or away.  Owns nothing that is shared.  A port without receive interrupts is waited for
- * through its packet sockets, one without either by napping (deadline).
+ * Input: receive queue 0 of the port.  Output: seq; netif_tx and exception only for what a module
+ * sends back or away.  Owns nothing that is shared.  A port without receive interrupts is waited
+ * for through its packet sockets, one without either by napping (deadline).
  */
 #include <errno.h>
 #include <stdlib.h>

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * netif_tx: the last stage.  Sends the frame of an item (tx_mbuf, or mbuf if that is all it has) and
- * frees the item.
+ * netif_tx: the last stage.  Sends the frame of an item (tx_mbuf, or mbuf if that is all it has)
+ * and frees the item.
  *
- * Input: egress and what follows it, exception (frames of the kernel), ctrl (FRAME_TX), segment modules.
- * Output: transmit queue 0 of the port.  No state.  What the port does not take after a bounded number
- * of tries is dropped and counted: TCP repeats it.
+ * Input: egress and what follows it, exception (frames of the kernel), ctrl (FRAME_TX), segment
+ * modules. Output: transmit queue 0 of the port.  No state.  What the port does not take after a
+ * bounded number of tries is dropped and counted: TCP repeats it.
  */
 #include <rte_ethdev.h>
 #include <rte_pause.h>

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * reorder: admits items to proto in the order of in_seq, per flow-group (paper §3.2), whatever the pre
- * replicas did to it; and turns off what is not proto's: frames of the kernel (exception), segments of
- * the control plane (ctrl), dropped ones.
+ * reorder: admits items to proto in the order of in_seq, per flow-group (paper §3.2), whatever the
+ * pre replicas did to it; and turns off what is not proto's: frames of the kernel (exception),
+ * segments of the control plane (ctrl), dropped ones.
  *
  * Input: pre.  Output: proto, exception, ctrl.  Owns one sequencer per flow-group.
  */
@@ -10,8 +10,8 @@
 
 static void reorder_release(struct toe_stage *s, struct toe_work *w)
 {
-	/* A TX item or a command has to come back to who waits for it (sched counts items in flight,
-	 * the control plane expects an answer): only proto may turn it into nothing. */
+	/* A TX item or a command has to come back to who waits for it (sched counts items in
+	 * flight, the control plane expects an answer): only proto may turn it into nothing. */
 	if (w->type == TOE_WORK_TX || w->type == TOE_WORK_CTRL) {
 		toe_emit(s, TOE_STAGE_PROTO, w);
 		return;

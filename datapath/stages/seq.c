@@ -14,7 +14,8 @@
 
 static int seq_init(struct toe_stage *s)
 {
-	s->priv = calloc(s->engine->flow_group_n, sizeof(uint32_t)); /* next number per flow-group */
+	s->priv =
+		calloc(s->engine->flow_group_n, sizeof(uint32_t)); /* next number per flow-group */
 	return s->priv == NULL ? -ENOMEM : 0;
 }
 

@@ -113,7 +113,9 @@ struct toe_cmd_install {
 	uint32_t rx_buf_bytes;
 	uint32_t tx_buf_bytes;
 	uint32_t ts_recent;
-	uint32_t ts_offset; /* added to the clock in the TSval we send, per connection */
+	uint32_t ts_offset; /* TSval = CLOCK_MONOTONIC in ms + this: the handshake's timestamps and
+			       the connection's are one sequence (a datapath with another clock
+			       converts once, at INSTALL) */
 	uint8_t snd_wscale; /* shift applied to windows we receive */
 	uint8_t rcv_wscale; /* shift applied to windows we send */
 	uint8_t flags;      /* TOE_INSTALL_* */

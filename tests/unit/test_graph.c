@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* LINK: datapath/pipeline_graph.c common/log.c */
 /*
- * Placement strings: what is accepted, what each mistake is answered with, and the DOT that comes out.
+ * Placement strings: what is accepted, what each mistake is answered with, and the DOT that comes
+ * out.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -33,7 +34,7 @@ STAGE(NETIF_TX, "netif_tx", false, 0);
 STAGE(EXCEPTION, "exception", false, BIT(NETIF_TX));
 
 const struct toe_stage_ops *const toe_stage_table[TOE_STAGE_N] = {
-	&op_NETIF_RX, &op_CTRL, &op_SEQ,    &op_PRE,  &op_REORDER, &op_PROTO,    &op_POST,
+	&op_NETIF_RX, &op_CTRL,   &op_SEQ,  &op_PRE,   &op_REORDER,  &op_PROTO,     &op_POST,
 	&op_DMA,      &op_EGRESS, &op_CTXQ, &op_SCHED, &op_NETIF_TX, &op_EXCEPTION,
 };
 
@@ -93,8 +94,8 @@ static void test_replicas_and_rest(void **state)
 	assert_false(g.lcores[0].shared);
 	assert_true(g.lcores[1].shared);
 	assert_true(g.lcores[2].shared);
-	assert_string_equal(
-		toe_graph_name(&g, g.first[TOE_STAGE_PRE] + 1, name, sizeof(name)), "pre.1");
+	assert_string_equal(toe_graph_name(&g, g.first[TOE_STAGE_PRE] + 1, name, sizeof(name)),
+			    "pre.1");
 	assert_string_equal(toe_graph_name(&g, g.first[TOE_STAGE_SEQ], name, sizeof(name)), "seq");
 	/* a stage without a number is every replica of it */
 	PLACE("0: pre post", "1: all");
@@ -186,9 +187,9 @@ static void test_dot(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_all),     cmocka_unit_test(test_replicas_and_rest),
+		cmocka_unit_test(test_all),      cmocka_unit_test(test_replicas_and_rest),
 		cmocka_unit_test(test_mistakes), cmocka_unit_test(test_counts),
-		cmocka_unit_test(test_cpus),    cmocka_unit_test(test_dot),
+		cmocka_unit_test(test_cpus),     cmocka_unit_test(test_dot),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

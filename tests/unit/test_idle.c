@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* LINK: datapath/idle.c common/log.c */
 /*
- * Sleep and wake-up of an lcore: no wake-up is lost between a producer thread and a sleeper that goes to
- * sleep after every item; descriptors are level-triggered; a dead one does not keep the lcore awake.
+ * Sleep and wake-up of an lcore: no wake-up is lost between a producer thread and a sleeper that
+ * goes to sleep after every item; descriptors are level-triggered; a dead one does not keep the
+ * lcore awake.
  */
 #include <pthread.h>
 #include <sched.h>
@@ -17,8 +18,8 @@
 
 #include "datapath/idle.h"
 
-#define ROUNDS	100000u
-#define SECOND	1000000000u
+#define ROUNDS 100000u
+#define SECOND 1000000000u
 
 struct race {
 	struct toe_idle idle;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* LINK: datapath/netif_parse.c common/flow_hash.c */
 /*
- * Minimal parse of netif_rx: classes and keys, nothing read past the end (each case is an exact-size
- * allocation, so that a sanitizer sees it), and the hash that DPDK and common/flow_hash.c must agree on.
+ * Minimal parse of netif_rx: classes and keys, nothing read past the end (each case is an
+ * exact-size allocation, so that a sanitizer sees it), and the hash that DPDK and
+ * common/flow_hash.c must agree on.
  */
 #include <arpa/inet.h>
 #include <setjmp.h>
@@ -27,8 +28,10 @@ static uint32_t rnd(void)
 
 /* Frames: remote 10.0.0.2:40000 -> local 10.0.0.1:1883 */
 static const uint8_t tcp_ip[40] = {
-	0x45, 0, 0, 40, 0, 0, 0x40, 0, 64, 6, 0, 0, 10, 0, 0, 2, 10, 0, 0, 1, /* IPv4 */
-	0x9c, 0x40, 0x07, 0x5b, 0, 0, 0, 1, 0, 0, 0, 2, 0x50, 0x10, 1, 0, 0, 0, 0, 0,
+	0x45, 0,    0,    40,   0, 0, 0x40, 0, 64, 6,
+	0,    0,    10,   0,    0, 2, 10,   0, 0,  1, /* IPv4 */
+	0x9c, 0x40, 0x07, 0x5b, 0, 0, 0,    1, 0,  0,
+	0,    2,    0x50, 0x10, 1, 0, 0,    0, 0,  0,
 };
 
 static unsigned make_tcp(uint8_t *f, bool vlan)
@@ -55,8 +58,8 @@ static unsigned make_icmp(uint8_t *f, uint8_t type)
 		0x45, 0, 0, 56, 0, 0, 0, 0, 64, 1, 0, 0, 10, 0, 0, 9, 10, 0, 0, 1, 3, 4, 0, 0,
 	};
 	static const uint8_t quote[28] = {
-		0x45, 0, 5, 0xdc, 0, 0, 0x40, 0, 63, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2,
-		0x07, 0x5b, 0x9c, 0x40, 0, 0, 0, 9,
+		0x45, 0, 5,  0xdc, 0, 0, 0x40, 0,    63,   6,    0, 0, 10, 0,
+		0,    1, 10, 0,    0, 2, 0x07, 0x5b, 0x9c, 0x40, 0, 0, 0,  9,
 	};
 
 	memset(f, 0x11, 12);
@@ -188,8 +191,10 @@ static void test_hash_equals_dpdk(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_tcp),	 cmocka_unit_test(test_icmp),
-		cmocka_unit_test(test_not_ours), cmocka_unit_test(test_damaged),
+		cmocka_unit_test(test_tcp),
+		cmocka_unit_test(test_icmp),
+		cmocka_unit_test(test_not_ours),
+		cmocka_unit_test(test_damaged),
 		cmocka_unit_test(test_hash_equals_dpdk),
 	};
 

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* LINK: datapath/pipeline.c datapath/lcore.c datapath/idle.c datapath/pipeline_graph.c datapath/sequencer.c datapath/sequencer_set.c datapath/stages/seq.c datapath/stages/reorder.c datapath/stages/egress.c common/log.c */
+/* LINK: datapath/pipeline.c datapath/lcore.c datapath/idle.c datapath/pipeline_graph.c
+ * datapath/sequencer.c datapath/sequencer_set.c datapath/stages/seq.c datapath/stages/reorder.c
+ * datapath/stages/egress.c common/log.c */
 /*
- * The framework with the real seq, reorder and egress and stand-ins for the other stages: whatever the
- * placement, the number of replicas and the injected delays, proto sees each flow-group in order, so do
- * ctxq, sched and ctrl behind egress, and every item comes back to its pool.
+ * The framework with the real seq, reorder and egress and stand-ins for the other stages: whatever
+ * the placement, the number of replicas and the injected delays, proto sees each flow-group in
+ * order, so do ctxq, sched and ctrl behind egress, and every item comes back to its pool.
  */
 #include <pthread.h>
 #include <setjmp.h>
@@ -18,19 +20,19 @@
 
 #include "datapath/pipeline_priv.h"
 
-#define FG    4u
-#define ITEMS 255u
+#define FG     4u
+#define ITEMS  255u
 #define BIT(s) (1u << TOE_STAGE_##s)
 
 /* Checked by the stand-ins; each element has one writer. */
 static struct {
-	uint32_t total;     /* items to make */
-	uint32_t burst;     /* at most so many on their way, 0: no limit */
-	uint32_t made;      /* netif_rx */
+	uint32_t total;        /* items to make */
+	uint32_t burst;        /* at most so many on their way, 0: no limit */
+	_Atomic uint32_t made; /* netif_rx */
 	uint32_t serial[FG];
 	uint32_t proto[FG]; /* next in_seq that proto may see, minimum */
 	uint32_t out[FG];
-	uint32_t ctxq[FG];  /* serial last seen */
+	uint32_t ctxq[FG]; /* serial last seen */
 	uint32_t sched[FG];
 	uint32_t ctrl[FG];
 	_Atomic uint32_t ended; /* arrived somewhere and were freed */
@@ -175,51 +177,55 @@ static void tap_process(struct toe_stage *s, struct toe_work **items, unsigned n
 		finish(s, items[i]);
 }
 
-static const struct toe_stage_ops
-	source_ops = {.id = TOE_STAGE_NETIF_RX,
-		      .name = "netif_rx",
-		      .next_mask = BIT(SEQ),
-		      .process = tx_process,
-		      .poll = source_poll,
-		      .deadline = source_deadline},
-	ctrl_ops = {.id = TOE_STAGE_CTRL,
-		    .name = "ctrl",
-		    .next_mask = BIT(NETIF_TX),
-		    .process = ctrl_process},
-	pre_ops = {.id = TOE_STAGE_PRE,
-		   .name = "pre",
-		   .replicable = true,
-		   .next_mask = BIT(REORDER),
-		   .process = pre_process},
-	proto_ops = {.id = TOE_STAGE_PROTO,
-		     .name = "proto",
-		     .next_mask = BIT(POST),
-		     .process = proto_process},
-	post_ops = {.id = TOE_STAGE_POST,
-		    .name = "post",
-		    .replicable = true,
-		    .next_mask = BIT(DMA),
-		    .process = post_process},
-	dma_ops = {.id = TOE_STAGE_DMA,
-		   .name = "dma",
-		   .replicable = true,
-		   .next_mask = BIT(EGRESS),
-		   .process = dma_process},
-	ctxq_ops = {.id = TOE_STAGE_CTXQ,
-		    .name = "ctxq",
-		    .next_mask = BIT(SCHED) | BIT(NETIF_TX),
-		    .process = ctxq_process},
-	sched_ops = {.id = TOE_STAGE_SCHED,
-		     .name = "sched",
-		     .next_mask = BIT(CTRL) | BIT(NETIF_TX),
-		     .process = sched_process},
-	tx_ops = {.id = TOE_STAGE_NETIF_TX, .name = "netif_tx", .process = tx_process},
-	tap_ops = {.id = TOE_STAGE_EXCEPTION, .name = "exception", .process = tap_process};
+static const struct toe_stage_ops source_ops = {.id = TOE_STAGE_NETIF_RX,
+						.name = "netif_rx",
+						.next_mask = BIT(SEQ),
+						.process = tx_process,
+						.poll = source_poll,
+						.deadline = source_deadline},
+				  ctrl_ops = {.id = TOE_STAGE_CTRL,
+					      .name = "ctrl",
+					      .next_mask = BIT(NETIF_TX),
+					      .process = ctrl_process},
+				  pre_ops = {.id = TOE_STAGE_PRE,
+					     .name = "pre",
+					     .replicable = true,
+					     .next_mask = BIT(REORDER),
+					     .process = pre_process},
+				  proto_ops = {.id = TOE_STAGE_PROTO,
+					       .name = "proto",
+					       .next_mask = BIT(POST),
+					       .process = proto_process},
+				  post_ops = {.id = TOE_STAGE_POST,
+					      .name = "post",
+					      .replicable = true,
+					      .next_mask = BIT(DMA),
+					      .process = post_process},
+				  dma_ops = {.id = TOE_STAGE_DMA,
+					     .name = "dma",
+					     .replicable = true,
+					     .next_mask = BIT(EGRESS),
+					     .process = dma_process},
+				  ctxq_ops = {.id = TOE_STAGE_CTXQ,
+					      .name = "ctxq",
+					      .next_mask = BIT(SCHED) | BIT(NETIF_TX),
+					      .process = ctxq_process},
+				  sched_ops = {.id = TOE_STAGE_SCHED,
+					       .name = "sched",
+					       .next_mask = BIT(CTRL) | BIT(NETIF_TX),
+					       .process = sched_process},
+				  tx_ops = {.id = TOE_STAGE_NETIF_TX,
+					    .name = "netif_tx",
+					    .process = tx_process},
+				  tap_ops = {.id = TOE_STAGE_EXCEPTION,
+					     .name = "exception",
+					     .process = tap_process};
 
 /* Items that end in egress without business are freed there: counted by pool instead. */
 const struct toe_stage_ops *const toe_stage_table[TOE_STAGE_N] = {
-	&source_ops, &ctrl_ops, &toe_stage_seq,    &pre_ops,  &toe_stage_reorder, &proto_ops, &post_ops,
-	&dma_ops,    &toe_stage_egress, &ctxq_ops, &sched_ops, &tx_ops,           &tap_ops,
+	&source_ops, &ctrl_ops, &toe_stage_seq, &pre_ops,          &toe_stage_reorder,
+	&proto_ops,  &post_ops, &dma_ops,       &toe_stage_egress, &ctxq_ops,
+	&sched_ops,  &tx_ops,   &tap_ops,
 };
 
 static struct toe_config cfg;
@@ -227,9 +233,8 @@ static struct toe_engine engine;
 
 static int setup_eal(void **state)
 {
-	char *args[] = {"test",	       "--no-huge", "--no-pci", "--no-telemetry",
-			"--no-shconf", "-m",	    "64",	"--lcores=0",
-			"--log-level=error"};
+	char *args[] = {"test", "--no-huge", "--no-pci",   "--no-telemetry",   "--no-shconf",
+			"-m",   "64",        "--lcores=0", "--log-level=error"};
 
 	(void)state;
 	setenv("XDG_RUNTIME_DIR", "/tmp", 0);
@@ -313,9 +318,10 @@ static void run_steps(uint32_t total)
 }
 
 static const char *const one[] = {"0: all"};
-static const char *const three[] = {"0: all", "0: pre.1 post.1 proto.1 dma.0", "0: pre.2 egress ctxq"};
-static const char *const split[] = {"0: netif_rx seq", "0: pre", "0: reorder proto", "0: post dma",
-				    "0: egress",	"0: ctxq", "0: sched",	       "0: all"};
+static const char *const three[] = {"0: all", "0: pre.1 post.1 proto.1 dma.0",
+				    "0: pre.2 egress ctxq"};
+static const char *const split[] = {"0: netif_rx seq", "0: pre",  "0: reorder proto", "0: post dma",
+				    "0: egress",       "0: ctxq", "0: sched",         "0: all"};
 
 static void test_one_lcore(void **state)
 {
@@ -422,7 +428,8 @@ static void test_names_and_stats(void **state)
 
 	(void)state;
 	start(3, three, 0);
-	assert_string_equal(toe_pipeline_stage_name(engine.pipeline, 3, name, sizeof(name)), "pre.0");
+	assert_string_equal(toe_pipeline_stage_name(engine.pipeline, 3, name, sizeof(name)),
+			    "pre.0");
 	assert_null(toe_pipeline_stage(engine.pipeline, 1000));
 	assert_int_equal(toe_pipeline_lcore_stats(engine.pipeline, 0).cpu, 0);
 	assert_int_equal(toe_pipeline_lcores(engine.pipeline), 3);
@@ -432,9 +439,9 @@ static void test_names_and_stats(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_one_lcore),	  cmocka_unit_test(test_many_lcores),
+		cmocka_unit_test(test_one_lcore),         cmocka_unit_test(test_many_lcores),
 		cmocka_unit_test(test_injected_disorder), cmocka_unit_test(test_free_in_flight),
-		cmocka_unit_test(test_sleeping_lcores),	  cmocka_unit_test(test_names_and_stats),
+		cmocka_unit_test(test_sleeping_lcores),   cmocka_unit_test(test_names_and_stats),
 	};
 
 	return cmocka_run_group_tests(tests, setup_eal, NULL);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* LINK: datapath/segment_module.c */
 /*
- * Segment modules: order, verdicts, private state per replica, changes while another thread runs the
- * hook under RCU.
+ * Segment modules: order, verdicts, private state per replica, changes while another thread runs
+ * the hook under RCU.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -83,8 +83,8 @@ static enum toe_hook_verdict bad(void *state, struct rte_mbuf *m, uint64_t tsc)
 	return (enum toe_hook_verdict)77;
 }
 
-static const struct toe_segment_module count_module = {
-	"count", sizeof(struct count), count_run, count_init, count_fini};
+static const struct toe_segment_module count_module = {"count", sizeof(struct count), count_run,
+						       count_init, count_fini};
 static const struct toe_segment_module a_module = {.name = "a", .run = trace_a};
 static const struct toe_segment_module b_module = {.name = "b", .run = trace_b};
 static const struct toe_segment_module bad_module = {.name = "bad", .run = bad};

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* LINK: datapath/sequencer.c */
 /*
- * Reorder logic: random permutations inside the window, numbers that wrap, refusal of what is outside.
+ * Reorder logic: random permutations inside the window, numbers that wrap, refusal of what is
+ * outside.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -121,10 +122,10 @@ static void test_refused(void **state)
 
 	(void)state;
 	start(&f, 100);
-	assert_false(toe_sequencer_hold(&f.q, 99, item(99)));           /* was out already */
-	assert_false(toe_sequencer_hold(&f.q, 100 + WINDOW, item(1)));  /* beyond the window */
-	assert_true(toe_sequencer_hold(&f.q, 99 + WINDOW, item(2)));    /* last slot */
-	assert_false(toe_sequencer_hold(&f.q, 99 + WINDOW, item(3)));   /* twice */
+	assert_false(toe_sequencer_hold(&f.q, 99, item(99)));          /* was out already */
+	assert_false(toe_sequencer_hold(&f.q, 100 + WINDOW, item(1))); /* beyond the window */
+	assert_true(toe_sequencer_hold(&f.q, 99 + WINDOW, item(2)));   /* last slot */
+	assert_false(toe_sequencer_hold(&f.q, 99 + WINDOW, item(3)));  /* twice */
 	assert_null(toe_sequencer_take(&f.q));
 	assert_ptr_equal(toe_sequencer_drain(&f.q), item(2));
 	assert_null(toe_sequencer_drain(&f.q));

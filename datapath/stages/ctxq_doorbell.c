@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * ctxq, from the application: doorbells become HC items, and sleeping.
+ *
+ * Input: doorbell rings of attached contexts, redo bits (apps.h), kick sockets.  Output: HC items
+ * to dma, which fetches the cursors.  Ring positions are the engine's own; what the region says is
+ * bounded by the size of the ring.  Contexts take turns with a quota, so that one that rings all
+ * the time gets no more than its share; a visit to a silent one costs one cache line.
+ */
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "common/log.h"
+#include "ctxq.h"
+#include "pipeline.h"
+
+#define QUOTA      16u  /* doorbells of one context per turn */
+#define SCAN_MAX   512u /* contexts looked at per poll */
+#define DRAIN_MSGS 16   /* kicks taken from one socket per wake-up */
+#define KICK_BYTES 64
+
+static void refresh(struct toe_stage *s)
+{
+	const struct toe_apps *apps = s->engine->apps;
+	struct ctxq *p = s->priv;
+	uint32_t version = atomic_load_explicit(&apps->version, memory_order_acquire);
+
+	if (version == p->version)
+		return;
+	p->version = version;
+	p->active_n = 0;
+	p->turn = 0;
+	for (uint64_t m = apps->mask; m != 0; m &= m - 1) {
+		uint8_t app = (uint8_t)__builtin_ctzll(m);
+		const struct toe_app *a = toe_app_get(s->engine, app);
+
+		if (a == NULL)
+			continue;
+		for (uint64_t c = a->proc_mask; c != 0; c &= c - 1)
+			p->active[p->active_n++] =
+				(struct ctxq_ref){app, (uint8_t)__builtin_ctzll(c)};
+	}
+}
+
+/* NULL: gone since the list was made. */
+static struct toe_app *ref_app(const struct toe_stage *s, struct ctxq_ref r)
+{
+	struct toe_app *a = toe_app_get(s->engine, r.app);
+
+	/* acquire: procs[ctx] was set up before the bit */
+	if (a == NULL ||
+	    !(atomic_load_explicit(&a->proc_mask, memory_order_acquire) & UINT64_C(1) << r.ctx))
+		return NULL;
+	return a;
+}
+
+/* False: no item free, try later. */
+static bool ring(struct toe_stage *s, struct toe_app *a, uint32_t slot)
+{
+	const struct toe_slot_own *own = &a->own[slot];
+	struct ctxq *p = s->priv;
+	struct toe_work *w = NULL;
+
+	if (own->conn != TOE_NONE) {
+		w = toe_work_alloc(s, TOE_WORK_HC);
+		if (w == NULL) {
+			s->drops[TOE_D_NO_ITEM]++;
+			return false;
+		}
+	}
+	/* Before line 1 is read: a later change of it rings again.  Pairs with libtoe's exchange,
+	 * which follows its store to line 1. */
+	__atomic_exchange_n(&toe_app_slot(a, slot)->doorbell_pending, 0, __ATOMIC_SEQ_CST);
+	if (w == NULL) {
+		s->drops[TOE_D_HC_NO_CONN]++;
+		return true;
+	}
+	w->cmd = TOE_HC_FETCH;
+	w->conn = own->conn;
+	w->gen = own->conn_gen;
+	w->fg = (uint16_t)(own->conn % s->engine->flow_group_n);
+	w->out_seq = p->spread++;
+	w->hc = (struct toe_hc){.app_id = a->app_id, .slot = slot};
+	toe_emit(s, TOE_STAGE_DMA, w);
+	toe_count(s, TOE_C_DOORBELLS, 1);
+	return true;
+}
+
+/* Takes up to quota doorbells; sets *dry when items have run out. */
+static unsigned take(struct toe_stage *s, struct toe_app *a, unsigned ctx, bool *dry)
+{
+	struct toe_context *c = toe_app_context(a, ctx);
+	struct toe_app_proc *proc = &a->procs[ctx];
+	/* pairs with libtoe's release of the entry */
+	uint32_t prod = __atomic_load_n(&c->doorbell_prod, __ATOMIC_ACQUIRE);
+	uint32_t have = prod - proc->doorbell_cons;
+	unsigned n = 0;
+
+	if (have == 0)
+		return 0;
+	if (have > a->doorbell_n) {
+		/* No ring of this size can be so far ahead: it is corrupt.  Start afresh. */
+		s->drops[TOE_D_HC_INVALID]++;
+		proc->doorbell_cons = prod;
+		n = 1;
+	}
+	while (n < QUOTA && proc->doorbell_cons != prod) {
+		uint32_t at = proc->doorbell_cons & (a->doorbell_n - 1);
+		uint32_t slot = __atomic_load_n(&toe_app_doorbells(a, ctx)[at], __ATOMIC_RELAXED);
+
+		if (slot >= a->slot_n) {
+			s->drops[TOE_D_HC_INVALID]++;
+		} else if (!ring(s, a, slot)) {
+			*dry = true;
+			break;
+		}
+		proc->doorbell_cons++;
+		n++;
+	}
+	__atomic_store_n(&c->doorbell_cons, proc->doorbell_cons, __ATOMIC_RELEASE);
+	return n;
+}
+
+/* Slots of one application that must be fetched without a doorbell. */
+static unsigned take_redo(struct toe_stage *s, struct toe_app *a, bool *dry)
+{
+	unsigned n = 0;
+
+	for (uint32_t i = 0; i < (a->slot_n + 63) / 64; i++) {
+		uint64_t m;
+
+		if (atomic_load_explicit(&a->redo[i], memory_order_relaxed) == 0)
+			continue;
+		m = atomic_exchange_explicit(&a->redo[i], 0, memory_order_relaxed);
+		for (; m != 0; m &= m - 1, n++) {
+			if (ring(s, a, i * 64 + (uint32_t)__builtin_ctzll(m)))
+				continue;
+			atomic_fetch_or_explicit(&a->redo[i], m, memory_order_relaxed);
+			atomic_fetch_or_explicit(&a->owner->redo, UINT64_C(1) << a->app_id,
+						 memory_order_relaxed);
+			*dry = true;
+			return n;
+		}
+	}
+	return n;
+}
+
+static unsigned poll_redo(struct toe_stage *s, bool *dry)
+{
+	struct toe_apps *apps = s->engine->apps;
+	uint64_t mask;
+	unsigned n = 0;
+
+	if (atomic_load_explicit(&apps->redo, memory_order_relaxed) == 0)
+		return 0;
+	/* pairs with toe_app_redo(): the words were set before */
+	mask = atomic_exchange_explicit(&apps->redo, 0, memory_order_seq_cst);
+	for (; mask != 0 && !*dry; mask &= mask - 1) {
+		struct toe_app *a = toe_app_get(s->engine, (uint32_t)__builtin_ctzll(mask));
+
+		if (a != NULL)
+			n += take_redo(s, a, dry);
+	}
+	/* the rest waits for items */
+	atomic_fetch_or_explicit(&apps->redo, mask, memory_order_relaxed);
+	return n;
+}
+
+unsigned ctxq_poll(struct toe_stage *s, unsigned budget)
+{
+	struct ctxq *p = s->priv;
+	bool dry = false;
+	unsigned quiet = 0; /* silent contexts in a row */
+	unsigned n;
+
+	refresh(s);
+	n = poll_redo(s, &dry);
+	for (unsigned i = 0; i < SCAN_MAX && n < budget && quiet < p->active_n && !dry; i++) {
+		struct ctxq_ref r = p->active[p->turn];
+		struct toe_app *a = ref_app(s, r);
+		unsigned got = a != NULL ? take(s, a, r.ctx, &dry) : 0;
+
+		if (++p->turn == p->active_n)
+			p->turn = 0;
+		quiet = got == 0 ? quiet + 1 : 0;
+		n += got;
+	}
+	return n;
+}
+
+/* ---- sleep ---- */
+
+/* Writes the flag to every context; on: returns true if one of them has rung. */
+static bool announce(struct toe_stage *s, uint32_t on)
+{
+	struct ctxq *p = s->priv;
+	bool rung;
+
+	for (unsigned i = 0; i < p->active_n; i++) {
+		struct toe_app *a = ref_app(s, p->active[i]);
+
+		if (a != NULL)
+			__atomic_store_n(&toe_app_context(a, p->active[i].ctx)->engine_asleep, on,
+					 __ATOMIC_RELAXED);
+	}
+	if (!on)
+		return false;
+	/* pairs with libtoe: publishes the doorbell, fence, reads engine_asleep */
+	atomic_thread_fence(memory_order_seq_cst);
+	rung = atomic_load_explicit(&s->engine->apps->redo, memory_order_relaxed) != 0 ||
+	       atomic_load_explicit(&s->engine->apps->version, memory_order_relaxed) != p->version;
+	for (unsigned i = 0; i < p->active_n && !rung; i++) {
+		struct ctxq_ref r = p->active[i];
+		struct toe_app *a = ref_app(s, r);
+
+		rung = a != NULL &&
+		       __atomic_load_n(&toe_app_context(a, r.ctx)->doorbell_prod,
+				       __ATOMIC_RELAXED) != a->procs[r.ctx].doorbell_cons;
+	}
+	return rung;
+}
+
+/* Takes the kicks of one socket: what wakes us must not wake us again, but a flood of them is
+ * only taken in portions.  One that has ended is not watched any more. */
+static void drain(struct toe_stage *s, int fd)
+{
+	char bytes[DRAIN_MSGS][KICK_BYTES];
+	struct iovec iov[DRAIN_MSGS];
+	struct mmsghdr msgs[DRAIN_MSGS];
+	int n;
+
+	memset(msgs, 0, sizeof(msgs));
+	for (unsigned i = 0; i < DRAIN_MSGS; i++) {
+		iov[i] = (struct iovec){bytes[i], KICK_BYTES};
+		msgs[i].msg_hdr.msg_iov = &iov[i];
+		msgs[i].msg_hdr.msg_iovlen = 1;
+	}
+	n = recvmmsg(fd, msgs, DRAIN_MSGS, MSG_DONTWAIT, NULL);
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (n <= 0 || msgs[n - 1].msg_len == 0)
+		toe_pipeline_unwatch(s->engine->pipeline, TOE_STAGE_CTXQ, fd);
+}
+
+static void drain_kicks(struct toe_stage *s)
+{
+	struct ctxq *p = s->priv;
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < p->active_n; i++) {
+		const struct toe_app *a = ref_app(s, p->active[i]);
+
+		if (a != NULL)
+			p->kicks[n++] = (struct pollfd){.fd = a->procs[p->active[i].ctx].kick_fd,
+							.events = POLLIN};
+	}
+	if (n == 0 || poll(p->kicks, n, 0) <= 0)
+		return;
+	for (unsigned i = 0; i < n; i++) {
+		if (p->kicks[i].revents != 0)
+			drain(s, p->kicks[i].fd);
+	}
+}
+
+bool ctxq_sleep(struct toe_stage *s, bool on)
+{
+	if (on) {
+		refresh(s);
+		return announce(s, 1);
+	}
+	announce(s, 0);
+	drain_kicks(s);
+	return false;
+}

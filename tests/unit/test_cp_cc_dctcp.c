@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* DCTCP on samples: slow start, increase, alpha and its decay, reduction once per window, loss. */
+/* LINK: controlplane/cc.c controlplane/cc_dctcp.c */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "controlplane/cc.h"
+#include "toe/cpq.h"
+
+#define MSS 1448u
+
+static struct cc_sample sample(uint32_t una, uint32_t acked, uint32_t ecn)
+{
+	return (struct cc_sample){
+		.acked_bytes = acked,
+		.ecn_bytes = ecn,
+		.snd_una = una,
+		.snd_nxt = una + 100000,
+		.mss = MSS,
+		.cwnd_max = 1u << 20,
+		.cwnd_limited = true,
+	};
+}
+
+static void initial_window(void **state)
+{
+	struct cc_state s;
+
+	(void)state;
+	cc_dctcp.init(&s, MSS, 0);
+	assert_int_equal(s.cwnd, 10 * MSS);
+	assert_int_equal(cc_initial_window(8948), 2 * 8948);
+	assert_ptr_equal(cc_find("dctcp"), &cc_dctcp);
+	assert_null(cc_find("bbr9"));
+}
+
+static void slow_start_at_most_doubles(void **state)
+{
+	struct cc_sample in = sample(1000, 1000000, 0);
+	struct cc_decision d;
+	struct cc_state s;
+
+	(void)state;
+	cc_dctcp.init(&s, MSS, 0);
+	cc_dctcp.on_interval(&s, &in, &d);
+	assert_int_equal(d.cwnd, 20 * MSS);
+	assert_true(d.rate_bps == TOE_RATE_UNPACED);
+	in.acked_bytes = 3000;
+	cc_dctcp.on_interval(&s, &in, &d);
+	assert_int_equal(d.cwnd, 20 * MSS + 3000);
+	in.cwnd_limited = false;
+	cc_dctcp.on_interval(&s, &in, &d);
+	assert_int_equal(d.cwnd, 20 * MSS + 3000);
+}
+
+static void one_mss_per_window_and_a_bound(void **state)
+{
+	struct cc_sample in = sample(0, 10 * MSS, 0);
+	struct cc_decision d;
+	struct cc_state s;
+
+	(void)state;
+	cc_dctcp.init(&s, MSS, 0);
+	s.ssthresh = s.cwnd;
+	cc_dctcp.on_interval(&s, &in, &d);
+	assert_int_equal(d.cwnd, 11 * MSS);
+	cc_dctcp.on_interval(&s, &in, &d);
+	assert_int_equal(d.cwnd, 11 * MSS);
+	in.cwnd_max = 12 * MSS;
+	for (int i = 0; i < 100; i++)
+		cc_dctcp.on_interval(&s, &in, &d);
+	assert_int_equal(d.cwnd, 12 * MSS);
+}
+
+static void alpha_follows_marks_and_decays_to_zero(void **state)
+{
+	struct cc_decision d;
+	struct cc_state s;
+	uint32_t una = 0;
+
+	(void)state;
+	cc_dctcp.init(&s, MSS, 0);
+	for (int i = 0; i < 200; i++) {
+		struct cc_sample in = sample(una += 200000, 10000, 2500);
+
+		cc_dctcp.on_interval(&s, &in, &d);
+	}
+	assert_true(s.alpha > CC_ALPHA_ONE / 4 - CC_ALPHA_ONE / 100);
+	assert_true(s.alpha < CC_ALPHA_ONE / 4 + CC_ALPHA_ONE / 100);
+	for (int i = 0; i < 1000; i++) {
+		struct cc_sample in = sample(una += 200000, 10000, 0);
+
+		cc_dctcp.on_interval(&s, &in, &d);
+	}
+	assert_int_equal(s.alpha, 0);
+}
+
+static void reduction_once_per_window(void **state)
+{
+	struct cc_decision d;
+	struct cc_state s;
+	struct cc_sample in;
+
+	(void)state;
+	cc_dctcp.init(&s, MSS, 0);
+	s.cwnd = 100 * MSS;
+	s.ssthresh = s.cwnd;
+	s.alpha = CC_ALPHA_ONE / 2;
+	s.window_end = 50000;
+	in = sample(10000, 10000, 10000);
+	cc_dctcp.on_interval(&s, &in, &d);
+	assert_int_equal(d.cwnd, 100 * MSS); /* the window goes on */
+	in = sample(50001, 40001, 40001);
+	cc_dctcp.on_interval(&s, &in, &d);
+	/* alpha = 1/2 + 1/16 - 1/32, cut by half of it */
+	assert_in_range(d.cwnd, 100 * MSS * 73 / 100, 100 * MSS * 74 / 100);
+	assert_int_equal(d.ssthresh, d.cwnd);
+	in = sample(50002, 1, 1);
+	cc_dctcp.on_interval(&s, &in, &d);
+	assert_in_range(d.cwnd, 100 * MSS * 73 / 100, 100 * MSS * 74 / 100);
+}
+
+static void marks_without_end_leave_two_segments(void **state)
+{
+	struct cc_decision d;
+	struct cc_state s;
+	uint32_t una = 0;
+
+	(void)state;
+	cc_dctcp.init(&s, MSS, 0);
+	for (int i = 0; i < 200; i++) {
+		struct cc_sample in = sample(una += 200000, 10000, 10000);
+
+		cc_dctcp.on_interval(&s, &in, &d);
+	}
+	assert_int_equal(d.cwnd, 2 * MSS);
+}
+
+static void loss_is_adopted_not_repeated(void **state)
+{
+	struct cc_sample in = sample(1000, 20000, 20000);
+	struct cc_decision d;
+	struct cc_state s;
+
+	(void)state;
+	cc_dctcp.init(&s, MSS, 0);
+	in.loss = true;
+	in.cwnd = 7 * MSS;
+	in.ssthresh = 7 * MSS;
+	cc_dctcp.on_interval(&s, &in, &d);
+	assert_int_equal(d.cwnd, 7 * MSS);
+	assert_int_equal(d.ssthresh, 7 * MSS);
+	/* the marks of that window are forgotten */
+	in = sample(2000, 100, 0);
+	cc_dctcp.on_interval(&s, &in, &d);
+	assert_int_equal(d.cwnd, 7 * MSS);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(initial_window),
+		cmocka_unit_test(slow_start_at_most_doubles),
+		cmocka_unit_test(one_mss_per_window_and_a_bound),
+		cmocka_unit_test(alpha_follows_marks_and_decays_to_zero),
+		cmocka_unit_test(reduction_once_per_window),
+		cmocka_unit_test(marks_without_end_leave_two_segments),
+		cmocka_unit_test(loss_is_adopted_not_repeated),
+	};
+
+	return cmocka_run_group_tests_name("cp_cc_dctcp", tests, NULL, NULL);
+}
