@@ -20,6 +20,8 @@
 
 #include "common/hist.h"
 
+#define CONNS_MAX 10000u
+
 struct conn {
 	int fd;
 	size_t got;
@@ -151,14 +153,14 @@ static int parse(int argc, char **argv, struct options *o)
 			return -1;
 		}
 	}
-	return o->conns > 0 && o->conns <= 10000 && o->size > 0 && o->size <= 65536 ? 0 : -1;
+	return o->conns > 0 && o->conns <= CONNS_MAX && o->size > 0 && o->size <= 65536 ? 0 : -1;
 }
 
 int main(int argc, char **argv)
 {
 	struct options o;
-	struct toe_hist *h = calloc(1, sizeof(*h));
-	struct conn *conns;
+	static struct toe_hist hist, *h = &hist;
+	static struct conn conns[CONNS_MAX];
 	int epfd = epoll_create1(EPOLL_CLOEXEC);
 	double cpu;
 
@@ -166,8 +168,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: rpc_client -h HOST -p PORT [-c CONNS] [-s BYTES] [-t S]\n");
 		return 2;
 	}
-	conns = calloc(o.conns, sizeof(*conns));
-	if (!h || !conns || epfd < 0)
+	if (epfd < 0)
 		return 1;
 	toe_hist_reset(h);
 	for (unsigned i = 0; i < o.conns; i++)

@@ -66,7 +66,7 @@ struct toe_engine {
 	struct rte_ether_addr mac;
 	struct toe_port_caps caps;
 	struct toe_port_wait *port_wait; /* port.h; NULL: no port */
-	int tap_fd; /* -1: no exception path */
+	int tap_fd;                      /* -1: no exception path */
 	int keeper_fd;
 };
 

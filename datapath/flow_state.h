@@ -11,8 +11,8 @@
 
 #define TOE_OOO_MAX 4u /* out-of-order intervals kept per connection */
 
-/* Bytes received out of order (ooo.h): disjoint and not touching, all above rcv_nxt, the one changed
- * most recently first, which is the order of SACK blocks (RFC 2018 §4). */
+/* Bytes received out of order (ooo.h): disjoint and not touching, all above rcv_nxt, the one
+ * changed most recently first, which is the order of SACK blocks (RFC 2018 §4). */
 struct toe_ooo {
 	struct {
 		uint32_t left;
@@ -31,26 +31,26 @@ struct toe_flow_pre {
 TOE_ASSERT_SIZE(struct toe_flow_pre, 8);
 
 /* toe_flow_proto.flags */
-#define TOE_FP_VALID 0x0001u
-#define TOE_FP_TS 0x0002u
-#define TOE_FP_SACK 0x0004u
-#define TOE_FP_ECN 0x0008u
-#define TOE_FP_CE 0x0010u          /* DCTCP.CE: last segment carried CE (RFC 8257 §3.2) */
-#define TOE_FP_FIN_QUEUED 0x0020u  /* send FIN at tx_tail */
-#define TOE_FP_FIN_SENT 0x0040u
-#define TOE_FP_FIN_ACKED 0x0080u
-#define TOE_FP_FIN_RCVD 0x0100u
-#define TOE_FP_FIN_FIRST 0x0200u   /* FIN_SENT before FIN_RCVD */
-#define TOE_FP_RECOVERY 0x0400u    /* fast recovery until snd_una >= recover (RFC 6582) */
-#define TOE_FP_RTX_ONE 0x0800u     /* next TX item resends the segment at snd_una */
-#define TOE_FP_ACTIVE 0x1000u      /* control plane polls this flow */
-#define TOE_FP_ORPHAN 0x2000u      /* application closed it */
-#define TOE_FP_CWR 0x4000u         /* set CWR on the next new data (RFC 3168 §6.1.2) */
-#define TOE_FP_PROBE 0x8000u       /* next TX item is a zero-window probe */
-#define TOE_FP_KEEPALIVE 0x10000u  /* next TX item is a keepalive */
-#define TOE_FP_RESET 0x20000u      /* reset sent or received: nothing more is sent */
-#define TOE_FP_CLOSED 0x40000u     /* TOE_EV_CLOSED has been raised */
-#define TOE_FP_RX_DISCARD 0x80000u /* SHUT_RD: acknowledge and throw away */
+#define TOE_FP_VALID        0x0001u
+#define TOE_FP_TS           0x0002u
+#define TOE_FP_SACK         0x0004u
+#define TOE_FP_ECN          0x0008u
+#define TOE_FP_CE           0x0010u /* DCTCP.CE: last segment carried CE (RFC 8257 §3.2) */
+#define TOE_FP_FIN_QUEUED   0x0020u /* send FIN at tx_tail */
+#define TOE_FP_FIN_SENT     0x0040u
+#define TOE_FP_FIN_ACKED    0x0080u
+#define TOE_FP_FIN_RCVD     0x0100u
+#define TOE_FP_FIN_FIRST    0x0200u   /* FIN_SENT before FIN_RCVD */
+#define TOE_FP_RECOVERY     0x0400u   /* fast recovery until snd_una >= recover (RFC 6582) */
+#define TOE_FP_RTX_ONE      0x0800u   /* next TX item resends the segment at snd_una */
+#define TOE_FP_ACTIVE       0x1000u   /* control plane polls this flow */
+#define TOE_FP_ORPHAN       0x2000u   /* application closed it */
+#define TOE_FP_CWR          0x4000u   /* set CWR on the next new data (RFC 3168 §6.1.2) */
+#define TOE_FP_PROBE        0x8000u   /* next TX item is a zero-window probe */
+#define TOE_FP_KEEPALIVE    0x10000u  /* next TX item is a keepalive */
+#define TOE_FP_RESET        0x20000u  /* reset sent or received: nothing more is sent */
+#define TOE_FP_CLOSED       0x40000u  /* TOE_EV_CLOSED has been raised */
+#define TOE_FP_RX_DISCARD   0x80000u  /* SHUT_RD: acknowledge and throw away */
 #define TOE_FP_CWND_LIMITED 0x100000u /* data waited for cwnd since the last TOE_CMD_CC */
 
 /* The TCP machine.  Written and read by: the proto instance of the flow-group only. */
@@ -76,9 +76,10 @@ struct toe_flow_proto {
 	TOE_LINE_ALIGNED uint32_t iss;
 	uint32_t irs;
 	uint32_t recover;
-	uint32_t fin_seq;  /* sequence number of the peer's FIN, valid with FIN_RCVD or FIN pending */
-	uint32_t rx_buf;   /* bytes */
-	uint32_t tx_buf;   /* bytes */
+	uint32_t
+		fin_seq; /* sequence number of the peer's FIN, valid with FIN_RCVD or FIN pending */
+	uint32_t rx_buf; /* bytes */
+	uint32_t tx_buf; /* bytes */
 	uint16_t mss;
 	uint8_t snd_wscale;
 	uint8_t rcv_wscale;
@@ -122,7 +123,7 @@ struct toe_flow_post {
 	uint8_t flags; /* TOE_POST_* */
 	uint8_t reserved;
 };
-#define TOE_POST_TS 0x01u
+#define TOE_POST_TS   0x01u
 #define TOE_POST_IPV6 0x02u
 TOE_ASSERT_SIZE(struct toe_flow_post, 64);
 

@@ -150,27 +150,24 @@ void toe_emit(struct toe_stage *s, enum toe_stage_id next, struct toe_work *w)
 }
 
 /*
- * CTXQ > SCHED > CTRL is a chain: what has something to do in a later link passes the earlier ones
- * even without business there.  A short cut would let its absolutes (sendable) and events overtake
- * those of an item before it, which is still in the queue of an earlier link.
+ * CTXQ > SCHED > CTRL > NETIF_TX is a chain: what has something to do in a later link passes CTXQ and
+ * SCHED even without business there.  A short cut would let its absolutes (sendable), events and
+ * frames overtake those of an item before it, which is still in the queue of an earlier link.
  */
 void toe_emit_next(struct toe_stage *s, struct toe_work *w)
 {
-	const unsigned chain = TOE_TODO_CTXQ | TOE_TODO_SCHED | TOE_TODO_CTRL;
 	const enum toe_stage_id at = s->ops->id;
 
-	if (w->todo == 0) {
+	if (w->todo == 0)
 		toe_work_free(s, w);
-		return;
-	}
-	if ((w->todo & chain) == 0)
-		toe_emit(s, TOE_STAGE_NETIF_TX, w);
 	else if ((w->todo & TOE_TODO_CTXQ) != 0 || at == TOE_STAGE_EGRESS)
 		toe_emit(s, TOE_STAGE_CTXQ, w);
 	else if ((w->todo & TOE_TODO_SCHED) != 0 || at == TOE_STAGE_CTXQ)
 		toe_emit(s, TOE_STAGE_SCHED, w);
-	else
+	else if ((w->todo & TOE_TODO_CTRL) != 0)
 		toe_emit(s, TOE_STAGE_CTRL, w);
+	else
+		toe_emit(s, TOE_STAGE_NETIF_TX, w);
 }
 
 struct toe_work *toe_work_alloc(struct toe_stage *s, enum toe_work_type type)

@@ -73,13 +73,13 @@ struct toe_stage {
 	const struct toe_stage_ops *ops;
 	struct toe_engine *engine;
 	void *priv;
-	unsigned replica;  /* index among the instances of its type */
-	unsigned replicas; /* number of them */
-	unsigned lcore;    /* index in the pipeline's lcore table, not DPDK's id */
-	uint64_t *counters; /* enum toe_counter, this instance's own */
-	uint64_t *drops;    /* enum toe_drop, this instance's own */
-	uint64_t cycles;    /* TSC spent with work in hand */
-	uint64_t items;     /* items processed */
+	unsigned replica;            /* index among the instances of its type */
+	unsigned replicas;           /* number of them */
+	unsigned lcore;              /* index in the pipeline's lcore table, not DPDK's id */
+	uint64_t *counters;          /* enum toe_counter, this instance's own */
+	uint64_t *drops;             /* enum toe_drop, this instance's own */
+	uint64_t cycles;             /* TSC spent with work in hand */
+	uint64_t items;              /* items processed */
 	struct toe_stage_port *port; /* pipeline.c: inputs and output buffers */
 };
 

@@ -36,10 +36,10 @@ enum toe_verdict {
 };
 
 /* What is left to do after egress, in this order of stages.  Each stage clears its own bit. */
-#define TOE_TODO_CTXQ 0x01u  /* publish cursors/state to the application */
+#define TOE_TODO_CTXQ  0x01u /* publish cursors/state to the application */
 #define TOE_TODO_SCHED 0x02u /* tell sched how much is sendable */
-#define TOE_TODO_CTRL 0x04u  /* raise snap.event to the control plane */
-#define TOE_TODO_TX 0x08u    /* mbuf goes to the wire */
+#define TOE_TODO_CTRL  0x04u /* raise snap.event to the control plane */
+#define TOE_TODO_TX    0x08u /* mbuf goes to the wire */
 
 /* Header summary of a received segment (paper §3.1.3): written by pre, so that no later stage
  * reads the headers again.  Host order. */
@@ -103,12 +103,13 @@ struct toe_snap {
 	uint32_t srtt_us;
 	uint32_t cwnd;
 	/* for sched: absolute number of bytes proto would let go now.  sched subtracts one MSS for
-	 * each TX item it has in flight; updates arrive in proto's order, so no bump is ever lost. */
+	 * each TX item it has in flight; updates arrive in proto's order, so no bump is ever lost.
+	 */
 	uint32_t sendable;
 	/* for the statistics kept by post */
 	uint32_t acked_bytes;
 	uint16_t rtx_bytes;
-	uint16_t event; /* TOE_EV_* for the control plane, with TOE_TODO_CTRL */
+	uint16_t event;   /* TOE_EV_* for the control plane, with TOE_TODO_CTRL */
 	uint8_t ecn_echo; /* acked_bytes were acknowledged by a segment with ECE */
 	uint8_t ect;      /* send with ECT(0) */
 	uint8_t dup_ack;
@@ -128,7 +129,7 @@ struct toe_work {
 	uint32_t gen;
 	uint32_t hash; /* crc32c of the 4-tuple, see common/flow_hash.h */
 	uint32_t cookie;
-	struct rte_mbuf *mbuf; /* RX: the frame; replaced by the frame to send */
+	struct rte_mbuf *mbuf;    /* RX: the frame; replaced by the frame to send */
 	struct rte_mbuf *tx_mbuf; /* frame to send, built by post; NULL = none */
 	uint64_t tsc;             /* when the item was made */
 	uint8_t dma_pending;      /* copies submitted and not completed; dma stage only */

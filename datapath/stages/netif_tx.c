@@ -30,24 +30,23 @@ static struct rte_mbuf *take_frame(struct toe_work *w)
 
 static void send_frames(struct toe_stage *s, struct rte_mbuf **m, unsigned n)
 {
-	uint32_t len[TOE_BURST];
 	unsigned sent = 0;
 	uint64_t bytes = 0;
 
 	for (unsigned i = 0; i < n; i++)
-		len[i] = m[i]->pkt_len; /* not ours any more after tx_burst */
+		bytes += m[i]->pkt_len; /* not ours any more after tx_burst */
 	for (unsigned t = 0; sent < n && t < TRIES; t++) {
 		sent += rte_eth_tx_burst(s->engine->eth_port, 0, m + sent, (uint16_t)(n - sent));
 		if (sent < n)
 			rte_pause();
 	}
-	for (unsigned i = 0; i < sent; i++)
-		bytes += len[i];
 	toe_count(s, TOE_C_FRAMES_TX, sent);
-	toe_count(s, TOE_C_BYTES_TX, bytes);
 	s->drops[TOE_D_TX_FULL] += n - sent;
-	for (; sent < n; sent++)
+	for (; sent < n; sent++) {
+		bytes -= m[sent]->pkt_len;
 		rte_pktmbuf_free(m[sent]);
+	}
+	toe_count(s, TOE_C_BYTES_TX, bytes);
 }
 
 static void netif_tx_process(struct toe_stage *s, struct toe_work **items, unsigned n)

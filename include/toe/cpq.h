@@ -15,8 +15,8 @@
 
 #include "toe/abi.h"
 
-#define TOE_CPQ_MAGIC 0x31515043454f5431ull /* "1TOECPQ1" */
-#define TOE_FLOW_STAT_REPLICAS 4u           /* most post replicas */
+#define TOE_CPQ_MAGIC          0x31515043454f5431ull /* "1TOECPQ1" */
+#define TOE_FLOW_STAT_REPLICAS 4u                    /* most post replicas */
 
 /* Header, written by the keeper at creation; the index lines by the ends named on them. */
 struct toe_cpq_hdr {
@@ -50,43 +50,44 @@ TOE_ASSERT_SIZE(struct toe_cpq_hdr, 256);
 
 /* One entry of either ring: this header, then len bytes of the type's struct or frame. */
 struct toe_cpq_entry {
-	uint16_t type; /* TOE_CMD_* down, TOE_EV_* up */
-	uint16_t len;  /* bytes of data that follow */
-	uint32_t conn; /* connection id, or TOE_NONE */
-	uint32_t gen;  /* generation of that connection id; a stale one is ignored */
+	uint16_t type;   /* TOE_CMD_* down, TOE_EV_* up */
+	uint16_t len;    /* bytes of data that follow */
+	uint32_t conn;   /* connection id, or TOE_NONE */
+	uint32_t gen;    /* generation of that connection id; a stale one is ignored */
 	uint32_t cookie; /* echoed in the event that answers a command */
 };
 TOE_ASSERT_SIZE(struct toe_cpq_entry, 16);
 
 /* ---- commands (control plane -> datapath) ---- */
-#define TOE_CMD_INSTALL 1u     /* toe_cmd_install -> TOE_EV_INSTALLED */
-#define TOE_CMD_REMOVE 2u      /* no data -> TOE_EV_REMOVED when no stage refers to the id */
-#define TOE_CMD_FRAME_TX 3u    /* whole Ethernet frame, checksums complete */
-#define TOE_CMD_FRAME_RX 4u    /* whole Ethernet frame, treated as if it had just been received */
-#define TOE_CMD_CC 5u          /* toe_cmd_cc */
-#define TOE_CMD_RTO 6u         /* no data: retransmit from SND.UNA, cwnd = 1 MSS (RFC 5681 §3.1) */
-#define TOE_CMD_PROBE 7u       /* no data: zero-window probe (RFC 9293 §3.8.6.1) */
-#define TOE_CMD_KEEPALIVE 8u   /* no data: SEG.SEQ = SND.NXT-1, empty (RFC 1122 §4.2.3.6) */
-#define TOE_CMD_CLOSE 9u       /* toe_cmd_close */
-#define TOE_CMD_PORT 10u       /* toe_cmd_port */
-#define TOE_CMD_NEIGH 11u      /* toe_cmd_neigh: new next-hop MAC of one connection */
+#define TOE_CMD_INSTALL    1u  /* toe_cmd_install -> TOE_EV_INSTALLED */
+#define TOE_CMD_REMOVE     2u  /* no data -> TOE_EV_REMOVED when no stage refers to the id */
+#define TOE_CMD_FRAME_TX   3u  /* whole Ethernet frame, checksums complete */
+#define TOE_CMD_FRAME_RX   4u  /* whole Ethernet frame, treated as if it had just been received */
+#define TOE_CMD_CC         5u  /* toe_cmd_cc */
+#define TOE_CMD_RTO        6u  /* no data: retransmit from SND.UNA, cwnd = 1 MSS (RFC 5681 §3.1) */
+#define TOE_CMD_PROBE      7u  /* no data: zero-window probe (RFC 9293 §3.8.6.1) */
+#define TOE_CMD_KEEPALIVE  8u  /* no data: SEG.SEQ = SND.NXT-1, empty (RFC 1122 §4.2.3.6) */
+#define TOE_CMD_CLOSE      9u  /* toe_cmd_close */
+#define TOE_CMD_PORT       10u /* toe_cmd_port */
+#define TOE_CMD_NEIGH      11u /* toe_cmd_neigh: new next-hop MAC of one connection */
 #define TOE_CMD_SLOT_ERROR 12u /* toe_cmd_slot: connect failed, no connection id exists */
-#define TOE_CMD_QUIET 13u      /* no data: control plane stopped polling this flow; the datapath
+#define TOE_CMD_QUIET                                                                              \
+	13u                    /* no data: control plane stopped polling this flow; the datapath   \
 				  sends TOE_EV_ACTIVE again when bytes become outstanding */
-#define TOE_CMD_DUMP 14u       /* no data: one TOE_EV_DUMP per installed id, then conn=TOE_NONE */
+#define TOE_CMD_DUMP       14u /* no data: one TOE_EV_DUMP per installed id, then conn=TOE_NONE */
 #define TOE_CMD_SLOT_CLEAR 15u /* toe_cmd_slot: slot is about to be reused as generation gen */
-#define TOE_CMD_LISTENER 16u   /* toe_cmd_listener: open/close a listener record */
+#define TOE_CMD_LISTENER   16u /* toe_cmd_listener: open/close a listener record */
 
 /* ---- events (datapath -> control plane) ---- */
-#define TOE_EV_FRAME 1u     /* whole Ethernet frame nobody owns but a port the control plane has */
-#define TOE_EV_INSTALLED 2u /* toe_ev_conn */
-#define TOE_EV_REMOVED 3u   /* toe_ev_conn with final sequence numbers */
-#define TOE_EV_RESET 4u     /* toe_ev_conn: acceptable RST arrived (RFC 5961 §3.2) */
-#define TOE_EV_CLOSED 5u    /* toe_ev_conn: FIN received and our FIN acknowledged */
-#define TOE_EV_ACTIVE 6u    /* bytes are outstanding or wait for window: poll this flow */
-#define TOE_EV_DUMP 7u      /* toe_ev_conn, answer to TOE_CMD_DUMP */
+#define TOE_EV_FRAME       1u /* whole Ethernet frame: a port of ours, but no flow */
+#define TOE_EV_INSTALLED   2u /* toe_ev_conn */
+#define TOE_EV_REMOVED     3u /* toe_ev_conn with final sequence numbers */
+#define TOE_EV_RESET       4u /* toe_ev_conn: acceptable RST arrived (RFC 5961 §3.2) */
+#define TOE_EV_CLOSED      5u /* toe_ev_conn: FIN received and our FIN acknowledged */
+#define TOE_EV_ACTIVE      6u /* bytes are outstanding or wait for window: poll this flow */
+#define TOE_EV_DUMP        7u /* toe_ev_conn, answer to TOE_CMD_DUMP */
 #define TOE_EV_ACCEPT_FULL 8u /* toe_ev_conn: accept ring was full, reset it */
-#define TOE_EV_ICMP 9u      /* whole frame: ICMP error that quotes an offloaded TCP segment */
+#define TOE_EV_ICMP        9u /* whole frame: ICMP error that quotes an offloaded TCP segment */
 
 /* Everything the datapath needs to run an established connection.  Sequence numbers in host
  * order, addresses in network order, ports in host order. */
@@ -124,17 +125,17 @@ struct toe_cmd_install {
 	uint32_t rttvar_us;
 	uint32_t ctl; /* TOE_CTL_* the connection starts with (inherited from the listener) */
 };
-#define TOE_INSTALL_TS 0x01u   /* timestamps negotiated (RFC 7323) */
+#define TOE_INSTALL_TS   0x01u /* timestamps negotiated (RFC 7323) */
 #define TOE_INSTALL_SACK 0x02u /* SACK permitted (RFC 2018) */
-#define TOE_INSTALL_ECN 0x04u  /* ECN negotiated (RFC 3168) */
+#define TOE_INSTALL_ECN  0x04u /* ECN negotiated (RFC 3168) */
 TOE_ASSERT_SIZE(struct toe_cmd_install, 128);
 
 /* rate_bps: TOE_RATE_UNPACED = round-robin bypass, 0 = stopped (never "unlimited"). */
 #define TOE_RATE_UNPACED UINT64_MAX
 struct toe_cmd_cc {
 	uint64_t rate_bps;
-	uint32_t cwnd;     /* bytes */
-	uint32_t ssthresh; /* bytes */
+	uint32_t cwnd;       /* bytes */
+	uint32_t ssthresh;   /* bytes */
 	uint32_t loss_epoch; /* toe_flow_prog.loss_epoch this decision saw; a stale one is dropped,
 				so that a loss in between is not undone */
 	uint32_t reserved;
@@ -148,7 +149,7 @@ struct toe_cmd_close {
 	uint32_t reserved;
 };
 
-#define TOE_PORT_LISTEN 1u  /* SYNs go to the control plane */
+#define TOE_PORT_LISTEN   1u /* SYNs go to the control plane */
 #define TOE_PORT_RESERVED 2u /* segments without a flow go to the control plane, not to the TAP */
 struct toe_cmd_port {
 	uint16_t family;
@@ -193,10 +194,10 @@ TOE_ASSERT_SIZE(struct toe_ev_conn, 32);
 struct toe_flow_prog {
 	TOE_LINE_ALIGNED uint32_t gen;
 	uint32_t snd_una;
-	uint32_t snd_nxt;   /* highest sequence number sent */
-	uint32_t snd_wnd;   /* bytes */
+	uint32_t snd_nxt; /* highest sequence number sent */
+	uint32_t snd_wnd; /* bytes */
 	uint32_t rcv_nxt;
-	uint32_t tx_tail;   /* sequence number after the last byte the application has written */
+	uint32_t tx_tail; /* sequence number after the last byte the application has written */
 	uint32_t cwnd;
 	uint32_t ssthresh;
 	uint32_t loss_epoch; /* counts loss events (fast retransmit, RTO) */
@@ -204,19 +205,20 @@ struct toe_flow_prog {
 	uint32_t srtt_us;
 	uint32_t rttvar_us;
 	uint32_t rcv_wnd;
-	uint32_t rx_unread;  /* bytes the application has not read */
-	uint32_t ooo_bytes;  /* bytes held out of order */
+	uint32_t rx_unread; /* bytes the application has not read */
+	uint32_t ooo_bytes; /* bytes held out of order */
 	uint32_t reserved;
 };
 TOE_ASSERT_SIZE(struct toe_flow_prog, 64);
 #define TOE_PROG_FIN_QUEUED 0x01u /* application shut its side down */
-#define TOE_PROG_FIN_SENT 0x02u
-#define TOE_PROG_FIN_ACKED 0x04u
-#define TOE_PROG_FIN_RCVD 0x08u
-#define TOE_PROG_RESET 0x10u
-#define TOE_PROG_RECOVERY 0x20u  /* in fast recovery */
-#define TOE_PROG_ORPHAN 0x40u    /* TOE_CMD_CLOSE seen */
-#define TOE_PROG_FIN_FIRST 0x80u /* our FIN was sent before the peer's arrived: we keep TIME-WAIT */
+#define TOE_PROG_FIN_SENT   0x02u
+#define TOE_PROG_FIN_ACKED  0x04u
+#define TOE_PROG_FIN_RCVD   0x08u
+#define TOE_PROG_RESET      0x10u
+#define TOE_PROG_RECOVERY   0x20u /* in fast recovery */
+#define TOE_PROG_ORPHAN     0x40u /* TOE_CMD_CLOSE seen */
+#define TOE_PROG_FIN_FIRST  0x80u /* our FIN was sent before the peer's arrived: we keep TIME-WAIT \
+				   */
 #define TOE_PROG_CWND_LIMITED 0x100u /* sending stopped at cwnd since the last TOE_CMD_CC */
 
 /* Cumulative counters of one connection in one post replica (paper Table 5, cc part).  Writer:

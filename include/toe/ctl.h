@@ -17,24 +17,25 @@
 #include "toe/abi.h"
 #include "toe/region.h"
 
-#define TOE_CTL_MAGIC 0x544f4543u
+#define TOE_CTL_MAGIC   0x544f4543u
 #define TOE_CTL_FDS_MAX 32u
-#define TOE_KEY_BYTES 16u
+#define TOE_KEY_BYTES   16u
 
 #define TOE_RUN_DIR_DEFAULT "/run/toe" /* override: environment TOE_RUN_DIR */
-#define TOE_KEEPER_SOCKET "keeper.sock"
-#define TOE_CONTROL_SOCKET "control.sock" /* JSON queries of the CLI, served by the control plane */
-#define TOE_ENV_APP "TOE_APP"             /* "<app id>:<key, hex>:<fd of an inherited socket or -1>" */
+#define TOE_KEEPER_SOCKET   "keeper.sock"
+#define TOE_CONTROL_SOCKET  "control.sock" /* JSON queries of the CLI, served by the control plane \
+					    */
+#define TOE_ENV_APP     "TOE_APP" /* "<app id>:<key, hex>:<fd of an inherited socket or -1>" */
 #define TOE_ENV_RUN_DIR "TOE_RUN_DIR"
 
 enum toe_ctl_type {
 	/* toe run -> keeper.  Creates an application.  Reply: u.app. */
 	TOE_CTL_APP_NEW = 1,
-	/* libtoe -> keeper, first message of a process.  u.app {app_id, key, pid}.  Reply: u.app with
-	 * ctx, and fds {control segment, payload segment, kick socket (app -> engine)}. */
+	/* libtoe -> keeper, first message of a process.  u.app {app_id, key, pid}.  Reply: u.app
+	 * with ctx, and fds {control segment, payload segment, kick socket (app -> engine)}. */
 	TOE_CTL_PROC_ATTACH,
-	/* libtoe (child after fork, on the inherited socket) -> keeper, fds {fresh SEQPACKET end}: the
-	 * keeper treats it as a connection of the same application; the child then sends
+	/* libtoe (child after fork, on the inherited socket) -> keeper, fds {fresh SEQPACKET end}:
+	 * the keeper treats it as a connection of the same application; the child then sends
 	 * PROC_ATTACH on it.  No reply: the inherited socket belongs to the parent. */
 	TOE_CTL_PROC_FORK,
 	/* libtoe -> keeper -> datapath.  u.waiter, fds {engine's end}.  Reply when usable. */
@@ -74,11 +75,12 @@ enum toe_ctl_type {
 
 	/* ---- control plane -> keeper ---- */
 	TOE_CTL_CP_TOKEN_FREE, /* u.token.ids: the keeper may reuse these token ids */
-	TOE_CTL_CP_PORT_FREE,  /* u.conn {app_id, slot, gen}: drop the port reservation of CONNECT */
-	TOE_CTL_CP_APP_FREE,   /* u.app: no connection of it is left, drop the region */
+	TOE_CTL_CP_PORT_FREE, /* u.conn {app_id, slot, gen}: drop the port reservation of CONNECT */
+	TOE_CTL_CP_APP_FREE,  /* u.app: no connection of it is left, drop the region */
 
 	/* ---- keeper -> datapath ---- */
-	/* First message.  fds {cpq memfd, kick socket to the control plane, TAP or none}. u.engine */
+	/* First message.  fds {cpq memfd, kick socket to the control plane, TAP or none}. u.engine
+	 */
 	TOE_CTL_DP_START = 128,
 	/* u.app, fds {control segment, payload segment}. */
 	TOE_CTL_DP_APP,
@@ -148,8 +150,8 @@ struct toe_ctl_listen {
 
 struct toe_ctl_conn {
 	uint32_t app_id;
-	uint32_t slot; /* reply */
-	uint32_t gen;  /* reply */
+	uint32_t slot;  /* reply */
+	uint32_t gen;   /* reply */
 	uint32_t token; /* the token that will stand for the connection */
 	uint16_t family;
 	uint16_t local_port; /* held by the kernel socket that travels along */
@@ -161,8 +163,8 @@ struct toe_ctl_conn {
 };
 
 struct toe_ctl_engine {
-	uint32_t epoch; /* counts datapath starts */
-	uint32_t up;    /* 1 if the datapath runs */
+	uint32_t epoch;     /* counts datapath starts */
+	uint32_t up;        /* 1 if the datapath runs */
 	uint32_t port_ipv4; /* network order */
 	uint16_t mtu;
 	uint8_t port_mac[6];

@@ -134,14 +134,14 @@ static void test_other_address(void **state)
 
 	(void)state;
 	toe_stage_pre.fini(&env.stage);
-	strcpy(env.cfg.address, "10.0.0.1/24");
+	snprintf(env.cfg.address, sizeof(env.cfg.address), "10.0.0.1/24");
 	assert_int_equal(toe_stage_pre.init(&env.stage), 0);
 	s.sport = 40001;
 	expect(frame_item(&s), TOE_TO_CTRL, TOE_D_NONE);
 	s.dst = 0x0a000009;
 	expect(frame_item(&s), TOE_TO_TAP, TOE_D_NONE);
 	toe_stage_pre.fini(&env.stage);
-	strcpy(env.cfg.address, "10.0.0.300/24");
+	snprintf(env.cfg.address, sizeof(env.cfg.address), "10.0.0.300/24");
 	assert_int_equal(toe_stage_pre.init(&env.stage), -EINVAL);
 	env.cfg.address[0] = '\0';
 	assert_int_equal(toe_stage_pre.init(&env.stage), 0);

@@ -151,7 +151,7 @@ static void random_arrivals(uint32_t seed)
 {
 	enum { TOTAL = 6000 };
 	static uint8_t have[TOTAL + 1500];
-	struct rig r;
+	struct rig r = {0};
 	uint32_t rnd = seed * 2654435761u + 7, nxt = 0;
 
 	rig_prepare(&r)->irs = 0u - 1 - seed % 5000;
