@@ -116,7 +116,7 @@ include $(B)/tests.mk
 endif
 
 # ---- checking ---------------------------------------------------------------------------------------
-.PHONY: deps unit lint format check test net demo
+.PHONY: deps unit lint format check test net demo bench
 deps: ## install missing Debian packages (mk/packages); nothing to do if all are there
 	$(Q)mk/deps.sh
 
@@ -138,6 +138,9 @@ test: ## with root: everything that can run here; last line "N passed, N failed"
 
 net: all ## with root: the network tests only; T=name: only tests/net/*name*.sh
 	$(Q)B=$(B) T="$(T)" tests/run-net
+
+bench: all ## with root: echo and bulk beside the kernel, medians and ratios; ROUNDS=3
+	$(Q)B=$(B) bench/run.sh
 
 demo: ## with root: engine + mosquitto + 100 000 checked deliveries; KEEP=1 leaves it up
 	$(Q)mk/deps.sh

@@ -150,9 +150,9 @@ void toe_emit(struct toe_stage *s, enum toe_stage_id next, struct toe_work *w)
 }
 
 /*
- * CTXQ > SCHED > CTRL > NETIF_TX is a chain: what has something to do in a later link passes CTXQ and
- * SCHED even without business there.  A short cut would let its absolutes (sendable), events and
- * frames overtake those of an item before it, which is still in the queue of an earlier link.
+ * CTXQ > SCHED > CTRL > NETIF_TX is a chain: what has something to do in a later link passes CTXQ
+ * and SCHED even without business there.  A short cut would let its absolutes (sendable), events
+ * and frames overtake those of an item before it, which is still in the queue of an earlier link.
  */
 void toe_emit_next(struct toe_stage *s, struct toe_work *w)
 {

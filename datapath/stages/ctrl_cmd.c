@@ -5,7 +5,7 @@
  * Input: the command ring.  Output: CTRL items to seq (what concerns a connection) or to ctxq
  * (slots and listeners), frames to netif_tx and seq, port table, flow table, flow_pre.  A command
  * for which there is no item or packet buffer stays in the ring, and so do those behind it: order
- * is kept.  Commands are checked like input: a wrong one is logged and ignored, never half done.
+ * is kept.  Commands are checked like input: a wrong one is counted and ignored, never half done.
  */
 #include <string.h>
 #include <sys/socket.h>
@@ -15,7 +15,6 @@
 #include <rte_mbuf.h>
 
 #include "apps.h"
-#include "common/log.h"
 #include "ctrl.h"
 #include "netif_parse.h"
 
@@ -77,7 +76,7 @@ static bool install_ok(const struct toe_engine *e, const struct command *c,
 }
 
 /* The control plane waits for an answer: there is no such connection (any more). */
-static void refuse_install(struct toe_stage *s, const struct command *c, const char *why)
+static void refuse_install(struct toe_stage *s, const struct command *c)
 {
 	const struct toe_cmd_install *in = c->data;
 	const struct toe_cpq_entry entry = {
@@ -85,7 +84,7 @@ static void refuse_install(struct toe_stage *s, const struct command *c, const c
 	const struct toe_ev_conn ev = {
 		.app_id = in->app_id, .slot = in->slot, .flags = TOE_PROG_RESET};
 
-	LOG_ERROR("control plane: INSTALL of connection %u refused: %s", c->e.conn, why);
+	s->drops[TOE_D_CMD_WRONG]++;
 	ctrl_raise(s, &entry, &ev);
 }
 
@@ -97,14 +96,13 @@ static enum outcome do_install(struct toe_stage *s, const struct command *c)
 	struct toe_cmd_install in;
 	struct toe_tuple tuple;
 	struct toe_work *w;
-	int rc;
 
 	memcpy(&in, c->data, sizeof(in));
 	tuple_of(&in, &tuple);
 	if (pre->valid && pre->gen == c->e.gen)
 		return DONE; /* again, after a restart of the control plane */
 	if (pre->valid || p->conns[c->e.conn].removing || !install_ok(e, c, &in, &tuple)) {
-		refuse_install(s, c, pre->valid ? "the id is in use" : "impossible values");
+		refuse_install(s, c);
 		return DONE;
 	}
 	w = make_item(s, c);
@@ -114,11 +112,10 @@ static enum outcome do_install(struct toe_stage *s, const struct command *c)
 		(struct ctrl_conn){.tuple = tuple, .app_id = in.app_id, .slot = in.slot};
 	/* before the flow table points here; readers come through the table */
 	*pre = (struct toe_flow_pre){.gen = c->e.gen, .fg = w->fg, .valid = 1};
-	rc = toe_flow_table_add(e->flows, &tuple, c->e.conn);
-	if (rc != 0) {
+	if (toe_flow_table_add(e->flows, &tuple, c->e.conn) != 0) {
 		pre->valid = 0;
 		toe_work_free(s, w);
-		refuse_install(s, c, strerror(-rc));
+		refuse_install(s, c);
 		return DONE;
 	}
 	toe_emit(s, TOE_STAGE_SEQ, w);
@@ -140,8 +137,7 @@ static enum outcome do_remove(struct toe_stage *s, const struct command *c)
 	if (w == NULL)
 		return LATER;
 	if (pre->valid && pre->gen == c->e.gen) {
-		if (toe_flow_table_del(e->flows, &conn->tuple) != 0)
-			LOG_ERROR("connection %u is not in the flow table", c->e.conn);
+		toe_flow_table_del(e->flows, &conn->tuple);
 		pre->valid = 0;
 		conn->removing = true;
 	}
@@ -323,9 +319,7 @@ unsigned ctrl_commands(struct toe_stage *s, unsigned budget)
 			break;
 		}
 		if (o == WRONG)
-			LOG_ERROR(
-				"control plane: command %u of %u bytes for connection %u is wrong",
-				entry->type, entry->len, entry->conn);
+			s->drops[TOE_D_CMD_WRONG]++;
 		toe_cpq_consume(&p->down);
 		toe_count(s, TOE_C_COMMANDS, 1);
 	}

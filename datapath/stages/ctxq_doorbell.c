@@ -11,7 +11,6 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#include "common/log.h"
 #include "ctxq.h"
 #include "pipeline.h"
 
@@ -225,14 +224,14 @@ static bool announce(struct toe_stage *s, uint32_t on)
  * only taken in portions.  One that has ended is not watched any more. */
 static void drain(struct toe_stage *s, int fd)
 {
-	char bytes[DRAIN_MSGS][KICK_BYTES];
+	char bytes[KICK_BYTES]; /* nobody looks at them */
 	struct iovec iov[DRAIN_MSGS];
 	struct mmsghdr msgs[DRAIN_MSGS];
 	int n;
 
 	memset(msgs, 0, sizeof(msgs));
 	for (unsigned i = 0; i < DRAIN_MSGS; i++) {
-		iov[i] = (struct iovec){bytes[i], KICK_BYTES};
+		iov[i] = (struct iovec){bytes, sizeof(bytes)};
 		msgs[i].msg_hdr.msg_iov = &iov[i];
 		msgs[i].msg_hdr.msg_iovlen = 1;
 	}

@@ -146,7 +146,7 @@ static inline void rig_engine(uint32_t conn_n, unsigned mbuf_n)
 	memset(&rig, 0, sizeof(rig));
 	env.cfg.work_items = 1023;
 	if (env.cfg.dma_backend[0] == '\0')
-		strcpy(env.cfg.dma_backend, "memcpy");
+		memcpy(env.cfg.dma_backend, "memcpy", sizeof("memcpy"));
 	env.alloc_left = UINT32_MAX;
 	*e = (struct toe_engine){.cfg = &env.cfg, .flow_group_n = 4, .conn_n = conn_n};
 	e->pipeline = (struct toe_pipeline *)&rig; /* only the stand-ins see it */

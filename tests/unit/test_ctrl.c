@@ -183,7 +183,7 @@ static void feed_event(uint32_t conn, uint32_t gen, uint16_t cmd, uint16_t ev)
 
 static void test_install_remove(void **state)
 {
-	struct toe_ev_conn ev;
+	struct toe_ev_conn ev = {0};
 	struct toe_cpq_entry e;
 	struct toe_work *w;
 	uint16_t port;
@@ -246,7 +246,7 @@ static void test_install_refused(void **state)
 {
 	struct toe_cmd_install in = install_cmd(5, port_for(5));
 	struct toe_cmd_install bad;
-	struct toe_ev_conn ev;
+	struct toe_ev_conn ev = {0};
 	uint16_t port;
 
 	(void)state;
@@ -506,7 +506,7 @@ static void test_exhausted(void **state)
 
 static void test_dump(void **state)
 {
-	struct toe_ev_conn ev;
+	struct toe_ev_conn ev = {0};
 	uint32_t seen = 0;
 
 	(void)state;

@@ -12,7 +12,7 @@ static struct toe_app *app;
 
 static void start(const char *backend)
 {
-	strcpy(env.cfg.dma_backend, backend);
+	snprintf(env.cfg.dma_backend, sizeof(env.cfg.dma_backend), "%s", backend);
 	rig_engine(16, 511);
 	app = rig_attach(APP);
 	env.engine.flow_post[CONN].app_id = APP;
@@ -308,7 +308,7 @@ static void test_backlog(void **state)
 	uint32_t pos = 0;
 
 	(void)state;
-	strcpy(env.cfg.dma_backend, "dmadev");
+	memcpy(env.cfg.dma_backend, "dmadev", sizeof("dmadev"));
 	rig_engine(16, 511);
 	env.cfg.work_items = 15; /* a short queue; the backlog is 64 */
 	app = rig_attach(APP);
@@ -345,7 +345,7 @@ static void test_leave_in_flight(void **state)
 	struct toe_work *w[32];
 
 	(void)state;
-	strcpy(env.cfg.dma_backend, "dmadev");
+	memcpy(env.cfg.dma_backend, "dmadev", sizeof("dmadev"));
 	rig_engine(16, 511);
 	env.cfg.work_items = 15;
 	app = rig_attach(APP);
