@@ -18,18 +18,22 @@ mkdir -p "$OUT"
 
 [ "$(id -u)" -eq 0 ] || { echo "bench: needs root"; exit 77; }
 
+# Offloads off, as the testbed has them.
+link_up()
+{
+	ip netns exec "$1" ethtool -K "$2" tx off rx off tso off gso off gro off >/dev/null 2>&1
+	ip -n "$1" link set lo up
+	ip -n "$1" link set "$2" up
+}
+
 kernel_up()
 {
 	ip netns add kbench-srv && ip netns add kbench-cli || exit 1
 	ip link add toe0 netns kbench-srv type veth peer name cli0 netns kbench-cli || exit 1
 	ip -n kbench-srv addr add $SRV/24 dev toe0
 	ip -n kbench-cli addr add 10.99.0.2/24 dev cli0
-	for n in "kbench-srv toe0" "kbench-cli cli0"; do
-		set -- $n
-		ip netns exec "$1" ethtool -K "$2" tx off rx off tso off gso off gro off >/dev/null 2>&1
-		ip -n "$1" link set lo up
-		ip -n "$1" link set "$2" up
-	done
+	link_up kbench-srv toe0
+	link_up kbench-cli cli0
 }
 
 stop_all()
@@ -87,7 +91,7 @@ measure()
 	wait_port 7001 "$cli"
 	for c in 1 16 64; do
 		t0=$(ns_ticks "$srv")
-		line=$(ip netns exec "$cli" "$BIN/bench/rpc_client" -h $SRV -p 7000 -c $c -s 64 -t "$SECONDS_EACH") ||
+		line=$(ip netns exec "$cli" "$BIN/bench/rpc_client" -h $SRV -p 7000 -c "$c" -s 64 -t "$SECONDS_EACH") ||
 			{ echo "bench: echo over $who failed"; exit 1; }
 		t1=$(ns_ticks "$srv")
 		echo "$line" | jq -c --arg who "$who" --argjson ticks $((t1 - t0)) --argjson s "$SECONDS_EACH" \

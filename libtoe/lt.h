@@ -86,7 +86,7 @@ int lt_ioctl(int fd, unsigned long request, void *arg);
 #define LT_F_REUSEADDR 0x10u
 #define LT_F_REUSEPORT 0x20u
 #define LT_F_ASYNC     0x40u /* O_ASYNC, remembered only */
-#define LT_F_READY     0x80u /* initialised */
+#define LT_F_SHUT_WR   0x80u /* shutdown(SHUT_WR) was called; ctl follows at unlock of tx_lock */
 
 /* Options a connection inherits from its listener. */
 struct lt_opts {
@@ -244,7 +244,6 @@ struct lt_tls {
 	bool edge;     /* the sleeper may have an edge to clear */
 	uint8_t later_n;
 	uint32_t later[16]; /* doorbells of a handler that interrupted a doorbell */
-	const void *sending; /* slot whose tx_lock this thread holds */
 };
 extern __thread struct lt_tls lt_tls __attribute__((tls_model("initial-exec")));
 
@@ -366,8 +365,10 @@ int lt_fill_addr(const struct lt_sock *c, bool peer, struct sockaddr *addr, sock
 int lt_listen_again(uint32_t index);
 
 void lt_tx_init(struct lt_slot_lib *lib);
-void lt_tx_lock(struct lt_sock *c, bool *nested);
-void lt_tx_unlock(struct lt_sock *c, bool nested);
+/* False: this thread has it already (we are in a handler); the owner publishes for us. */
+bool lt_tx_lock(struct lt_sock *c);
+/* Publishes tx_end and LT_F_SHUT_WR, tells the engine.  owner: what lt_tx_lock() returned. */
+void lt_tx_unlock(struct lt_sock *c, bool owner);
 ssize_t lt_stream_recv(struct lt_sock *c, const struct iovec *iov, int n, int flags);
 ssize_t lt_stream_send(struct lt_sock *c, const struct iovec *iov, int n, int flags);
 

@@ -29,7 +29,12 @@
 #define BLIND_NS  10000000ll /* nap where a wake-up cannot be promised */
 
 static pthread_key_t exit_key;
-static bool blind_nap(void) { return lt_tls.role < 0 || (lt_tls.held & LT_L_CTX) || !lt.ctx; }
+
+/* No sleeper, or a handler that interrupted the owner of the hint ring. */
+static bool blind(void)
+{
+	return lt_tls.role < 0 || (lt_tls.held & LT_L_CTX);
+}
 
 /* ---- doorbells ---- */
 
@@ -210,13 +215,13 @@ static void empty_waiter(void)
 	lt.armed = 0;
 	if (LT_REAL(ioctl)(fd, FIONREAD, &n) < 0)
 		return;
-	while (--n > 0) {
-		size_t want = (size_t)n < sizeof(junk) ? (size_t)n : sizeof(junk);
+	for (int left = n - 1; left > 0;) {
+		size_t want = (size_t)left < sizeof(junk) ? (size_t)left : sizeof(junk);
 		ssize_t got = LT_REAL(recv)(fd, junk, want, MSG_DONTWAIT);
 
 		if (got <= 0)
 			return;
-		n -= (int)got - 1;
+		left -= (int)got;
 	}
 }
 
@@ -261,13 +266,12 @@ void lt_disarm(void)
 int lt_sleep(struct pollfd *fds, unsigned n, int64_t deadline_ns, const sigset_t *mask)
 {
 	int64_t left = deadline_ns < 0 ? INT64_MAX : deadline_ns - lt_now_ns();
-	bool blind = blind_nap() || lt.gone;
 	struct timespec ts;
 	int rc;
 
 	if (left < 0)
 		left = 0;
-	if (blind && left > BLIND_NS)
+	if (blind() && left > BLIND_NS)
 		left = BLIND_NS;
 	ts = (struct timespec){left / 1000000000, left % 1000000000};
 	fds[n] = (struct pollfd){

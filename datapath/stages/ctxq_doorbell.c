@@ -224,7 +224,7 @@ static bool announce(struct toe_stage *s, uint32_t on)
  * only taken in portions.  One that has ended is not watched any more. */
 static void drain(struct toe_stage *s, int fd)
 {
-	char bytes[KICK_BYTES]; /* nobody looks at them */
+	char bytes[KICK_BYTES] = {0}; /* nobody looks at them */
 	struct iovec iov[DRAIN_MSGS];
 	struct mmsghdr msgs[DRAIN_MSGS];
 	int n;

@@ -23,10 +23,9 @@
 
 #define TOE_RUN_DIR_DEFAULT "/run/toe" /* override: environment TOE_RUN_DIR */
 #define TOE_KEEPER_SOCKET   "keeper.sock"
-#define TOE_CONTROL_SOCKET  "control.sock" /* JSON queries of the CLI, served by the control plane \
-					    */
-#define TOE_ENV_APP     "TOE_APP" /* "<app id>:<key, hex>:<fd of an inherited socket or -1>" */
-#define TOE_ENV_RUN_DIR "TOE_RUN_DIR"
+#define TOE_CONTROL_SOCKET  "control.sock" /* JSON queries, answered by the control plane */
+#define TOE_ENV_APP         "TOE_APP" /* "<app id>:<key, hex>:<fd of an inherited socket or -1>" */
+#define TOE_ENV_RUN_DIR     "TOE_RUN_DIR"
 
 enum toe_ctl_type {
 	/* toe run -> keeper.  Creates an application.  Reply: u.app. */

@@ -47,19 +47,23 @@ static void *map(int fd)
 
 static int attach(uint32_t *index)
 {
-	const char *env = getenv(TOE_ENV_APP), *fdp = strrchr(env ? env : "", ':');
+	const char *env = getenv(TOE_ENV_APP), *fdp, *key;
 	struct toe_ctl_msg m;
 	int fds[4], sock, rc;
 	unsigned n = 0;
 
-	if (!fdp)
+	if (!env)
 		die("start me with toe run");
+	key = strchr(env, ':');
+	fdp = strrchr(env, ':');
+	if (!key || !fdp)
+		die("TOE_APP cannot be read: %s", env);
 	sock = atoi(fdp + 1);
 	toe_ctl_init(&m, TOE_CTL_PROC_ATTACH);
 	m.u.app.app_id = (uint32_t)atoi(env);
 	m.u.app.pid = getpid();
 	for (unsigned i = 0; i < TOE_KEY_BYTES; i++)
-		sscanf(strchr(env, ':') + 1 + (size_t)2 * i, "%2hhx", &m.u.app.key[i]);
+		sscanf(key + 1 + (size_t)2 * i, "%2hhx", &m.u.app.key[i]);
 	rc = toe_ctl_call(sock, &m, NULL, 0, fds, 4, &n, 2000);
 	if (rc < 0 || n != 3)
 		die("attach: %s", strerror(-rc));

@@ -74,7 +74,7 @@ static inline uint8_t *sim_tx_buf(const struct sim_conn *c)
 static inline void sim_peer_send(struct sim_conn *c, uint64_t pos, uint16_t len, uint8_t flags)
 {
 	uint8_t ts[12] = {1, 1, 8, 10};
-	uint8_t buf[SIM_FRAME];
+	uint8_t buf[SIM_FRAME] = {0};
 	uint32_t val = sim.clock.ms, n;
 	struct rte_ipv4_hdr *ip = (struct rte_ipv4_hdr *)(buf + 14);
 	struct rte_tcp_hdr *tcp = (struct rte_tcp_hdr *)(buf + 34);

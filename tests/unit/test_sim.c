@@ -133,7 +133,7 @@ static void test_whose_frames(void **state)
 				 .seq = 5,
 				 .flags = TOE_TCP_SYN,
 				 .vlan = -1};
-	uint8_t buf[SIM_FRAME];
+	uint8_t buf[SIM_FRAME] = {0};
 
 	(void)state;
 	sim_start(&replicated);
