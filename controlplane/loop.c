@@ -12,11 +12,11 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <time.h>
-#include <unistd.h>
 
 #include <uv.h>
 
 #include "cmdq.h"
+#include "common/closer.h"
 #include "common/cpq_ring.h"
 #include "common/ctl_sock.h"
 #include "common/log.h"
@@ -177,7 +177,7 @@ static void on_keeper(uv_poll_t *h, int status, int events)
 		}
 		cp_keeper_msg(&g.cp, &m, fds, nfds);
 		for (unsigned k = 0; k < nfds; k++)
-			close(fds[k]);
+			toe_close_later(fds[k]); /* an application's socket: may linger */
 	}
 }
 

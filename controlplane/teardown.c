@@ -54,6 +54,25 @@ static void close_cmd(struct cp *cp, uint32_t id, uint32_t mode)
 	cp_cmd(cp, TOE_CMD_CLOSE, id, &cmd, sizeof(cmd));
 }
 
+/* One application must not use up the orphans of all: of what is left it may have as many as stay
+ * free.  Alone it has all. */
+static bool orphan_allowed(const struct cp *cp, uint32_t app)
+{
+	uint32_t max = cp->cfg->orphans;
+	uint32_t own = 0;
+	bool alone = true;
+
+	if (cp->orphans.n >= max)
+		return false;
+	if (cp->orphans.n < max - cp->orphans.n)
+		return true;
+	for (uint32_t i = 0; i < cp->st->app_n; i++)
+		alone &= i == app || cp->apps[i].state == CP_APP_FREE;
+	for (uint32_t id = cp->orphans.head; id != TOE_NONE; id = cp->orphans.link[id].next)
+		own += cp->conns[id].app == app;
+	return alone || own < max - cp->orphans.n;
+}
+
 void cp_conn_close(struct cp *cp, uint32_t id, uint32_t mode)
 {
 	struct cp_conn *c = &cp->conns[id];
@@ -65,7 +84,7 @@ void cp_conn_close(struct cp *cp, uint32_t id, uint32_t mode)
 		return;
 	case CP_INSTALLING:
 	case CP_ESTABLISHED:
-		if (mode == TOE_CLOSE_FIN && cp->orphans.n < cp->cfg->orphans) {
+		if (mode == TOE_CLOSE_FIN && orphan_allowed(cp, c->app)) {
 			close_cmd(cp, id, TOE_CLOSE_FIN);
 			cp_conn_enter(cp, id, CP_CLOSING);
 			return;

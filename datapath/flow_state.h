@@ -21,6 +21,18 @@ struct toe_ooo {
 	uint32_t n;
 };
 
+#define TOE_SACK_MAX 6u /* intervals the sender remembers of what the peer holds */
+
+/* What the peer has reported by SACK (RFC 6675 §3, the scoreboard): disjoint and not touching,
+ * ascending, all above SND.UNA and at most to SND.MAX. */
+struct toe_sacked {
+	struct {
+		uint32_t left;
+		uint32_t right;
+	} iv[TOE_SACK_MAX];
+	uint32_t n;
+};
+
 /* Identification.  Written by: ctrl stage (before the flow table points here).
  * Read by: pre replicas. */
 struct toe_flow_pre {
@@ -52,6 +64,9 @@ TOE_ASSERT_SIZE(struct toe_flow_pre, 8);
 #define TOE_FP_CLOSED       0x40000u  /* TOE_EV_CLOSED has been raised */
 #define TOE_FP_RX_DISCARD   0x80000u  /* SHUT_RD: acknowledge and throw away */
 #define TOE_FP_CWND_LIMITED 0x100000u /* data waited for cwnd since the last TOE_CMD_CC */
+#define TOE_FP_LOSS         0x200000u /* after an RTO, until snd_una >= recover: slow start here */
+#define TOE_FP_TLP          0x400000u /* a tail loss probe is out, see tlp_end (RFC 8985 §7) */
+#define TOE_FP_TLP_RTX      0x800000u /* it was a retransmission */
 
 /* The TCP machine.  Written and read by: the proto instance of the flow-group only. */
 struct toe_flow_proto {
@@ -104,8 +119,13 @@ struct toe_flow_proto {
 	uint32_t ts_recent_ms;  /* when ts_recent was stored (RFC 7323 §5.5) */
 	uint32_t told_sendable; /* last snap.sendable given to sched */
 	uint32_t reserved1;
+
+	TOE_LINE_ALIGNED struct toe_sacked sacked;
+	uint32_t rtx_nxt;  /* in RECOVERY with SACK: all holes below have been resent (HighRxt + 1) */
+	uint32_t rtx_mark; /* snd_max at the last retransmission: SACK of later data proves it lost */
+	uint32_t tlp_end;  /* snd_max when the probe had been sent */
 };
-TOE_ASSERT_SIZE(struct toe_flow_proto, 192);
+TOE_ASSERT_SIZE(struct toe_flow_proto, 256);
 
 /* What a segment of this connection looks like and where its bytes live.  Written by: proto, when
  * it processes INSTALL or NEIGH (every later item reaches post through proto, so replicas see

@@ -3,7 +3,7 @@
  * The TCP machine as pure functions: (state, input summary, clock) -> decision.  No rings, no clock
  * reads, no memory but the state given, so that unit tests and the simulator call them directly.
  * stages/proto.c is the stage around them; proto_rx*.c, proto_tx.c, proto_hc.c, proto_ctrl.c are
- * the workflows, sharing what is declared here.
+ * the workflows, proto_loss.c is the sender's loss recovery; they share what is declared here.
  *
  * Sequence numbers are RFC 9293's; a stream *position* is what the application sees: 0 is the first
  * data byte, hence position = sequence number - (initial sequence number + 1).
@@ -97,6 +97,12 @@ static inline bool proto_is(const struct toe_flow_proto *fp, uint32_t flag)
 	return (fp->flags & flag) != 0;
 }
 
+/* Fast recovery by scoreboard. */
+static inline bool proto_loss_by_sack(const struct toe_flow_proto *fp)
+{
+	return proto_is(fp, TOE_FP_SACK);
+}
+
 /* ---- workflows.  fp is valid and of the item's generation ---- */
 void proto_rx(struct toe_flow_proto *fp, const struct toe_seg *seg, const struct toe_clock *now,
 	      struct proto_out *out);
@@ -118,6 +124,37 @@ void proto_rx_data(struct toe_flow_proto *fp, const struct toe_seg *seg, struct 
  * find nothing to send; a pending retransmission counts as one MSS; a FIN or a probe alone as 1.
  */
 uint32_t proto_sendable(const struct toe_flow_proto *fp);
+
+/* ---- loss recovery, proto_loss.c ---- */
+
+/* SACK blocks of an ACK that SND.UNA already follows: news about what is missing? */
+bool proto_loss_sack(struct toe_flow_proto *fp, const struct toe_seg *seg);
+
+/* SND.UNA has advanced by acked; or a duplicate ACK arrived (RFC 5681 §2, RFC 6675 §2). */
+void proto_loss_acked(struct toe_flow_proto *fp, uint32_t acked, struct proto_out *out);
+void proto_loss_dup(struct toe_flow_proto *fp, struct proto_out *out);
+
+/* Any acceptable ACK, last: what it says about a tail loss probe. */
+void proto_loss_tlp_ack(struct toe_flow_proto *fp, const struct toe_seg *seg,
+			struct proto_out *out);
+
+/* Commands RTO and PROBE; something is in flight. */
+void proto_loss_rto(struct toe_flow_proto *fp, struct proto_out *out);
+void proto_loss_probe(struct toe_flow_proto *fp, struct proto_out *out);
+
+/* After SND.NXT moved below SND.MAX: not into what the peer holds.  And where that begins behind
+ * seq, at most end. */
+void proto_loss_skip(struct toe_flow_proto *fp);
+uint32_t proto_loss_hole_end(const struct toe_flow_proto *fp, uint32_t seq, uint32_t end);
+
+/* In RECOVERY with SACK: bytes cwnd allows beyond pipe (RFC 6675 §5); length and place of the next
+ * hole to resend, sure: only one that counts as lost; bytes in all such holes, sure or not. */
+uint32_t proto_loss_budget(const struct toe_flow_proto *fp);
+uint32_t proto_loss_hole(const struct toe_flow_proto *fp, bool sure, uint32_t *seq);
+uint32_t proto_loss_holes(const struct toe_flow_proto *fp);
+
+/* The application's cursor, if it may be believed; proto_hc.c. */
+bool proto_take_tail(struct toe_flow_proto *fp, uint32_t tail);
 
 /* Header of the segment to send: acknowledges, advertises (moving RCV.ADV), echoes. */
 void proto_fill(struct toe_flow_proto *fp, struct toe_snap *snap, uint32_t seq, uint8_t flags);

@@ -46,6 +46,13 @@ void lt_unlock(enum lt_lock which)
 	lt_tls.held &= ~(uint32_t)which;
 }
 
+void lt_locks_reset(void)
+{
+	for (unsigned i = 0; i < sizeof(locks) / sizeof(locks[0]); i++)
+		locks[i] = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
+	lt_tls.held = 0;
+}
+
 /* ---- messages ---- */
 
 int lt_call(struct toe_ctl_msg *m, const int *fds, unsigned nfds)

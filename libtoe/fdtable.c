@@ -57,7 +57,7 @@ bool lt_fd_set(int fd, lt_ent e)
 		;
 	old = __atomic_exchange_n(&lt_fds.ents[fd], e, __ATOMIC_ACQ_REL);
 	/* closed behind our back (stdio, a raw system call), and the number came again */
-	if (LT_UNLIKELY(old) && old != e && lt_ent_kind(old) != LT_INTERNAL) {
+	if (LT_UNLIKELY(old) && old != e && !lt_ent_hidden(old)) {
 		lt_epoll_fd_closed(fd, old);
 		lt_ent_unref(old);
 	}
@@ -169,14 +169,16 @@ void lt_role_close(uint32_t role)
 	raw_close(fd);
 }
 
-bool lt_role_make_way(int fd)
+bool lt_make_way(int fd)
 {
 	lt_ent e = lt_fd_get(fd);
 	uint32_t role = lt_ent_index(e);
 	int other;
 
-	if (lt_ent_kind(e) != LT_INTERNAL)
+	if (!lt_ent_hidden(e))
 		return true;
+	if (lt_ent_kind(e) == LT_POOL)
+		return lt_token_make_way(fd);
 	other = LT_REAL(fcntl)(fd, F_DUPFD_CLOEXEC, ROLE_FD_LOW);
 	if (other < 0)
 		return false;

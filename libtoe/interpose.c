@@ -6,6 +6,7 @@
  * engine, else libc's own function, untouched.  No state.
  */
 #include <stdarg.h>
+#include <sys/ioctl.h>
 
 #include "libtoe/lt.h"
 

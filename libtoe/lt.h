@@ -4,8 +4,8 @@
  *
  * Descriptor kinds (fdtable.c): a *kernel TCP socket* is followed so that listen() and connect() can
  * change it; a *connection* is a token descriptor; a *listener* is a real, listening kernel socket
- * with an accept ring beside it; an *epoll set* is a real one with a side table; *internal* ones
- * are ours and hidden from the application.
+ * with an accept ring beside it; an *epoll set* is a real one with a side table; *internal* and
+ * *pool* ones (tokens not in use yet) are ours and hidden from the application.
  *
  * Who may run when.  Any call may come from any thread and, where POSIX allows it, from a signal
  * handler that interrupted one of us.  Hence:
@@ -143,7 +143,7 @@ static_assert(sizeof(struct lt_listener_lib) <= 128, "lib area of a listener");
 /* kind << 60 | index << 32 | generation.  index: slot, listener, epoll set, internal role, or the
  * number of a kernel socket (the same for its dups). */
 typedef uint64_t lt_ent;
-enum lt_kind { LT_NONE, LT_KSOCK, LT_CONN, LT_LISTENER, LT_EPOLL, LT_INTERNAL };
+enum lt_kind { LT_NONE, LT_KSOCK, LT_CONN, LT_LISTENER, LT_EPOLL, LT_INTERNAL, LT_POOL };
 
 static inline lt_ent lt_ent_make(enum lt_kind kind, uint32_t index, uint32_t gen)
 {
@@ -153,6 +153,9 @@ static inline lt_ent lt_ent_make(enum lt_kind kind, uint32_t index, uint32_t gen
 static inline enum lt_kind lt_ent_kind(lt_ent e) { return (enum lt_kind)(e >> 60); }
 
 static inline uint32_t lt_ent_index(lt_ent e) { return (uint32_t)(e >> 32) & 0x0fffffffu; }
+
+/* Not the application's: it gets EBADF. */
+static inline bool lt_ent_hidden(lt_ent e) { return lt_ent_kind(e) >= LT_INTERNAL; }
 
 static inline uint32_t lt_ent_gen(lt_ent e) { return (uint32_t)e; }
 
@@ -187,7 +190,8 @@ int lt_role_fd(uint32_t role);             /* -1 if none */
 int lt_role_set(uint32_t role, int fd);    /* takes fd over; its number, or -errno (fd closed) */
 int lt_role_alloc(int fd);                 /* for a sleeper: its role, or -errno (fd closed) */
 void lt_role_close(uint32_t role);
-bool lt_role_make_way(int fd);             /* fd is to be overwritten by the application */
+/* fd is to be overwritten by the application: what we have there moves.  False: it cannot. */
+bool lt_make_way(int fd);
 
 /* ---- process state (ctx.c) ---- */
 
@@ -249,6 +253,7 @@ extern __thread struct lt_tls lt_tls __attribute__((tls_model("initial-exec")));
 
 bool lt_lock(enum lt_lock which);
 void lt_unlock(enum lt_lock which);
+void lt_locks_reset(void); /* in a child: all free */
 
 /* Attaches if this is a child that has not yet.  False: no engine. */
 bool lt_attach_child(void);
@@ -314,6 +319,11 @@ bool lt_restart(void);
 void lt_waiters_reset(void); /* in a child: those of the parent are not ours */
 int lt_waiters_init(void);
 
+struct lt_token {
+	int fd;
+	uint32_t id;
+};
+
 /* ---- connections (sock.c, state.c) ---- */
 
 struct lt_sock {
@@ -324,16 +334,24 @@ struct lt_sock {
 	struct lt_slot_lib *lib;
 };
 
+/* fd as the connection e stands for. */
+static inline void lt_sock_of(int fd, lt_ent e, struct lt_sock *c)
+{
+	c->ent = e;
+	c->fd = fd;
+	c->slot = lt_ent_index(e);
+	c->s = lt_slot(c->slot);
+	c->lib = lt_lib(c->s);
+}
+
 /* True if fd is an offloaded connection. */
 static inline bool lt_sock_get(int fd, struct lt_sock *c)
 {
-	c->ent = lt_fd_get(fd);
-	if (LT_LIKELY(lt_ent_kind(c->ent) != LT_CONN))
+	lt_ent e = lt_fd_get(fd);
+
+	if (lt_ent_kind(e) != LT_CONN)
 		return false;
-	c->fd = fd;
-	c->slot = lt_ent_index(c->ent);
-	c->s = lt_slot(c->slot);
-	c->lib = lt_lib(c->s);
+	lt_sock_of(fd, e, c);
 	return true;
 }
 
@@ -361,8 +379,12 @@ void lt_slot_init(uint32_t slot, uint32_t domain, uint32_t flags, const struct l
 void lt_conn_enter(uint32_t slot, uint32_t gen);
 void lt_conn_leave(uint32_t slot);
 void lt_listener_leave(uint32_t index);
-int lt_fill_addr(const struct lt_sock *c, bool peer, struct sockaddr *addr, socklen_t *len);
-int lt_listen_again(uint32_t index);
+int lt_show_addr(const struct lt_sock *c, bool peer, struct sockaddr *addr, socklen_t *len);
+int lt_listen_offload(int fd, int backlog); /* fd listens in the kernel */
+void lt_listen_again(uint32_t index);
+/* A new descriptor of ours for a slot: enters everything.  nonblock, cloexec: as asked for. */
+int lt_conn_open(const struct lt_token *t, uint32_t slot, bool cloexec);
+int lt_wait_connected(struct lt_sock *c);
 
 void lt_tx_init(struct lt_slot_lib *lib);
 /* False: this thread has it already (we are in a handler); the owner publishes for us. */
@@ -372,35 +394,31 @@ void lt_tx_unlock(struct lt_sock *c, bool owner);
 ssize_t lt_stream_recv(struct lt_sock *c, const struct iovec *iov, int n, int flags);
 ssize_t lt_stream_send(struct lt_sock *c, const struct iovec *iov, int n, int flags);
 
-/* ---- options (sockopt.c, opt_kernel.c) ---- */
-void lt_opts_default(struct lt_opts *o);
+/* ---- options (sockopt.c) ---- */
 void lt_opts_of_kernel(int fd, struct lt_opts *o);
 void lt_opts_apply(struct lt_sock *c);
 
 /* ---- tokens (token.c) ---- */
-struct lt_token {
-	int fd;
-	uint32_t id;
-};
 int lt_token_take(struct lt_token *t); /* 0 or -errno */
 void lt_token_put(const struct lt_token *t);
 void lt_tokens_drop(void); /* child after fork: the parent's */
+bool lt_token_make_way(int fd);
 void lt_token_bind(const struct lt_token *t, uint32_t slot);
 /* A descriptor from elsewhere (exec, SCM_RIGHTS): ours again if it is a token or a listener. */
 void lt_adopt(int fd);
 void lt_adopt_all(void);
 
-/* ---- epoll.c ---- */
+/* ---- epoll (epoll.c, epoll_items.c) ---- */
 #define LT_EPOLL_N 1024u
-void lt_epoll_mark(struct lt_item *list);     /* LT_L_CTX held */
-void lt_epoll_mark_all(void);                 /* LT_L_CTX held */
-void lt_epoll_fd_closed(int fd, lt_ent e);    /* fd no longer stands for e */
-/* fd becomes a connection (its kernel registrations go) or a listener. */
+void lt_epoll_mark(struct lt_item *list);  /* LT_L_CTX held */
+void lt_epoll_mark_all(void);              /* LT_L_CTX held */
+void lt_epoll_fd_closed(int fd, lt_ent e); /* fd no longer stands for e */
+/* fd stood for from and stands for to: KSOCK to CONN before the token replaces the socket, the
+ * other ways (KSOCK and LISTENER, CONN to KSOCK) after it. */
 void lt_epoll_convert(int fd, lt_ent from, lt_ent to);
 void lt_epoll_ref(uint32_t index, int by);
 uint32_t lt_epoll_events(uint32_t index);
 bool lt_epoll_offloaded(uint32_t index);
-int lt_epoll_adopt(int epfd);
 
 /* ---- dup_fork_exec.c ---- */
 void lt_fork_init(void);

@@ -42,6 +42,18 @@ struct testbed {
 	unsigned setting_n;
 };
 
+/* Root of a user namespace cannot make named network namespaces. */
+static bool real_root(void)
+{
+	unsigned long inside, outside, count;
+	FILE *f = fopen("/proc/self/uid_map", "re");
+	int n = f ? fscanf(f, "%lu %lu %lu", &inside, &outside, &count) : 0;
+
+	if (f)
+		fclose(f);
+	return n != 3 || (inside == 0 && outside == 0 && count == UINT32_MAX);
+}
+
 static bool netns_exists(const char *name)
 {
 	char path[64];
@@ -371,8 +383,8 @@ int cmd_testbed(struct cli *cli, int argc, char **argv)
 	if (rc >= 0)
 		return rc;
 	self[n > 0 ? n : 0] = '\0';
-	if (geteuid() != 0) {
-		cli_fail(cli, "needs root");
+	if (geteuid() != 0 || !real_root()) {
+		cli_fail(cli, "needs root of the machine (CAP_SYS_ADMIN), to make namespaces");
 		return CLI_NO_PERMISSION;
 	}
 	if (is_up) {

@@ -9,13 +9,20 @@
 
 #include <errno.h>
 #include <string.h>
-#include <unistd.h>
 
+#include "common/closer.h"
 #include "common/ctl_sock.h"
 #include "common/log.h"
 
 #define HUP_BATCH     64u
 #define CP_QUEUE_BUSY 256u /* messages the control plane has not read: wait */
+
+/* Descriptors of others, wherever they are: held, on their way to the control plane (twice at
+ * worst: waiting for the answer and in the queue), or waiting to be closed. */
+uint32_t kp_fds_used(const struct kp_keeper *kp)
+{
+	return kp->held_fds + kp->client_n + 2 * kp->relayed + toe_close_waiting();
+}
 
 /* ---- tokens ---- */
 
@@ -30,7 +37,7 @@ void kp_token_request(struct kp_client *c, const struct toe_ctl_msg *m, int *fds
 	toe_ctl_init(&r, TOE_CTL_TOKEN_ADD);
 	if (m->u.token.count != nfds || nfds == 0)
 		rc = -EINVAL;
-	else if (kp->held_fds + kp->client_n + nfds > kp->fd_limit)
+	else if (kp_fds_used(kp) + nfds > kp->fd_limit)
 		rc = -EMFILE;
 	for (; rc >= 0 && n < nfds; n++) {
 		rc = kp_token_add(&kp->tokens, ts, c->app->desc.app_id, fds[n]);
@@ -41,7 +48,7 @@ void kp_token_request(struct kp_client *c, const struct toe_ctl_msg *m, int *fds
 	}
 	if (rc < 0) { /* all or nothing */
 		while (n > 0)
-			kp_token_undo(ts, r.u.token.ids[--n]);
+			kp_token_undo(&kp->tokens, ts, r.u.token.ids[--n]);
 		kp_client_refuse(c, m->type, m->req, rc);
 		return;
 	}
@@ -110,7 +117,7 @@ void kp_tokens_ready(uv_poll_t *h, int status, int events)
 	for (unsigned i = 0; i < n; i++) {
 		struct kp_app *app = kp_app_get(kp, ev[i].app_id);
 
-		if (app && kp_token_hup(&app->tokens, &ev[i]))
+		if (app && kp_token_hup(&kp->tokens, &app->tokens, &ev[i]))
 			kp->held_fds--;
 	}
 	kp_tokens_flush(kp);
@@ -139,7 +146,7 @@ void kp_port_hold(struct kp_keeper *kp, const struct toe_ctl_msg *reply, uint32_
 	if (!app || slot >= app->desc.slot_n || *fd < 0)
 		return;
 	if (app->ports[slot].fd >= 0)
-		close(app->ports[slot].fd);
+		toe_close_later(app->ports[slot].fd);
 	else
 		kp->held_fds++;
 	app->ports[slot].fd = *fd;
@@ -155,7 +162,7 @@ void kp_port_free(struct kp_keeper *kp, const struct toe_ctl_msg *m)
 	if (!app || slot >= app->desc.slot_n || app->ports[slot].fd < 0 ||
 	    app->ports[slot].gen != m->u.conn.gen)
 		return;
-	close(app->ports[slot].fd);
+	toe_close_later(app->ports[slot].fd);
 	app->ports[slot].fd = -1;
 	kp->held_fds--;
 }
@@ -165,10 +172,10 @@ void kp_app_fds_close(struct kp_app *app)
 	for (uint32_t i = 0; app->ports && i < app->desc.slot_n; i++) {
 		if (app->ports[i].fd < 0)
 			continue;
-		close(app->ports[i].fd);
+		toe_close_later(app->ports[i].fd);
 		app->ports[i].fd = -1;
 		app->kp->held_fds--;
 	}
 	app->kp->held_fds -= app->tokens.live_n;
-	kp_tokens_free(&app->tokens);
+	kp_tokens_free(&app->kp->tokens, &app->tokens);
 }

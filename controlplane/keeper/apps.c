@@ -96,7 +96,8 @@ static void freed_done(struct kp_keeper *kp, struct kp_pending *p, const struct 
 	(void)reply;
 	if (!app || app->state != KP_APP_FREEING)
 		return;
-	LOG_INFO("application %u (%s) is gone", app->desc.app_id, app->desc.name);
+	if (kp_may_complain(kp))
+		LOG_INFO("application %u (%s) is gone", app->desc.app_id, app->desc.name);
 	destroy(app);
 }
 
@@ -359,8 +360,9 @@ static void made_done(struct kp_keeper *kp, struct kp_pending *p, const struct t
 	}
 	app->state = KP_APP_LIVE;
 	kp_tell_cp(kp, TOE_CTL_CP_APP, app, TOE_NONE);
-	LOG_INFO("application %u: %s, uid %u, process %d", app->desc.app_id, app->desc.name,
-		 app->desc.uid, app->desc.pid);
+	if (kp_may_complain(kp))
+		LOG_INFO("application %u: %s, uid %u, process %d", app->desc.app_id, app->desc.name,
+			 app->desc.uid, app->desc.pid);
 	toe_ctl_init(&m, TOE_CTL_APP_NEW);
 	m.u.app = app->desc;
 	kp_client_reply(p->client, &m, p->client_req, NULL, 0);
@@ -400,25 +402,41 @@ static int fill_app(struct kp_app *app, const struct kp_client *c, const struct 
 	return 0;
 }
 
+/* A free application id; a user may have as many as are left for others.  Or -EUSERS. */
+static int free_app_id(const struct kp_keeper *kp, uint32_t uid)
+{
+	uint32_t n = kp->cfg.applications < KP_APP_N ? kp->cfg.applications : KP_APP_N;
+	uint32_t left = 0;
+	uint32_t own = 0;
+	int id = -EUSERS;
+
+	for (uint32_t i = n; i-- > 0;) {
+		own += kp->apps[i] && kp->apps[i]->desc.uid == uid;
+		if (kp->apps[i])
+			continue;
+		left++;
+		id = (int)i;
+	}
+	return uid == 0 || own < left ? id : -EUSERS;
+}
+
 static int make_app(struct kp_client *c, const struct toe_ctl_msg *m)
 {
 	struct kp_pending like = {.client = c, .client_req = m->req, .done = made_done};
 	struct kp_keeper *kp = c->kp;
+	int id = free_app_id(kp, c->uid);
 	struct kp_app *app;
-	uint32_t id = 0;
 	int fds[2];
 	int rc;
 
-	while (id < KP_APP_N && kp->apps[id])
-		id++;
-	if (id >= KP_APP_N || id >= kp->cfg.applications)
-		return -EUSERS;
+	if (id < 0)
+		return id;
 	app = calloc(1, sizeof(*app));
 	if (!app)
 		return -ENOMEM;
 	app->kp = kp;
 	app->control_fd = app->payload_fd = -1;
-	app->desc.app_id = id;
+	app->desc.app_id = (uint32_t)id;
 	for (uint32_t i = 0; i < TOE_CTX_N; i++)
 		app->procs[i].kick_fd = -1;
 	kp->apps[id] = app;

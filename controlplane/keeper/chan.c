@@ -15,7 +15,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "common/log.h"
+#include "common/closer.h"
 
 #define READ_BUDGET 16
 
@@ -26,8 +26,13 @@ struct kp_out {
 	int fds[];
 };
 
+#define SCM_FDS_MAX 253 /* the kernel's; what has no room it closes in our name, which may wait */
+#define SCM_PIDFD   4   /* as <linux/socket.h> of Linux 6.5 */
+
 /* Credentials come along too if the peer's side of a shared socket asked for them. */
-#define CTRL_BYTES (CMSG_SPACE(TOE_CTL_FDS_MAX * sizeof(int)) + CMSG_SPACE(sizeof(struct ucred)))
+#define CTRL_BYTES                                                                                 \
+	(CMSG_SPACE(SCM_FDS_MAX * sizeof(int)) + CMSG_SPACE(sizeof(struct ucred)) +                \
+	 CMSG_SPACE(sizeof(int)))
 
 union ctrl_buf {
 	struct cmsghdr align;
@@ -62,6 +67,24 @@ static int send_now(int sock, struct toe_ctl_msg *m, const int *fds, unsigned nf
 	return n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK) ? -EAGAIN : -EPIPE;
 }
 
+/* The peer may have made them so that close() waits. */
+static void close_all(const int *fds, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		toe_close_later(fds[i]);
+}
+
+/* A shared end also lets the peer ask for a descriptor of the sender on each message. */
+static void refuse_pidfd(const struct cmsghdr *c)
+{
+	int fd;
+
+	if (c->cmsg_type != SCM_PIDFD || c->cmsg_len < CMSG_LEN(sizeof(fd)))
+		return;
+	memcpy(&fd, CMSG_DATA(c), sizeof(fd));
+	close_all(&fd, 1);
+}
+
 static unsigned take_fds(struct msghdr *mh, int *fds)
 {
 	unsigned n = 0;
@@ -69,21 +92,17 @@ static unsigned take_fds(struct msghdr *mh, int *fds)
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(mh); c; c = CMSG_NXTHDR(mh, c)) {
 		unsigned here;
 
-		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+		if (c->cmsg_level != SOL_SOCKET)
 			continue;
+		if (c->cmsg_type != SCM_RIGHTS) {
+			refuse_pidfd(c);
+			continue;
+		}
 		here = (unsigned)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
 		memcpy(fds + n, CMSG_DATA(c), here * sizeof(int));
 		n += here;
 	}
 	return n;
-}
-
-static void close_all(const int *fds, unsigned n)
-{
-	for (unsigned i = 0; i < n; i++) {
-		if (fds[i] >= 0)
-			close(fds[i]);
-	}
 }
 
 /* As toe_ctl_recv(), but never waits, whatever the flags of the open file. */
@@ -232,7 +251,7 @@ void kp_chan_close(struct kp_chan *ch)
 		return;
 	uv_poll_stop(&ch->poll);
 	uv_close((uv_handle_t *)&ch->poll, on_close);
-	close(ch->fd);
+	toe_close_later(ch->fd); /* unread messages may carry descriptors */
 	ch->fd = -1;
 	while (ch->out) {
 		struct kp_out *o = ch->out;
@@ -253,8 +272,11 @@ void kp_chan_drain(struct kp_chan *ch)
 
 static int queue(struct kp_chan *ch, const struct toe_ctl_msg *m, const int *fds, unsigned nfds)
 {
-	struct kp_out *o = malloc(sizeof(*o) + nfds * sizeof(int));
+	struct kp_out *o;
 
+	if (nfds > 0 && ch->fds_at_once)
+		return -EMFILE;
+	o = malloc(sizeof(*o) + nfds * sizeof(int));
 	if (!o)
 		return -ENOMEM;
 	o->next = NULL;

@@ -24,6 +24,7 @@ struct kp_chan {
 	struct kp_out **out_tail;
 	unsigned out_n;
 	unsigned out_pause; /* do not read from a peer that leaves so many answers; 0: always */
+	bool fds_at_once;   /* no descriptors wait for a peer that does not read: -EMFILE */
 	/* Descriptors are closed afterwards unless their entry is set to -1. */
 	void (*on_msg)(struct kp_chan *ch, struct toe_ctl_msg *m, int *fds, unsigned nfds);
 	/* End of file, or a packet that is none (-EPROTO, -EMSGSIZE; m has what could be read).

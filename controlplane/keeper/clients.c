@@ -19,6 +19,7 @@
 #include "common/log.h"
 
 #define REPLIES_UNREAD 32 /* then we stop reading requests */
+#define COMPLAINTS     8  /* logged in one second */
 
 static void on_accept(uv_poll_t *h, int status, int events);
 
@@ -78,13 +79,22 @@ static void waiter_done(struct kp_keeper *kp, struct kp_pending *p, const struct
 			 reply ? reply->status : -EIO);
 }
 
+/* send() on another kind of socket may wait for its lock, which its owner can hold. */
+static bool is_unix_socket(int fd)
+{
+	int domain = 0;
+	socklen_t len = sizeof(domain);
+
+	return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) == 0 && domain == AF_UNIX;
+}
+
 static void on_waiter(struct kp_client *c, const struct toe_ctl_msg *m, const int *fds,
 		      unsigned nfds)
 {
 	struct kp_pending like = {.fd = -1, .client = c, .client_req = m->req, .done = waiter_done};
 	int rc = -EBUSY;
 
-	if (nfds != 1 || m->u.waiter.waiter >= TOE_WAITER_N) {
+	if (nfds != 1 || !is_unix_socket(fds[0]) || m->u.waiter.waiter >= TOE_WAITER_N) {
 		kp_client_refuse(c, m->type, m->req, -EINVAL);
 		return;
 	}
@@ -93,40 +103,40 @@ static void on_waiter(struct kp_client *c, const struct toe_ctl_msg *m, const in
 	like.msg.proc = like.msg.u.waiter.ctx = like.ctx = c->ctx;
 	like.msg.u.waiter.waiter = m->u.waiter.waiter;
 	/* no copy stays here: the process must see a hang-up when the datapath dies */
-	if (c->pending < KP_CLIENT_PENDING)
+	if (c->app->pending < KP_APP_PENDING) {
+		like.counted = true;
 		rc = kp_ask(c->kp, KP_DP, &like, fds, 1);
+	}
 	if (rc < 0)
 		kp_client_refuse(c, m->type, m->req, rc);
-}
-
-/* A TCP socket, whose local port is to be held. */
-static bool is_tcp_socket(int fd)
-{
-	int type = 0;
-	int proto = 0;
-	socklen_t len = sizeof(int);
-
-	if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) < 0 || type != SOCK_STREAM)
-		return false;
-	len = sizeof(int);
-	return getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &proto, &len) == 0 && proto == IPPROTO_TCP;
 }
 
 static void on_connect(struct kp_client *c, struct toe_ctl_msg *m, int *fds, unsigned nfds)
 {
 	const struct kp_tokens *ts = &c->app->tokens;
 
-	if (nfds != 1 || !is_tcp_socket(fds[0]) || m->u.conn.token >= ts->n ||
+	if (nfds != 1 || !kp_is_tcp_socket(c->kp, fds[0]) || m->u.conn.token >= ts->n ||
 	    ts->t[m->u.conn.token].state != KP_TOKEN_LIVE) {
 		kp_client_refuse(c, m->type, m->req, -EINVAL);
 		return;
 	}
-	if (c->kp->held_fds + c->kp->client_n >= c->kp->fd_limit) {
+	if (kp_fds_used(c->kp) >= c->kp->fd_limit) {
 		kp_client_refuse(c, m->type, m->req, -EMFILE);
 		return;
 	}
 	m->u.conn.app_id = c->app->desc.app_id;
 	kp_relay(c, m, &fds[0]);
+}
+
+/* The kernel knows who may have which port, and libtoe's listener is one of the kernel's too. */
+static void on_listen(struct kp_client *c, const struct toe_ctl_msg *m)
+{
+	int rc = kp_may_listen(c->kp, c->uid, m->u.listen.port);
+
+	if (rc < 0)
+		kp_client_refuse(c, m->type, m->req, rc);
+	else
+		kp_relay(c, m, NULL);
 }
 
 /* Requests of an attached process. */
@@ -149,7 +159,10 @@ static void proc_msg(struct kp_client *c, struct toe_ctl_msg *m, int *fds, unsig
 	case TOE_CTL_CONNECT:
 		on_connect(c, m, fds, nfds);
 		break;
-	default: /* LISTEN, UNLISTEN */
+	case TOE_CTL_LISTEN:
+		on_listen(c, m);
+		break;
+	default: /* UNLISTEN */
 		kp_relay(c, m, NULL);
 		break;
 	}
@@ -195,16 +208,29 @@ static void client_msg(struct kp_chan *ch, struct toe_ctl_msg *m, int *fds, unsi
 
 /* ---- coming and going ---- */
 
+bool kp_may_complain(struct kp_keeper *kp)
+{
+	uint64_t now_s = uv_now(&kp->loop) / 1000;
+
+	if (now_s != kp->complaint_s) {
+		kp->complaint_s = now_s;
+		kp->complaints = 0;
+	}
+	return kp->complaints++ < COMPLAINTS;
+}
+
 static void client_end(struct kp_chan *ch, int error, const struct toe_ctl_msg *m)
 {
 	struct kp_client *c = (struct kp_client *)ch;
 
 	/* Another version of libtoe: the reply carries ours, so it can name both. */
 	if (error == -EPROTO) {
-		LOG_WARN("a client of uid %u speaks version %u/%08x, we speak %u/%08x", c->uid,
-			 m->abi_version, m->abi_fingerprint, TOE_ABI_VERSION, TOE_ABI_FINGERPRINT);
+		if (kp_may_complain(c->kp))
+			LOG_WARN("a client of uid %u speaks version %u/%08x, we speak %u/%08x",
+				 c->uid, m->abi_version, m->abi_fingerprint, TOE_ABI_VERSION,
+				 TOE_ABI_FINGERPRINT);
 		kp_client_refuse(c, m->type, m->req, -EPROTO);
-	} else if (error == -EMFILE) {
+	} else if (error == -EMFILE && kp_may_complain(c->kp)) {
 		LOG_WARN("a client of uid %u was dropped: too many descriptors", c->uid);
 	}
 	kp_client_drop(c);
@@ -227,6 +253,7 @@ struct kp_client *kp_client_new(struct kp_keeper *kp, int fd)
 	c->chan.on_end = client_end;
 	c->chan.on_closed = client_closed;
 	c->chan.out_pause = REPLIES_UNREAD;
+	c->chan.fds_at_once = true;
 	if (kp_chan_open(&c->chan, &kp->loop, fd) < 0) {
 		free(c);
 		return NULL;
@@ -258,13 +285,21 @@ void kp_client_drop(struct kp_client *c)
 		uv_poll_start(&kp->listen_poll, UV_READABLE, on_accept);
 }
 
-static uint32_t strangers_of(const struct kp_keeper *kp, uint32_t uid)
+/* Makes room for a newcomer: the connection of that uid which has had longest to say who it is and
+ * has not.  Whoever comes with a purpose has said it at once. */
+static void thin_strangers(struct kp_keeper *kp, uint32_t uid)
 {
+	struct kp_client *oldest = NULL;
 	uint32_t n = 0;
 
-	for (const struct kp_client *c = kp->clients; c; c = c->next)
-		n += !c->app && c->uid == uid;
-	return n;
+	for (struct kp_client *c = kp->clients; c; c = c->next) {
+		if (c->app || c->down || c->uid != uid)
+			continue;
+		oldest = c; /* newcomers are put in front */
+		n++;
+	}
+	if (n >= KP_STRANGERS_MAX)
+		kp_client_drop(oldest);
 }
 
 static void on_accept(uv_poll_t *h, int status, int events)
@@ -288,10 +323,7 @@ static void on_accept(uv_poll_t *h, int status, int events)
 		return;
 	}
 	getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len);
-	if (cred.uid != 0 && strangers_of(kp, cred.uid) >= KP_STRANGERS_MAX) {
-		close(fd);
-		return;
-	}
+	thin_strangers(kp, cred.uid);
 	c = kp_client_new(kp, fd);
 	if (!c) {
 		close(fd);

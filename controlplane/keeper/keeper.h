@@ -7,6 +7,7 @@
  *   clients.c    sockets of programs            apps.c       applications and their processes
  *   relay.c      questions and their answers    chan.c       one message socket in the loop
  *   region.c     memfds                         token.c      far ends of token descriptors
+ *   owner.c      may an application have a port?
  */
 #ifndef KP_KEEPER_H
 #define KP_KEEPER_H
@@ -27,8 +28,7 @@
 #define KP_APP_N          64u
 #define KP_CLIENTS_MAX    4608u /* 64 processes of 64 applications, and 512 others */
 #define KP_STRANGERS_MAX  64u   /* connections without application, of one user */
-#define KP_CLIENT_PENDING 64u   /* unanswered questions of one client */
-#define KP_RELAY_MAX      1024u /* unanswered questions to the control plane */
+#define KP_APP_PENDING    64u   /* unanswered questions of one application */
 #define KP_FD_RESERVE     256u  /* descriptors kept for other things than tokens */
 #define KP_READY_MS       10000u
 #define KP_TERM_MS        3000u
@@ -47,7 +47,6 @@ struct kp_client {
 	struct kp_client **prev;
 	struct kp_app *app; /* NULL: a stranger */
 	uint32_t ctx;       /* its process, TOE_NONE: none */
-	uint32_t pending;   /* unanswered questions */
 	uint32_t uid;
 	uint32_t down_req; /* waits for the answer to DOWN */
 	bool down;
@@ -78,6 +77,7 @@ struct kp_app {
 	int control_fd;
 	int payload_fd;
 	uint32_t clients; /* connections that keep it alive */
+	uint32_t pending; /* unanswered questions of its processes, dead ones included */
 	bool evicted;
 	struct kp_proc procs[TOE_CTX_N];
 	struct kp_tokens tokens;
@@ -103,6 +103,7 @@ struct kp_pending {
 	uint32_t app_id;
 	uint32_t ctx;
 	kp_done_fn done; /* reply NULL: there will be none */
+	bool counted;    /* in kp_app.pending */
 	bool relayed;    /* of a client, to the control plane: asked again after its restart */
 	bool sent;
 	bool again;
@@ -161,6 +162,9 @@ struct kp_keeper {
 	struct kp_token_watch tokens;
 	uint32_t held_fds; /* tokens and ports */
 	uint32_t fd_limit;
+	uint64_t netns;
+	uint64_t complaint_s; /* second of the last complaints about clients */
+	uint32_t complaints;
 };
 
 /* ---- main.c ---- */
@@ -199,6 +203,8 @@ void kp_client_drop(struct kp_client *c);
 void kp_client_reply(struct kp_client *c, struct toe_ctl_msg *m, uint32_t req, const int *fds,
 		     unsigned nfds);
 void kp_client_refuse(struct kp_client *c, uint16_t type, uint32_t req, int status);
+/* True if one more line about what a client did may be logged: a few per second. */
+bool kp_may_complain(struct kp_keeper *kp);
 /* Sends the answer to every DOWN; the last thing before exit. */
 void kp_clients_farewell(struct kp_keeper *kp);
 
@@ -216,7 +222,16 @@ struct kp_app *kp_app_get(struct kp_keeper *kp, uint32_t app_id);
 void kp_apps_engine_gone(struct kp_keeper *kp);
 void kp_apps_count(const struct kp_keeper *kp, uint32_t *apps, uint32_t *procs);
 
+/* ---- owner.c ---- */
+/* Is fd a TCP socket of our own network namespace? */
+bool kp_is_tcp_socket(const struct kp_keeper *kp, int fd);
+/* May uid listen on the port?  0 or -errno. */
+int kp_may_listen(const struct kp_keeper *kp, uint32_t uid, uint16_t port);
+/* Identity of the network namespace that sockets of this process are in. */
+uint64_t kp_own_netns(void);
+
 /* ---- app_fds.c: tokens and ports of applications ---- */
+uint32_t kp_fds_used(const struct kp_keeper *kp);
 void kp_token_request(struct kp_client *c, const struct toe_ctl_msg *m, int *fds, unsigned nfds);
 void kp_claim_request(struct kp_client *c, const struct toe_ctl_msg *m, int *fds, unsigned nfds);
 void kp_tokens_ready(uv_poll_t *h, int status, int events);

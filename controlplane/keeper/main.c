@@ -336,6 +336,7 @@ static int run(struct kp_keeper *kp, const struct options *o)
 		rc = check_limits(kp);
 	if (rc != 0)
 		return rc;
+	kp->netns = kp_own_netns();
 	kp_setup_init(&kp->setup, &kp->cfg);
 	rc = open_loop(kp);
 	if (rc < 0)

@@ -4,7 +4,8 @@
  *
  * In: requests of clients (already checked and stamped by clients.c) and of apps.c; out: answers to
  * the callback.  State: one list per program, oldest first, which is the order of answers, so
- * looking one up is short.  Clients' questions to the control plane are bounded and survive its
+ * looking one up is short.  Clients' questions to the control plane are bounded per application,
+ * so that none of them can keep others from asking, and survive its
  * restart once; what it had answered before it died has been read before we come here.
  */
 #include "keeper.h"
@@ -12,8 +13,8 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
+#include "common/closer.h"
 #include "common/ctl_sock.h"
 #include "common/log.h"
 
@@ -22,8 +23,8 @@ static void append(struct kp_keeper *kp, enum kp_peer peer, struct kp_pending *p
 	p->next = NULL;
 	*kp->pending_tail[peer] = p;
 	kp->pending_tail[peer] = &p->next;
-	if (p->client)
-		p->client->pending++;
+	if (p->counted)
+		kp_app_get(kp, p->app_id)->pending++;
 	if (p->relayed)
 		kp->relayed++;
 }
@@ -32,12 +33,13 @@ static void append(struct kp_keeper *kp, enum kp_peer peer, struct kp_pending *p
 static struct kp_pending *unlink_at(struct kp_keeper *kp, enum kp_peer peer, struct kp_pending **at)
 {
 	struct kp_pending *p = *at;
+	struct kp_app *app = kp_app_get(kp, p->app_id);
 
 	*at = p->next;
 	if (kp->pending_tail[peer] == &p->next)
 		kp->pending_tail[peer] = at;
-	if (p->client)
-		p->client->pending--;
+	if (p->counted && app && app->pending > 0)
+		app->pending--;
 	if (p->relayed)
 		kp->relayed--;
 	return p;
@@ -45,8 +47,7 @@ static struct kp_pending *unlink_at(struct kp_keeper *kp, enum kp_peer peer, str
 
 static void free_pending(struct kp_pending *p)
 {
-	if (p->fd >= 0)
-		close(p->fd);
+	toe_close_later(p->fd);
 	free(p);
 }
 
@@ -116,7 +117,7 @@ void kp_relay(struct kp_client *c, const struct toe_ctl_msg *m, int *fd)
 	struct kp_keeper *kp = c->kp;
 	struct kp_pending *p;
 
-	if (c->pending >= KP_CLIENT_PENDING || kp->relayed >= KP_RELAY_MAX) {
+	if (c->app->pending >= KP_APP_PENDING) {
 		kp_client_refuse(c, m->type, m->req, -EBUSY);
 		return;
 	}
@@ -137,7 +138,7 @@ void kp_relay(struct kp_client *c, const struct toe_ctl_msg *m, int *fd)
 	p->app_id = c->app->desc.app_id;
 	p->ctx = c->ctx;
 	p->done = relay_done;
-	p->relayed = true;
+	p->counted = p->relayed = true;
 	append(kp, KP_CP, p);
 	if (kp->cp.ready)
 		send_relayed(kp, p);
@@ -183,10 +184,8 @@ void kp_relay_client_gone(struct kp_keeper *kp, struct kp_client *c)
 				free_pending(unlink_at(kp, (enum kp_peer)peer, at));
 				continue;
 			}
-			if (p->client == c) {
+			if (p->client == c)
 				p->client = NULL;
-				c->pending--;
-			}
 			at = &p->next;
 		}
 	}

@@ -9,6 +9,10 @@
  * The far end is bound to an abstract name that says which token it is; getpeername() on a near end
  * reads it.  An application could bind the far end first (refused: EINVAL) but cannot give the name
  * to another socket as long as we hold ours, and the name is only believed within one application.
+ * The serial in it is random: names to come cannot be taken by others before us.
+ *
+ * An application may keep a copy of the far end.  Its open file then outlives our descriptor, and
+ * so would its place in the epoll set: it is taken out by hand.
  */
 #include "token.h"
 
@@ -24,9 +28,12 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "common/closer.h"
+
 #define NAME_FMT   "toe-%016" PRIx64 "-%02x-%06x-%08x"
 #define NAME_BYTES 39
 #define ID_BITS    24 /* of an epoll tag: app 8, id 24, serial 32 */
+#define NAME_TRIES 4  /* names that somebody else has */
 
 int kp_token_watch_init(struct kp_token_watch *w)
 {
@@ -63,12 +70,21 @@ int kp_tokens_init(struct kp_tokens *ts, uint32_t n)
 	return 0;
 }
 
-void kp_tokens_free(struct kp_tokens *ts)
+/* Our descriptor goes; a copy of the application's would report its hang-up for ever. */
+static void let_go(const struct kp_token_watch *w, struct kp_tokens *ts, struct kp_token *t)
 {
-	for (uint32_t i = 0; i < ts->n; i++) {
-		if (ts->t[i].fd >= 0)
-			close(ts->t[i].fd);
-	}
+	if (t->fd < 0)
+		return;
+	epoll_ctl(w->epfd, EPOLL_CTL_DEL, t->fd, NULL);
+	toe_close_later(t->fd);
+	t->fd = -1;
+	ts->live_n--;
+}
+
+void kp_tokens_free(const struct kp_token_watch *w, struct kp_tokens *ts)
+{
+	for (uint32_t i = 0; i < ts->n; i++)
+		let_go(w, ts, &ts->t[i]);
 	free(ts->t);
 	memset(ts, 0, sizeof(*ts));
 }
@@ -103,6 +119,18 @@ static int name_far_end(const struct kp_token_watch *w, int fd, const struct kp_
 	return bind(fd, (const struct sockaddr *)&sa, len) < 0 ? -errno : 0;
 }
 
+static int name_randomly(const struct kp_token_watch *w, int fd, struct kp_token_event *who)
+{
+	int rc = -EADDRINUSE;
+
+	for (int i = 0; i < NAME_TRIES && rc == -EADDRINUSE; i++) {
+		if (getrandom(&who->serial, sizeof(who->serial), 0) != sizeof(who->serial))
+			return -EIO;
+		rc = name_far_end(w, fd, who);
+	}
+	return rc;
+}
+
 static uint32_t lowest_free(struct kp_tokens *ts)
 {
 	while (ts->low < ts->n && ts->t[ts->low].state != KP_TOKEN_FREE)
@@ -110,7 +138,7 @@ static uint32_t lowest_free(struct kp_tokens *ts)
 	return ts->low;
 }
 
-int kp_token_add(struct kp_token_watch *w, struct kp_tokens *ts, uint32_t app_id, int fd)
+int kp_token_add(const struct kp_token_watch *w, struct kp_tokens *ts, uint32_t app_id, int fd)
 {
 	struct kp_token_event who = {.app_id = app_id, .id = lowest_free(ts)};
 	struct epoll_event ev = {.events = 0};
@@ -120,8 +148,7 @@ int kp_token_add(struct kp_token_watch *w, struct kp_tokens *ts, uint32_t app_id
 		return rc;
 	if (who.id >= ts->n)
 		return -ENOSPC;
-	who.serial = ++w->serial;
-	rc = name_far_end(w, fd, &who);
+	rc = name_randomly(w, fd, &who);
 	if (rc < 0)
 		return rc;
 	/* a stray raw write to the near end gets EPIPE instead of filling our memory */
@@ -142,13 +169,11 @@ static void set_free(struct kp_tokens *ts, uint32_t id)
 		ts->low = id;
 }
 
-void kp_token_undo(struct kp_tokens *ts, uint32_t id)
+void kp_token_undo(const struct kp_token_watch *w, struct kp_tokens *ts, uint32_t id)
 {
 	if (id >= ts->n || ts->t[id].state != KP_TOKEN_LIVE)
 		return;
-	close(ts->t[id].fd);
-	ts->t[id].fd = -1;
-	ts->live_n--;
+	let_go(w, ts, &ts->t[id]);
 	set_free(ts, id);
 }
 
@@ -196,17 +221,16 @@ unsigned kp_token_poll(struct kp_token_watch *w, struct kp_token_event *ev, unsi
 	return n > 0 ? (unsigned)n : 0;
 }
 
-bool kp_token_hup(struct kp_tokens *ts, const struct kp_token_event *ev)
+bool kp_token_hup(const struct kp_token_watch *w, struct kp_tokens *ts,
+		  const struct kp_token_event *ev)
 {
 	struct kp_token *t;
 
 	if (!kp_token_valid(ts, ev))
 		return false;
 	t = &ts->t[ev->id];
-	close(t->fd); /* nobody is left to watch; leaves the epoll set with its last reference */
-	t->fd = -1;
+	let_go(w, ts, t);
 	t->state = KP_TOKEN_HUNG;
-	ts->live_n--;
 	if (ts->hung_n++ == 0 || ev->id < ts->hung_at)
 		ts->hung_at = ev->id;
 	return true;

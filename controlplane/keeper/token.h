@@ -11,9 +11,8 @@
 
 /* Shared by all applications. */
 struct kp_token_watch {
-	int epfd;        /* readable when a token hung up */
-	uint64_t nonce;  /* of this keeper, part of every far end's name */
-	uint32_t serial; /* tells two uses of an id apart */
+	int epfd;       /* readable when a token hung up */
+	uint64_t nonce; /* of this keeper, part of every far end's name */
 };
 
 enum kp_token_state {
@@ -24,9 +23,9 @@ enum kp_token_state {
 };
 
 struct kp_token {
-	int fd; /* far end while LIVE */
-	uint32_t serial;
-	uint32_t state; /* enum kp_token_state */
+	int fd;          /* far end while LIVE */
+	uint32_t serial; /* random; tells two uses of an id apart */
+	uint32_t state;  /* enum kp_token_state */
 };
 
 /* Tokens of one application, by id. */
@@ -48,12 +47,12 @@ struct kp_token_event {
 int kp_token_watch_init(struct kp_token_watch *w);
 void kp_token_watch_close(struct kp_token_watch *w);
 int kp_tokens_init(struct kp_tokens *ts, uint32_t n);
-void kp_tokens_free(struct kp_tokens *ts);
+void kp_tokens_free(const struct kp_token_watch *w, struct kp_tokens *ts);
 
 /* Watches the far end fd: the id (>= 0; fd is now ours), or -errno (fd stays the caller's). */
-int kp_token_add(struct kp_token_watch *w, struct kp_tokens *ts, uint32_t app_id, int fd);
+int kp_token_add(const struct kp_token_watch *w, struct kp_tokens *ts, uint32_t app_id, int fd);
 /* Forgets a token again that nobody has been told of. */
-void kp_token_undo(struct kp_tokens *ts, uint32_t id);
+void kp_token_undo(const struct kp_token_watch *w, struct kp_tokens *ts, uint32_t id);
 /* Whose near end is this?  0 or -errno (-ENOENT: no token of ours). */
 int kp_token_identify(const struct kp_token_watch *w, int near_fd, struct kp_token_event *who);
 /* Does the token still exist as it was? */
@@ -62,7 +61,8 @@ bool kp_token_valid(const struct kp_tokens *ts, const struct kp_token_event *who
 /* Up to max hang-ups; each is then given to kp_token_hup(). */
 unsigned kp_token_poll(struct kp_token_watch *w, struct kp_token_event *ev, unsigned max);
 /* True if this is news. */
-bool kp_token_hup(struct kp_tokens *ts, const struct kp_token_event *ev);
+bool kp_token_hup(const struct kp_token_watch *w, struct kp_tokens *ts,
+		  const struct kp_token_event *ev);
 /* Up to max ids that are HUNG; they become TOLD. */
 unsigned kp_tokens_tell(struct kp_tokens *ts, uint32_t *ids, unsigned max);
 /* All have to be told again, to another control plane. */

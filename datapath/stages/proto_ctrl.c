@@ -29,7 +29,7 @@ static uint32_t prog_flags(const struct toe_flow_proto *fp)
 		{TOE_FP_FIN_ACKED, TOE_PROG_FIN_ACKED},
 		{TOE_FP_FIN_RCVD, TOE_PROG_FIN_RCVD},
 		{TOE_FP_RESET, TOE_PROG_RESET},
-		{TOE_FP_RECOVERY, TOE_PROG_RECOVERY},
+		{TOE_FP_RECOVERY | TOE_FP_LOSS, TOE_PROG_RECOVERY},
 		{TOE_FP_ORPHAN, TOE_PROG_ORPHAN},
 		{TOE_FP_FIN_FIRST, TOE_PROG_FIN_FIRST},
 		{TOE_FP_CWND_LIMITED, TOE_PROG_CWND_LIMITED},
@@ -54,13 +54,14 @@ void proto_publish(const struct toe_flow_proto *fp, struct toe_flow_prog *prog)
 	PROG_SET(tx_tail, fp->tx_tail);
 	PROG_SET(cwnd, fp->cwnd);
 	PROG_SET(ssthresh, fp->ssthresh);
-	PROG_SET(loss_epoch, fp->loss_epoch);
-	PROG_SET(flags, prog_flags(fp));
 	PROG_SET(srtt_us, fp->srtt_us);
 	PROG_SET(rttvar_us, fp->rttvar_us);
 	PROG_SET(rcv_wnd, wnd);
 	PROG_SET(rx_unread, unread);
 	PROG_SET(ooo_bytes, toe_ooo_bytes(&fp->ooo));
+	/* Whoever sees a new loss, or the end of recovery, sees the window that came of it. */
+	__atomic_store_n(&prog->loss_epoch, fp->loss_epoch, __ATOMIC_RELEASE);
+	__atomic_store_n(&prog->flags, prog_flags(fp), __ATOMIC_RELEASE);
 	__atomic_store_n(&prog->gen, fp->gen, __ATOMIC_RELEASE);
 }
 
@@ -138,7 +139,7 @@ static void ctrl_cc(struct toe_flow_proto *fp, const struct toe_cmd_cc *cc, stru
 		return;
 	}
 	fp->ssthresh = proto_max(cc->ssthresh, 2u * fp->mss);
-	if (!proto_is(fp, TOE_FP_RECOVERY))
+	if (!proto_is(fp, TOE_FP_RECOVERY | TOE_FP_LOSS))
 		fp->cwnd = proto_min(proto_max(cc->cwnd, fp->mss), 1u << 30);
 	fp->flags &= ~TOE_FP_CWND_LIMITED;
 	proto_finish(fp, out, true);
@@ -146,31 +147,29 @@ static void ctrl_cc(struct toe_flow_proto *fp, const struct toe_cmd_cc *cc, stru
 
 static void ctrl_rto(struct toe_flow_proto *fp, struct proto_out *out)
 {
-	uint32_t flight = fp->snd_max - fp->snd_una;
-
-	if (flight != 0) {
-		/* A repeated RTO finds the same flight: ssthresh stays (RFC 5681 §3.1). */
-		fp->ssthresh = proto_max(flight / 2, 2u * fp->mss);
-		fp->cwnd = fp->mss;
-		fp->snd_nxt = fp->snd_una;
-		fp->recover = fp->snd_max;
-		fp->rtt_us = 0;
-		fp->dup_acks = 0;
-		fp->loss_epoch++;
-		fp->flags &= ~(TOE_FP_RECOVERY | TOE_FP_RTX_ONE);
-		/* The peer took back the window under what is in flight: its first segment goes all
-		 * the same, as a probe (RFC 9293 §3.8.6, SHLD-17). */
-		if (fp->snd_wnd < proto_min(flight, fp->mss))
-			fp->flags |= TOE_FP_RTX_ONE;
-		proto_counted(out, TOE_C_RTO);
-	}
+	if (fp->snd_max != fp->snd_una)
+		proto_loss_rto(fp, out);
 	proto_finish(fp, out, true);
 }
 
-static void ctrl_close(struct toe_flow_proto *fp, uint32_t mode, struct proto_out *out)
+/* With a window and SACK it is about what is in flight, else about the window. */
+static void ctrl_probe(struct toe_flow_proto *fp, struct proto_out *out)
+{
+	if (proto_is(fp, TOE_FP_SACK) && fp->snd_max != fp->snd_una && fp->snd_wnd != 0)
+		proto_loss_probe(fp, out);
+	else
+		fp->flags |= TOE_FP_PROBE;
+	proto_finish(fp, out, true);
+}
+
+static void ctrl_close(struct toe_flow_proto *fp, const struct toe_cmd_close *close,
+		       struct proto_out *out)
 {
 	fp->flags |= TOE_FP_ORPHAN;
-	if (mode == TOE_CLOSE_FIN) {
+	if (close->mode & TOE_CLOSE_FIN) {
+		if ((close->mode & TOE_CLOSE_TAIL) &&
+		    !proto_take_tail(fp, fp->iss + 1 + close->tx_tail))
+			out->drop = TOE_D_HC_INVALID;
 		fp->flags |= TOE_FP_FIN_QUEUED;
 	} else if (!proto_is(fp, TOE_FP_RESET | TOE_FP_CLOSED)) {
 		proto_fill(fp, out->snap, proto_ack_seq(fp), RTE_TCP_RST_FLAG | RTE_TCP_ACK_FLAG);
@@ -202,15 +201,14 @@ void proto_ctrl(struct toe_flow_proto *fp, struct toe_flow_post *post,
 		ctrl_rto(fp, out);
 		break;
 	case TOE_CMD_PROBE:
-		fp->flags |= TOE_FP_PROBE;
-		proto_finish(fp, out, true);
+		ctrl_probe(fp, out);
 		break;
 	case TOE_CMD_KEEPALIVE:
 		fp->flags |= TOE_FP_KEEPALIVE;
 		proto_finish(fp, out, true);
 		break;
 	case TOE_CMD_CLOSE:
-		ctrl_close(fp, wc->cmd.close.mode, out);
+		ctrl_close(fp, &wc->cmd.close, out);
 		break;
 	case TOE_CMD_NEIGH:
 		/* A frame being built right now may go to the old hop or, once, to a torn

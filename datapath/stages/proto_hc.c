@@ -9,7 +9,7 @@
 #include "proto.h"
 
 /* tx_tail only moves forward, by no more than the buffer has free, and not after its end was
- * declared.  On an orphan the last doorbell may arrive behind CLOSE: good until FIN is sent. */
+ * declared. */
 static bool hc_tx_ok(const struct toe_flow_proto *fp, uint32_t tail)
 {
 	uint32_t more = tail - fp->tx_tail;
@@ -19,6 +19,14 @@ static bool hc_tx_ok(const struct toe_flow_proto *fp, uint32_t tail)
 	if ((fp->ctl & TOE_CTL_SHUT_WR) || proto_is(fp, TOE_FP_FIN_SENT))
 		return false;
 	return more <= fp->tx_buf - (fp->tx_tail - proto_tx_head(fp));
+}
+
+bool proto_take_tail(struct toe_flow_proto *fp, uint32_t tail)
+{
+	if (!hc_tx_ok(fp, tail))
+		return false;
+	fp->tx_tail = tail;
+	return true;
 }
 
 static bool hc_rx_ok(const struct toe_flow_proto *fp, uint32_t head)

@@ -3,8 +3,8 @@
  * Protocol stage, RX workflow: a segment arrives (RFC 9293 §3.10.7.4, with RFC 7323 and 5961).
  *
  * Input: state, segment summary, clock.  Output: cursors, retransmission state and the ACK to send
- * in the snapshot.  Loss recovery is NewReno (RFC 5681, 6582); growing cwnd is the control plane's.
- * Payload and FIN are proto_rx_data.c.  Owns nothing.  Thread: the proto instance.
+ * in the snapshot.  Loss recovery is proto_loss.c, payload and FIN are proto_rx_data.c; growing
+ * cwnd is the control plane's.  Owns nothing.  Thread: the proto instance.
  */
 #include "proto.h"
 
@@ -112,23 +112,6 @@ static void rx_rtt_sample(struct toe_flow_proto *fp, const struct toe_clock *now
 	fp->srtt_us = proto_max(fp->srtt_us - fp->srtt_us / 8 + r / 8, 1);
 }
 
-/* SND.UNA advanced by acked sequence numbers during recovery (RFC 6582 §3.2 step 3). */
-static void rx_recovery_ack(struct toe_flow_proto *fp, uint32_t acked)
-{
-	if (seq_geq(fp->snd_una, fp->recover)) {
-		fp->flags &= ~(TOE_FP_RECOVERY | TOE_FP_RTX_ONE);
-		fp->cwnd = proto_max(fp->ssthresh, fp->mss);
-		return;
-	}
-	/* Partial: the next hole starts here.  Deflate by what left, add back one segment. */
-	fp->flags |= TOE_FP_RTX_ONE;
-	fp->rtt_us = 0;
-	fp->cwnd -= proto_min(fp->cwnd, acked);
-	if (acked >= fp->mss)
-		fp->cwnd += fp->mss;
-	fp->cwnd = proto_max(fp->cwnd, fp->mss);
-}
-
 /* Once per window (RFC 3168 §6.1.2): the control plane reduces, here only CWR is set. */
 static void rx_ece(struct toe_flow_proto *fp, const struct toe_seg *seg)
 {
@@ -149,57 +132,15 @@ static void rx_new_ack(struct toe_flow_proto *fp, const struct toe_seg *seg,
 
 	fp->snd_una = seg->ack;
 	fp->snd_nxt = seq_max(fp->snd_nxt, fp->snd_una);
-	fp->dup_acks = 0;
 	if (proto_is(fp, TOE_FP_FIN_SENT) && seq_gt(seg->ack, fp->tx_tail))
 		fp->flags |= TOE_FP_FIN_ACKED;
 	if (fp->rtt_us != 0 && seq_geq(seg->ack, fp->rtt_seq))
 		rx_rtt_sample(fp, now);
-	if (proto_is(fp, TOE_FP_RECOVERY)) {
-		rx_recovery_ack(fp, acked);
-	} else {
-		fp->flags &= ~TOE_FP_RTX_ONE;
-		fp->recover = seq_max(fp->recover, fp->snd_una - 1); /* keep it near */
-	}
 	rx_ece(fp, seg);
 	out->snap->acked_bytes = proto_tx_head(fp) - head;
 	out->snap->ecn_echo =
 		proto_is(fp, TOE_FP_ECN) && (seg->flags & RTE_TCP_ECE_FLAG) && acked > 0;
 	out->todo |= TOE_TODO_CTXQ;
-}
-
-/* Third duplicate (RFC 6582 §3.2 step 2). */
-static void rx_enter_recovery(struct toe_flow_proto *fp, struct proto_out *out)
-{
-	uint32_t flight = fp->snd_max - fp->snd_una;
-
-	fp->ssthresh = proto_max(flight / 2, 2u * fp->mss);
-	fp->cwnd = fp->ssthresh + PROTO_DUP_THRESH * fp->mss;
-	fp->recover = fp->snd_max;
-	fp->loss_epoch++;
-	fp->rtt_us = 0;
-	fp->flags |= TOE_FP_RECOVERY | TOE_FP_RTX_ONE;
-	proto_counted(out, TOE_C_FAST_RTX);
-}
-
-static void rx_dup_ack(struct toe_flow_proto *fp, const struct toe_seg *seg, struct proto_out *out)
-{
-	out->snap->dup_ack = 1;
-	if (proto_is(fp, TOE_FP_RECOVERY)) {
-		/* One segment has left the network.  No more of them can have than were in flight
-		 * at the loss (RFC 5681 §3.2: an attacker may send any number). */
-		uint32_t most = fp->ssthresh + (fp->recover - fp->snd_una);
-
-		fp->cwnd = proto_max(fp->cwnd, proto_min(fp->cwnd + fp->mss, most));
-		return;
-	}
-	if (fp->dup_acks < PROTO_DUP_THRESH)
-		fp->dup_acks++;
-	if (fp->dup_acks < PROTO_DUP_THRESH)
-		return;
-	/* Below recover duplicates may be echoes of our own go-back-N.  Exactly at it they may too,
-	 * unless SACK blocks show a real hole. */
-	if (seq_gt(seg->ack, fp->recover) || (seg->ack == fp->recover && seg->sack_n > 0))
-		rx_enter_recovery(fp, out);
 }
 
 static void rx_update_window(struct toe_flow_proto *fp, const struct toe_seg *seg)
@@ -213,18 +154,33 @@ static void rx_update_window(struct toe_flow_proto *fp, const struct toe_seg *se
 	}
 }
 
+/* RFC 6675 §2 if there is SACK: also with data or another window, as long as it has news. */
+static bool rx_is_dup(const struct toe_flow_proto *fp, const struct toe_seg *seg, bool news)
+{
+	if (fp->snd_una == fp->snd_max)
+		return false;
+	if (proto_is(fp, TOE_FP_SACK))
+		return news;
+	return seg->payload_len == 0 && !(seg->flags & RTE_TCP_FIN_FLAG) &&
+	       (uint32_t)seg->wnd << fp->snd_wscale == fp->snd_wnd;
+}
+
 static void rx_ack(struct toe_flow_proto *fp, const struct toe_seg *seg,
 		   const struct toe_clock *now, struct proto_out *out)
 {
-	uint32_t wnd = (uint32_t)seg->wnd << fp->snd_wscale;
+	uint32_t acked = seg->ack - fp->snd_una;
+	bool news;
 
 	if (seq_lt(seg->ack, fp->snd_una))
 		return; /* old: its window is old too */
-	if (seq_gt(seg->ack, fp->snd_una))
+	if (acked > 0)
 		rx_new_ack(fp, seg, now, out);
-	else if (fp->snd_una != fp->snd_max && seg->payload_len == 0 && wnd == fp->snd_wnd &&
-		 !(seg->flags & RTE_TCP_FIN_FLAG))
-		rx_dup_ack(fp, seg, out);
+	news = proto_loss_sack(fp, seg);
+	if (acked > 0)
+		proto_loss_acked(fp, acked, out);
+	else if (rx_is_dup(fp, seg, news))
+		proto_loss_dup(fp, out);
+	proto_loss_tlp_ack(fp, seg, out);
 	rx_update_window(fp, seg);
 }
 

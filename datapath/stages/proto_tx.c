@@ -4,12 +4,14 @@
  * workflows that send share: header fields, advertised window, `sendable`.
  *
  * Input: state, clock.  Output: the segment in the snapshot, always TODO_SCHED with a new absolute.
- * Sends, in this order: a retransmission asked for by recovery (RTX_ONE), data and FIN from SND.NXT
- * (which RTO sets back: go-back-N), a probe.  Owns nothing.  Thread: the proto instance.
+ * Sends, in this order: a retransmission asked for by recovery (RTX_ONE), holes the scoreboard
+ * calls lost, data and FIN from SND.NXT (which RTO sets back: go-back-N), a probe.  Owns nothing.
+ * Thread: the proto instance.
  */
 #include "proto.h"
 
-enum plan_kind { PLAN_NONE, PLAN_RTX, PLAN_DATA, PLAN_PROBE };
+/* RTX: of what fast recovery resends.  TLP: the last segment again (RFC 8985 §7). */
+enum plan_kind { PLAN_NONE, PLAN_RTX, PLAN_DATA, PLAN_TLP, PLAN_PROBE };
 
 struct plan {
 	enum plan_kind kind;
@@ -22,9 +24,15 @@ struct plan {
  * segment has left the network (RFC 3042). */
 static uint32_t tx_cwnd(const struct toe_flow_proto *fp)
 {
-	if (!proto_is(fp, TOE_FP_RECOVERY) && fp->dup_acks < PROTO_DUP_THRESH)
+	if (!proto_is(fp, TOE_FP_RECOVERY | TOE_FP_LOSS) && fp->dup_acks < PROTO_DUP_THRESH)
 		return fp->cwnd + (uint32_t)fp->dup_acks * fp->mss;
 	return fp->cwnd;
+}
+
+/* Fast recovery, and cwnd bounds the pipe, not the distance from SND.UNA. */
+static bool tx_by_pipe(const struct toe_flow_proto *fp)
+{
+	return proto_is(fp, TOE_FP_RECOVERY) && proto_loss_by_sack(fp);
 }
 
 /* Bytes written and not (or, after RTO, not again) sent. */
@@ -33,12 +41,26 @@ static uint32_t tx_avail(const struct toe_flow_proto *fp)
 	return seq_lt(fp->snd_nxt, fp->tx_tail) ? fp->tx_tail - fp->snd_nxt : 0;
 }
 
+static uint32_t tx_room_peer(const struct toe_flow_proto *fp)
+{
+	uint32_t edge = fp->snd_una + fp->snd_wnd;
+
+	return seq_gt(edge, fp->snd_nxt) ? edge - fp->snd_nxt : 0;
+}
+
+static uint32_t tx_room_cwnd(const struct toe_flow_proto *fp)
+{
+	uint32_t edge = fp->snd_una + tx_cwnd(fp);
+
+	if (tx_by_pipe(fp))
+		return proto_loss_budget(fp);
+	return seq_gt(edge, fp->snd_nxt) ? edge - fp->snd_nxt : 0;
+}
+
 /* Room for them in both windows. */
 static uint32_t tx_room(const struct toe_flow_proto *fp)
 {
-	uint32_t edge = fp->snd_una + proto_min(tx_cwnd(fp), fp->snd_wnd);
-
-	return seq_gt(edge, fp->snd_nxt) ? edge - fp->snd_nxt : 0;
+	return proto_min(tx_room_peer(fp), tx_room_cwnd(fp));
 }
 
 static bool tx_fin_due(const struct toe_flow_proto *fp)
@@ -73,51 +95,112 @@ static bool tx_small_ok(const struct toe_flow_proto *fp, uint32_t seq, uint32_t 
 	return !(seq_gt(fp->snd_sml, fp->snd_una) && seq_leq(fp->snd_sml, fp->snd_max));
 }
 
-static struct plan tx_plan_rtx(const struct toe_flow_proto *fp)
+/* Everything sent before, from seq: one segment, not into what the peer holds. */
+static struct plan tx_plan_again(const struct toe_flow_proto *fp, enum plan_kind kind, uint32_t seq)
 {
-	uint32_t sent = seq_min(fp->snd_max, fp->tx_tail);
-	struct plan p = {.kind = PLAN_RTX, .seq = fp->snd_una};
+	uint32_t sent = proto_loss_hole_end(fp, seq, seq_min(fp->snd_max, fp->tx_tail));
+	struct plan p = {.kind = kind, .seq = seq};
 
-	if (seq_lt(p.seq, sent))
-		p.len = proto_min(sent - p.seq, fp->mss);
-	p.fin = proto_is(fp, TOE_FP_FIN_SENT) && p.seq + p.len == fp->tx_tail;
+	if (seq_lt(seq, sent))
+		p.len = proto_min(sent - seq, fp->mss);
+	p.fin = proto_is(fp, TOE_FP_FIN_SENT) && seq + p.len == fp->tx_tail;
 	return p;
 }
 
-static struct plan tx_plan(const struct toe_flow_proto *fp)
+/* A hole, if pipe has room; sure: one that counts as lost (RFC 6675 NextSeg() 1), else any (3). */
+static struct plan tx_plan_hole(const struct toe_flow_proto *fp, bool sure)
+{
+	uint32_t seq;
+
+	if (tx_by_pipe(fp) && proto_loss_budget(fp) >= fp->mss &&
+	    proto_loss_hole(fp, sure, &seq) > 0)
+		return tx_plan_again(fp, PLAN_RTX, seq);
+	return (struct plan){.kind = PLAN_NONE};
+}
+
+static struct plan tx_plan_data(const struct toe_flow_proto *fp)
 {
 	struct plan p = {.kind = PLAN_NONE, .seq = fp->snd_nxt};
 	uint32_t avail = tx_avail(fp);
 	bool probe = proto_is(fp, TOE_FP_PROBE);
 
-	if (proto_is(fp, TOE_FP_RESET))
-		return p;
-	if (proto_is(fp, TOE_FP_RTX_ONE) && fp->snd_una != fp->snd_max)
-		return tx_plan_rtx(fp);
 	p.len = proto_min(proto_min(avail, tx_room(fp)), fp->mss);
+	if (seq_lt(p.seq, fp->snd_max))
+		p.len = proto_min(p.len, proto_loss_hole_end(fp, p.seq, fp->tx_tail) - p.seq);
 	/* A FIN takes no room at the receiver and is sent whatever the windows: the
 	 * retransmission timer then looks after it like after any other octet. */
 	p.fin = p.len == avail && tx_fin_due(fp);
 	if (p.fin || p.len == fp->mss ||
-	    (p.len > 0 && (probe || tx_small_ok(fp, p.seq, p.len, true)))) {
+	    (p.len > 0 && (probe || tx_small_ok(fp, p.seq, p.len, true))))
 		p.kind = PLAN_DATA;
+	return p;
+}
+
+static struct plan tx_plan_probe(const struct toe_flow_proto *fp)
+{
+	bool probe = proto_is(fp, TOE_FP_PROBE);
+	uint32_t sent = seq_min(fp->snd_max, fp->tx_tail);
+	struct plan p = {.kind = PLAN_PROBE, .seq = probe ? fp->snd_una : fp->snd_max};
+
+	if (!proto_is(fp, TOE_FP_PROBE | TOE_FP_KEEPALIVE)) {
+		p.kind = PLAN_NONE;
 		return p;
 	}
-	if (proto_is(fp, TOE_FP_PROBE | TOE_FP_KEEPALIVE))
-		p = (struct plan){.kind = PLAN_PROBE, .seq = probe ? fp->snd_una : fp->snd_max};
+	if (!probe || !proto_is(fp, TOE_FP_SACK) || fp->snd_una == fp->snd_max || fp->snd_wnd == 0)
+		return p;
+	/* Tail loss probe: new data beyond cwnd if there is, else the last segment. */
+	p.len = proto_min(proto_min(tx_avail(fp), tx_room_peer(fp)), fp->mss);
+	if (p.len > 0 && fp->snd_nxt == fp->snd_max)
+		return (struct plan){.kind = PLAN_DATA, .seq = fp->snd_nxt, .len = p.len};
+	if (seq_gt(sent, fp->snd_una))
+		sent -= proto_min(sent - fp->snd_una, fp->mss);
+	return tx_plan_again(fp, PLAN_TLP, sent);
+}
+
+static struct plan tx_plan(const struct toe_flow_proto *fp)
+{
+	struct plan p = {.kind = PLAN_NONE};
+
+	if (proto_is(fp, TOE_FP_RESET))
+		return p;
+	if (proto_is(fp, TOE_FP_RTX_ONE) && fp->snd_una != fp->snd_max)
+		return tx_plan_again(fp, PLAN_RTX, fp->snd_una);
+	p = tx_plan_hole(fp, true);
+	if (p.kind == PLAN_NONE)
+		p = tx_plan_data(fp);
+	if (p.kind == PLAN_NONE)
+		p = tx_plan_hole(fp, false);
+	if (p.kind == PLAN_NONE)
+		p = tx_plan_probe(fp);
 	return p;
+}
+
+/* Fast recovery with SACK is rare enough to ask the plan; then as much as pipe has room for. */
+static uint32_t tx_sendable_by_pipe(const struct toe_flow_proto *fp)
+{
+	uint32_t budget = proto_loss_budget(fp) / fp->mss * fp->mss;
+	uint32_t work = proto_loss_holes(fp) + proto_min(tx_avail(fp), tx_room_peer(fp));
+
+	if (tx_plan(fp).kind == PLAN_NONE)
+		return 0;
+	if (proto_is(fp, TOE_FP_RTX_ONE))
+		budget += fp->mss;
+	return proto_max(proto_min(budget, work), fp->mss);
 }
 
 uint32_t proto_sendable(const struct toe_flow_proto *fp)
 {
 	uint32_t avail = tx_avail(fp);
-	uint32_t total = proto_min(avail, tx_room(fp));
-	uint32_t full = total - total % fp->mss;
-	uint32_t rest = total - full;
+	uint32_t total, full, rest;
 	uint32_t n = 0;
 
 	if (proto_is(fp, TOE_FP_RESET))
 		return 0;
+	if (tx_by_pipe(fp))
+		return tx_sendable_by_pipe(fp);
+	total = proto_min(avail, tx_room(fp));
+	full = total - total % fp->mss;
+	rest = total - full;
 	if (proto_is(fp, TOE_FP_RTX_ONE) && fp->snd_una != fp->snd_max)
 		n += fp->mss;
 	n += full;
@@ -246,7 +329,7 @@ void proto_finish(struct toe_flow_proto *fp, struct proto_out *out, bool force)
 	snap->srtt_us = fp->srtt_us;
 	snap->cwnd = fp->cwnd;
 
-	if (tx_room(fp) < proto_min(avail, fp->mss) && tx_cwnd(fp) <= fp->snd_wnd)
+	if (tx_room_cwnd(fp) < proto_min(avail, fp->mss) && tx_cwnd(fp) <= fp->snd_wnd)
 		fp->flags |= TOE_FP_CWND_LIMITED;
 	snap->sendable = proto_sendable(fp);
 	/* sched subtracts what it has given out itself, so an unchanged absolute says nothing. */
@@ -275,7 +358,24 @@ static void tx_note_rtx(struct toe_flow_proto *fp, const struct plan *p, struct 
 
 	out->snap->rtx_bytes = (uint16_t)again;
 	fp->rtt_us = 0; /* Karn: its ACK would not say which copy arrived */
+	if (p->kind == PLAN_RTX) {
+		fp->flags &= ~TOE_FP_RTX_ONE;
+		fp->rtx_nxt = seq_max(fp->rtx_nxt, p->seq + p->len);
+		fp->rtx_mark = fp->snd_max;
+	}
 	proto_counted(out, TOE_C_SEGS_RTX);
+}
+
+/* PROBE was asked for, and this is what goes: did it probe what is in flight? */
+static void tx_note_probe(struct toe_flow_proto *fp, const struct plan *p, uint32_t end,
+			  struct proto_out *out)
+{
+	proto_counted(out, TOE_C_PROBES);
+	if (!proto_is(fp, TOE_FP_SACK) || fp->snd_una == fp->snd_max ||
+	    proto_is(fp, TOE_FP_RECOVERY | TOE_FP_LOSS))
+		return;
+	fp->flags |= TOE_FP_TLP | (p->kind == PLAN_TLP ? TOE_FP_TLP_RTX : 0u);
+	fp->tlp_end = seq_max(fp->snd_max, end);
 }
 
 static void tx_send_data(struct toe_flow_proto *fp, const struct plan *p,
@@ -300,9 +400,9 @@ static void tx_send_data(struct toe_flow_proto *fp, const struct plan *p,
 			fp->flags &= ~TOE_FP_CWR;
 		}
 		snap->ect = proto_is(fp, TOE_FP_ECN) && p->len > 0;
-		if (proto_is(fp, TOE_FP_PROBE))
-			proto_counted(out, TOE_C_PROBES);
 	}
+	if (proto_is(fp, TOE_FP_PROBE))
+		tx_note_probe(fp, p, end, out);
 	if (p->len > 0 && p->seq + p->len == fp->tx_tail)
 		flags |= RTE_TCP_PSH_FLAG;
 	if (p->fin) {
@@ -313,8 +413,7 @@ static void tx_send_data(struct toe_flow_proto *fp, const struct plan *p,
 	fp->snd_nxt = seq_max(fp->snd_nxt, end);
 	fp->snd_max = seq_max(fp->snd_max, end);
 	fp->flags &= ~(TOE_FP_PROBE | TOE_FP_KEEPALIVE);
-	if (p->kind == PLAN_RTX)
-		fp->flags &= ~TOE_FP_RTX_ONE;
+	proto_loss_skip(fp);
 	proto_fill(fp, snap, p->seq, flags);
 	snap->pos = proto_tx_pos(fp, p->seq);
 	snap->len = (uint16_t)p->len;

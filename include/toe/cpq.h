@@ -65,7 +65,9 @@ TOE_ASSERT_SIZE(struct toe_cpq_entry, 16);
 #define TOE_CMD_FRAME_RX   4u  /* whole Ethernet frame, treated as if it had just been received */
 #define TOE_CMD_CC         5u  /* toe_cmd_cc */
 #define TOE_CMD_RTO        6u  /* no data: retransmit from SND.UNA, cwnd = 1 MSS (RFC 5681 §3.1) */
-#define TOE_CMD_PROBE      7u  /* no data: zero-window probe (RFC 9293 §3.8.6.1) */
+#define TOE_CMD_PROBE                                                                              \
+	7u /* no data: zero-window probe (RFC 9293 §3.8.6.1); with data in flight and a window,    \
+	      tail loss probe (RFC 8985 §7) */
 #define TOE_CMD_KEEPALIVE  8u  /* no data: SEG.SEQ = SND.NXT-1, empty (RFC 1122 §4.2.3.6) */
 #define TOE_CMD_CLOSE      9u  /* toe_cmd_close */
 #define TOE_CMD_PORT       10u /* toe_cmd_port */
@@ -144,9 +146,12 @@ TOE_ASSERT_SIZE(struct toe_cmd_cc, 24);
 
 #define TOE_CLOSE_FIN 1u /* drain TX-PAYLOAD-BUF, FIN; arriving data is answered by RST */
 #define TOE_CLOSE_RST 2u /* RST now (unread data, SO_LINGER 0, application evicted) */
+#define TOE_CLOSE_TAIL                                                                             \
+	0x100u /* or'ed to FIN: tx_tail is the slot's, as the application left it.  CLOSE may      \
+		  overtake the last doorbell, and the FIN belongs behind all that was written */
 struct toe_cmd_close {
-	uint32_t mode;
-	uint32_t reserved;
+	uint32_t mode;    /* TOE_CLOSE_* */
+	uint32_t tx_tail; /* stream position */
 };
 
 #define TOE_PORT_LISTEN   1u /* SYNs go to the control plane */

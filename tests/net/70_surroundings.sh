@@ -39,18 +39,19 @@ expect_error 'root|CAP_|privilege|permission' unshare --user --map-root-user \
 ip netns list | grep -q "$PREFIX-u" && fail "testbed half made"
 export TOE_RUN_DIR=$RUN_DIR
 
+SRV_NS=(ip netns exec "$PREFIX-srv")
 testbed_up
 # a second engine on the same run directory or port
-expect_error 'running|use' in_srv "$BIN/toe" up --config "$ENGINE_CONFIG"
+expect_error 'running|use' "${SRV_NS[@]}" "$BIN/toe" up --config "$ENGINE_CONFIG"
 # a port somebody has already, kernel or engine
 start_echo 7000 lt
-expect_error 'in use' in_srv "$BIN/toe" run -- "$BIN/tests/progs/echo_server" --port 7000
-expect_error 'in use' in_srv "$BIN/tests/progs/echo_server" --port 7000
+expect_error 'in use' "${SRV_NS[@]}" "$BIN/toe" run -- "$BIN/tests/progs/echo_server" --port 7000
+expect_error 'in use' "${SRV_NS[@]}" "$BIN/tests/progs/echo_server" --port 7000
 srv_spawn kernel-echo "$BIN/tests/progs/echo_server" --port 7002
 wait_for 5 "kernel echo server" grep -q ready "$LOGS/kernel-echo.log"
-expect_error 'in use' in_srv "$BIN/toe" run -- "$BIN/tests/progs/echo_server" --port 7002
+expect_error 'in use' "${SRV_NS[@]}" "$BIN/toe" run -- "$BIN/tests/progs/echo_server" --port 7002
 # a program that does not exist
-expect_error 'No such file|not found' in_srv "$BIN/toe" run -- /nonexistent/program
+expect_error 'No such file|not found' "${SRV_NS[@]}" "$BIN/toe" run -- /nonexistent/program
 # without hugepages it runs: this is the usual case here
 if [ "$(awk '/HugePages_Total/ { print $2 }' /proc/meminfo)" = 0 ]; then
 	in_cli "$BIN/tests/progs/tcp_client" --host "$SRV" --port 7000 --bytes 1M --timeout 20 ||

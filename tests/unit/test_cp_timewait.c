@@ -187,6 +187,22 @@ static void orphans_are_bounded(void **state)
 	assert_int_equal(rig_last(TOE_CMD_REMOVE)->e.conn, a);
 }
 
+static void orphans_are_shared(void **state)
+{
+	(void)state;
+	rig.cfg.orphans = 4;
+	for (uint32_t i = 0; i < 3; i++)
+		take(established((uint16_t)(5001 + i)), i + 1);
+	rig.cp.apps[1].state = CP_APP_ACTIVE; /* another one may need some, too */
+	rig_hup(1);
+	assert_int_equal(close_mode(), TOE_CLOSE_FIN);
+	rig_hup(2);
+	assert_int_equal(close_mode(), TOE_CLOSE_FIN);
+	rig_hup(3);
+	assert_int_equal(close_mode(), TOE_CLOSE_RST);
+	rig.cp.apps[1].state = CP_APP_FREE;
+}
+
 static void answers_fin_and_expires(void **state)
 {
 	struct cp_conn c = to_time_wait(5001);
@@ -292,6 +308,7 @@ int main(void)
 		T(token_map_is_not_believed),
 		T(application_ends),
 		T(orphans_are_bounded),
+		T(orphans_are_shared),
 		T(answers_fin_and_expires),
 		T(rst_is_ignored),
 		T(newer_syn_takes_over),

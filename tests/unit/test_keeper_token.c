@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/* LINK: controlplane/keeper/token.c */
+/* LINK: controlplane/keeper/token.c common/closer.c */
 /*
  * Tokens: lowest free id, hang-up only when the last copy of the near end is closed, told once and
  * again after a restart, ids back when released, claims by the near end, hostile far ends refused.
@@ -34,7 +34,7 @@ static void open_rig(struct rig *r, uint32_t n)
 
 static void close_rig(struct rig *r)
 {
-	kp_tokens_free(&r->ts);
+	kp_tokens_free(&r->w, &r->ts);
 	kp_token_watch_close(&r->w);
 }
 
@@ -58,7 +58,7 @@ static unsigned hups(struct rig *r)
 
 	for (unsigned i = 0; i < n; i++) {
 		assert_int_equal(ev[i].app_id, APP);
-		news += kp_token_hup(&r->ts, &ev[i]);
+		news += kp_token_hup(&r->w, &r->ts, &ev[i]);
 	}
 	return news;
 }
@@ -139,10 +139,10 @@ static void test_stale_event(void **state)
 	near = add(&r, &id);
 	close(near);
 	assert_int_equal(kp_token_poll(&r.w, &old, 1), 1);
-	assert_true(kp_token_hup(&r.ts, &old));
+	assert_true(kp_token_hup(&r.w, &r.ts, &old));
 	assert_int_equal(kp_token_release(&r.ts, (uint32_t)id), 0);
 	near = add(&r, &id);
-	assert_false(kp_token_hup(&r.ts, &old)); /* another use of the id */
+	assert_false(kp_token_hup(&r.w, &r.ts, &old)); /* another use of the id */
 	assert_int_equal(r.ts.live_n, 1);
 	close(near);
 	close_rig(&r);
@@ -177,7 +177,7 @@ static void test_claim(void **state)
 	close(p[0]);
 	close(p[1]);
 	/* after the far end is closed here the name is worth nothing */
-	kp_token_undo(&r.ts, 1);
+	kp_token_undo(&r.w, &r.ts, 1);
 	if (kp_token_identify(&r.w, near, &who) == 0)
 		assert_false(kp_token_valid(&r.ts, &who));
 	close(near);
@@ -224,12 +224,65 @@ static void test_hostile(void **state)
 	close_rig(&r);
 }
 
+/* The application keeps a copy of the far end: its open file outlives our descriptor, and its
+ * hang-up must not be reported again and again. */
+static void test_far_end_kept(void **state)
+{
+	struct kp_token_event ev[4];
+	struct rig r;
+	int kept[2];
+	int p[2];
+
+	(void)state;
+	open_rig(&r, 4);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, p), 0);
+		kept[i] = dup(p[1]);
+		assert_int_equal(kp_token_add(&r.w, &r.ts, APP, p[1]), i);
+		close(p[0]);
+	}
+	kp_token_undo(&r.w, &r.ts, 1);
+	assert_int_equal(hups(&r), 1);
+	assert_int_equal(kp_token_poll(&r.w, ev, 4), 0);
+	assert_int_equal(r.ts.live_n, 0);
+	close_rig(&r);
+	close(kept[0]);
+	close(kept[1]);
+}
+
+/* Names that count up could be taken by somebody else before us. */
+static void test_names_cannot_be_guessed(void **state)
+{
+	struct sockaddr_un sa[2];
+	struct rig r;
+	int near[2];
+	int id;
+
+	(void)state;
+	open_rig(&r, 4);
+	for (int i = 0; i < 2; i++) {
+		socklen_t len = sizeof(sa[i]);
+
+		memset(&sa[i], 0, sizeof(sa[i]));
+		near[i] = add(&r, &id);
+		assert_int_equal(getpeername(near[i], (struct sockaddr *)&sa[i], &len), 0);
+	}
+	assert_true(r.ts.t[1].serial - r.ts.t[0].serial > 64 &&
+		    r.ts.t[0].serial - r.ts.t[1].serial > 64);
+	assert_memory_not_equal(sa[0].sun_path, sa[1].sun_path, 39);
+	close(near[0]);
+	close(near[1]);
+	close_rig(&r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_life),        cmocka_unit_test(test_released_while_hung),
 		cmocka_unit_test(test_stale_event), cmocka_unit_test(test_claim),
 		cmocka_unit_test(test_hostile),
+		cmocka_unit_test(test_far_end_kept),
+		cmocka_unit_test(test_names_cannot_be_guessed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Host control: cursors of honest and of hostile applications, window updates, wishes. */
 /* LINK: datapath/ooo.c datapath/stages/proto_rx.c datapath/stages/proto_rx_data.c */
+/* LINK: datapath/stages/proto_loss.c */
 /* LINK: datapath/stages/proto_tx.c datapath/stages/proto_hc.c datapath/stages/proto_ctrl.c */
 #include "proto_rig.h"
 

@@ -4,6 +4,7 @@
  * stale items, ACK thinning, counters) with stand-ins for the pipeline.
  */
 /* LINK: datapath/ooo.c datapath/stages/proto.c datapath/stages/proto_rx.c */
+/* LINK: datapath/stages/proto_loss.c */
 /* LINK: datapath/stages/proto_rx_data.c datapath/stages/proto_tx.c datapath/stages/proto_hc.c */
 /* LINK: datapath/stages/proto_ctrl.c */
 #include "proto_rig.h"

@@ -4,6 +4,7 @@
  * overlap, FIN in every order, SACK, ECN, windows, loss recovery seen from the ACKs.
  */
 /* LINK: datapath/ooo.c datapath/stages/proto_rx.c datapath/stages/proto_rx_data.c */
+/* LINK: datapath/stages/proto_loss.c */
 /* LINK: datapath/stages/proto_tx.c datapath/stages/proto_hc.c datapath/stages/proto_ctrl.c */
 #include "proto_rig.h"
 

@@ -5,6 +5,7 @@
  * and toe_flow_prog), in virtual time: what arrives must be what was sent, and everything must end.
  */
 /* LINK: datapath/ooo.c datapath/stages/proto_rx.c datapath/stages/proto_rx_data.c */
+/* LINK: datapath/stages/proto_loss.c */
 /* LINK: datapath/stages/proto_tx.c datapath/stages/proto_hc.c datapath/stages/proto_ctrl.c */
 #include "proto_rig.h"
 
@@ -79,6 +80,10 @@ static void sim_send(struct sim *s, struct sim_end *e)
 			.sack_n = sn->sack_n,
 			.reserved = {e == &s->end[1]},
 		};
+		for (unsigned i = 0; i < sn->sack_n; i++) {
+			p->seg.sack[i].left = sn->sack[i].left;
+			p->seg.sack[i].right = sn->sack[i].right;
+		}
 		if (e->r.wc.w.type != TOE_WORK_TX)
 			continue; /* pure ACK: snap.len is about the payload received */
 		p->seg.payload_len = sn->len;
@@ -125,6 +130,12 @@ static void sim_invariants(const struct sim_end *e)
 	assert_true(proto_rcv_end(fp) - fp->rx_head <= fp->rx_buf);
 	assert_true(fp->rcv_adv - fp->rx_head <= fp->rx_buf + 1);
 	assert_true(fp->cwnd >= fp->mss);
+	for (uint32_t i = 0; i < fp->sacked.n; i++) {
+		assert_true(seq_lt(fp->sacked.iv[i].left, fp->sacked.iv[i].right));
+		assert_true(seq_leq(fp->sacked.iv[i].right, fp->snd_max));
+		assert_true(seq_gt(fp->sacked.iv[i].left,
+				   i > 0 ? fp->sacked.iv[i - 1].right : fp->snd_una));
+	}
 	assert_int_equal(e->avail, proto_sendable(fp)); /* no wake-up is lost */
 }
 
@@ -200,8 +211,12 @@ static void sim_controlplane(struct sim *s, struct sim_end *e)
 		sim_cmd(s, e, TOE_CMD_QUIET);
 		return;
 	}
-	if (s->us < e->rto_at_us)
+	if (s->us < e->rto_at_us) {
+		/* now and then a probe of what is in flight, for no reason */
+		if (prog.snd_una != prog.snd_nxt && rig_rand(&s->rnd) % 64 == 0)
+			sim_cmd(s, e, TOE_CMD_PROBE);
 		return;
+	}
 	e->rto_us = e->rto_us * 2 > 200000 ? 200000 : e->rto_us * 2;
 	e->rto_at_us = s->us + e->rto_us;
 	sim_cmd(s, e, prog.snd_una != prog.snd_nxt ? TOE_CMD_RTO : TOE_CMD_PROBE);

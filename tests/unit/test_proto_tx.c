@@ -4,6 +4,7 @@
  * retransmit, NewReno recovery, go-back-N after RTO, congestion-control commands.
  */
 /* LINK: datapath/ooo.c datapath/stages/proto_rx.c datapath/stages/proto_rx_data.c */
+/* LINK: datapath/stages/proto_loss.c */
 /* LINK: datapath/stages/proto_tx.c datapath/stages/proto_hc.c datapath/stages/proto_ctrl.c */
 #include "proto_rig.h"
 

@@ -1,0 +1,344 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Protocol stage: loss detection and recovery of the sender.
+ *
+ * Input: what an ACK acknowledged and reported by SACK, RTO and probe commands.  Output: the state
+ * that proto_tx.c turns into retransmissions.  With SACK: RFC 6675 (scoreboard, IsLost, pipe), plus
+ * detection of lost retransmissions and tail loss probes (RFC 8985 §7).  Without: NewReno (RFC
+ * 6582).  After an RTO: go-back-N and slow start up to ssthresh, here and not by the control plane,
+ * as one segment per round trip of the control plane would be too slow.  Owns nothing.  Thread: the
+ * proto instance.
+ */
+#include "proto.h"
+
+/* ---- scoreboard ---- */
+
+static void sacked_remove(struct toe_sacked *k, uint32_t from, uint32_t to)
+{
+	uint32_t gone = to - from;
+
+	for (uint32_t i = to; i < k->n; i++)
+		k->iv[i - gone] = k->iv[i];
+	k->n -= gone;
+}
+
+/* Makes room at index at by forgetting the shortest interval; false: the new one is the shortest.
+ * What is forgotten is at worst sent twice. */
+static bool sacked_evict(struct toe_sacked *k, uint32_t *at, uint32_t bytes)
+{
+	uint32_t min = 0;
+
+	for (uint32_t i = 1; i < k->n; i++)
+		if (k->iv[i].right - k->iv[i].left < k->iv[min].right - k->iv[min].left)
+			min = i;
+	if (bytes <= k->iv[min].right - k->iv[min].left)
+		return false;
+	sacked_remove(k, min, min + 1);
+	if (min < *at)
+		--*at;
+	return true;
+}
+
+/* True: some of [left, right) was not known yet. */
+static bool sacked_add(struct toe_sacked *k, uint32_t left, uint32_t right)
+{
+	uint32_t l = left, r = right, fresh = right - left;
+	uint32_t i = 0, j;
+
+	while (i < k->n && seq_lt(k->iv[i].right, left))
+		i++;
+	for (j = i; j < k->n && seq_leq(k->iv[j].left, right); j++) {
+		fresh -= seq_min(right, k->iv[j].right) - seq_max(left, k->iv[j].left);
+		l = seq_min(l, k->iv[j].left);
+		r = seq_max(r, k->iv[j].right);
+	}
+	if (fresh == 0)
+		return false;
+	if (j > i) {
+		sacked_remove(k, i + 1, j);
+	} else {
+		if (k->n == TOE_SACK_MAX && !sacked_evict(k, &i, right - left))
+			return false;
+		for (j = k->n++; j > i; j--)
+			k->iv[j] = k->iv[j - 1];
+	}
+	k->iv[i].left = l;
+	k->iv[i].right = r;
+	return true;
+}
+
+/* SACKed bytes inside [from, to), from <= to. */
+static uint32_t sacked_in(const struct toe_sacked *k, uint32_t from, uint32_t to)
+{
+	uint32_t bytes = 0;
+
+	for (uint32_t i = 0; i < k->n; i++) {
+		uint32_t l = seq_max(k->iv[i].left, from), r = seq_min(k->iv[i].right, to);
+
+		if (seq_lt(l, r))
+			bytes += r - l;
+	}
+	return bytes;
+}
+
+static uint32_t sacked_top(const struct toe_sacked *k)
+{
+	return k->iv[k->n - 1].right;
+}
+
+bool proto_loss_sack(struct toe_flow_proto *fp, const struct toe_seg *seg)
+{
+	struct toe_sacked *k = &fp->sacked;
+	bool news = false;
+	uint32_t gone = 0;
+
+	if (!proto_is(fp, TOE_FP_SACK))
+		return false;
+	/* One that holds SND.UNA itself would have been acknowledged: the peer changed its mind. */
+	while (gone < k->n && seq_leq(k->iv[gone].left, fp->snd_una))
+		gone++;
+	sacked_remove(k, 0, gone);
+	for (uint32_t i = 0; i < seg->sack_n; i++) {
+		uint32_t left = seg->sack[i].left, right = seg->sack[i].right;
+
+		if (seq_gt(left, fp->snd_una) && seq_lt(left, right) && seq_leq(right, fp->snd_max))
+			news |= sacked_add(k, left, right);
+	}
+	proto_loss_skip(fp);
+	return news;
+}
+
+void proto_loss_skip(struct toe_flow_proto *fp)
+{
+	const struct toe_sacked *k = &fp->sacked;
+
+	for (uint32_t i = 0; i < k->n && seq_lt(fp->snd_nxt, fp->snd_max); i++)
+		if (seq_geq(fp->snd_nxt, k->iv[i].left) && seq_lt(fp->snd_nxt, k->iv[i].right))
+			fp->snd_nxt = k->iv[i].right;
+}
+
+uint32_t proto_loss_hole_end(const struct toe_flow_proto *fp, uint32_t seq, uint32_t end)
+{
+	const struct toe_sacked *k = &fp->sacked;
+
+	for (uint32_t i = 0; i < k->n; i++)
+		if (seq_gt(k->iv[i].left, seq))
+			return seq_min(k->iv[i].left, end);
+	return end;
+}
+
+/* ---- RFC 6675 ---- */
+
+/* Below it, what is not SACKed is lost (IsLost(): enough was received above); SND.UNA: nothing. */
+static uint32_t loss_edge(const struct toe_flow_proto *fp)
+{
+	const struct toe_sacked *k = &fp->sacked;
+	uint32_t bytes = 0;
+
+	for (uint32_t i = k->n; i-- > 0;) {
+		bytes += k->iv[i].right - k->iv[i].left;
+		if (bytes > (PROTO_DUP_THRESH - 1) * fp->mss || k->n - i >= PROTO_DUP_THRESH)
+			return k->iv[i].left;
+	}
+	return fp->snd_una;
+}
+
+/* Bytes in [max(SND.UNA, rtx_nxt), edge) that are not SACKed. */
+static uint32_t loss_unsent(const struct toe_flow_proto *fp, uint32_t edge)
+{
+	uint32_t at = seq_max(fp->snd_una, fp->rtx_nxt);
+
+	return seq_lt(at, edge) ? edge - at - sacked_in(&fp->sacked, at, edge) : 0;
+}
+
+uint32_t proto_loss_budget(const struct toe_flow_proto *fp)
+{
+	uint32_t pipe = fp->snd_max - fp->snd_una -
+			sacked_in(&fp->sacked, fp->snd_una, fp->snd_max) -
+			loss_unsent(fp, loss_edge(fp));
+
+	return fp->cwnd > pipe ? fp->cwnd - pipe : 0;
+}
+
+uint32_t proto_loss_hole(const struct toe_flow_proto *fp, bool sure, uint32_t *seq)
+{
+	const struct toe_sacked *k = &fp->sacked;
+	uint32_t edge = sure ? loss_edge(fp) : k->n > 0 ? k->iv[k->n - 1].left : fp->snd_una;
+	uint32_t at = seq_max(fp->snd_una, fp->rtx_nxt);
+
+	for (uint32_t i = 0; i < k->n; i++)
+		if (seq_geq(at, k->iv[i].left) && seq_lt(at, k->iv[i].right))
+			at = k->iv[i].right;
+	*seq = at;
+	return seq_lt(at, edge) ? proto_loss_hole_end(fp, at, edge) - at : 0;
+}
+
+uint32_t proto_loss_holes(const struct toe_flow_proto *fp)
+{
+	return fp->sacked.n > 0 ? loss_unsent(fp, sacked_top(&fp->sacked)) : 0;
+}
+
+/* ---- recovery ---- */
+
+static void loss_enter(struct toe_flow_proto *fp, struct proto_out *out)
+{
+	uint32_t flight = fp->snd_max - fp->snd_una;
+
+	fp->ssthresh = proto_max(flight / 2, 2u * fp->mss);
+	/* NewReno counts what has left by inflating cwnd, SACK by the scoreboard. */
+	fp->cwnd = fp->ssthresh + (proto_loss_by_sack(fp) ? 0 : PROTO_DUP_THRESH * fp->mss);
+	fp->recover = fp->snd_max;
+	fp->rtx_nxt = fp->snd_una;
+	fp->rtx_mark = fp->snd_max;
+	fp->loss_epoch++;
+	fp->rtt_us = 0;
+	fp->flags |= TOE_FP_RECOVERY | TOE_FP_RTX_ONE;
+	fp->flags &= ~(TOE_FP_TLP | TOE_FP_TLP_RTX);
+	proto_counted(out, TOE_C_FAST_RTX);
+}
+
+/* Below recover duplicates may be echoes of our own go-back-N.  Exactly at it they may too, unless
+ * SACK blocks show a real hole. */
+static bool loss_may_enter(const struct toe_flow_proto *fp)
+{
+	if (proto_is(fp, TOE_FP_RECOVERY | TOE_FP_LOSS) || fp->snd_una == fp->snd_max)
+		return false;
+	return proto_is(fp, TOE_FP_SACK) ? seq_geq(fp->snd_una, fp->recover)
+					 : seq_gt(fp->snd_una, fp->recover);
+}
+
+static void loss_check(struct toe_flow_proto *fp, struct proto_out *out)
+{
+	if ((fp->dup_acks >= PROTO_DUP_THRESH || loss_edge(fp) != fp->snd_una) &&
+	    loss_may_enter(fp))
+		loss_enter(fp, out);
+}
+
+/* All that was resent and is still missing was sent before data that has arrived meanwhile. */
+static void loss_check_rtx(struct toe_flow_proto *fp)
+{
+	if (!proto_is(fp, TOE_FP_RECOVERY) || fp->sacked.n == 0 ||
+	    seq_leq(fp->rtx_nxt, fp->snd_una) ||
+	    seq_lt(sacked_top(&fp->sacked), fp->rtx_mark + PROTO_DUP_THRESH * fp->mss))
+		return;
+	fp->rtx_nxt = fp->snd_una;
+	fp->rtx_mark = fp->snd_max;
+	fp->flags |= TOE_FP_RTX_ONE;
+}
+
+/* Recovery goes on: the next hole starts at SND.UNA. */
+static void loss_partial(struct toe_flow_proto *fp, uint32_t acked)
+{
+	fp->rtt_us = 0;
+	if (proto_loss_by_sack(fp)) {
+		/* What was sent before the retransmission that has just arrived is lost, too. */
+		if (seq_leq(fp->rtx_nxt, fp->snd_una))
+			fp->flags |= TOE_FP_RTX_ONE;
+		else
+			fp->flags &= ~TOE_FP_RTX_ONE;
+		return;
+	}
+	/* RFC 6582 §3.2 step 3: deflate by what left, add back one segment. */
+	fp->flags |= TOE_FP_RTX_ONE;
+	fp->cwnd -= proto_min(fp->cwnd, acked);
+	if (acked >= fp->mss)
+		fp->cwnd += fp->mss;
+	fp->cwnd = proto_max(fp->cwnd, fp->mss);
+}
+
+void proto_loss_acked(struct toe_flow_proto *fp, uint32_t acked, struct proto_out *out)
+{
+	bool over = seq_geq(fp->snd_una, fp->recover);
+
+	fp->dup_acks = 0;
+	if (proto_is(fp, TOE_FP_LOSS)) {
+		/* RFC 5681 §3.1, with L = 1 (RFC 3465 §2.3) */
+		if (fp->cwnd < fp->ssthresh)
+			fp->cwnd += proto_min(acked, fp->mss);
+		fp->flags &= ~(TOE_FP_RTX_ONE | (over ? TOE_FP_LOSS : 0u));
+	} else if (!proto_is(fp, TOE_FP_RECOVERY)) {
+		fp->flags &= ~TOE_FP_RTX_ONE;
+		fp->recover = seq_max(fp->recover, fp->snd_una - 1); /* keep it near */
+		loss_check(fp, out);
+	} else if (over) {
+		fp->flags &= ~(TOE_FP_RECOVERY | TOE_FP_RTX_ONE);
+		fp->cwnd = proto_max(fp->ssthresh, fp->mss);
+		loss_check(fp, out);
+	} else {
+		loss_partial(fp, acked);
+		loss_check_rtx(fp);
+	}
+}
+
+void proto_loss_dup(struct toe_flow_proto *fp, struct proto_out *out)
+{
+	out->snap->dup_ack = 1;
+	if (proto_is(fp, TOE_FP_RECOVERY) && !proto_loss_by_sack(fp)) {
+		/* One segment has left the network.  No more of them can have than were in flight
+		 * at the loss (RFC 5681 §3.2: an attacker may send any number). */
+		uint32_t most = fp->ssthresh + (fp->recover - fp->snd_una);
+
+		fp->cwnd = proto_max(fp->cwnd, proto_min(fp->cwnd + fp->mss, most));
+		return;
+	}
+	if (fp->dup_acks < PROTO_DUP_THRESH)
+		fp->dup_acks++;
+	loss_check_rtx(fp);
+	loss_check(fp, out);
+}
+
+void proto_loss_rto(struct toe_flow_proto *fp, struct proto_out *out)
+{
+	uint32_t flight = fp->snd_max - fp->snd_una;
+
+	/* One reduction per loss: the next RTO, or one inside recovery, finds the same window. */
+	if (!proto_is(fp, TOE_FP_RECOVERY | TOE_FP_LOSS))
+		fp->ssthresh = proto_max(flight / 2, 2u * fp->mss);
+	fp->cwnd = fp->mss;
+	fp->snd_nxt = fp->snd_una;
+	fp->recover = fp->snd_max;
+	fp->rtt_us = 0;
+	fp->dup_acks = 0;
+	fp->loss_epoch++;
+	fp->sacked.n = 0; /* the peer may have reneged (RFC 2018 §8) */
+	fp->flags &= ~(TOE_FP_RECOVERY | TOE_FP_RTX_ONE | TOE_FP_TLP | TOE_FP_TLP_RTX);
+	fp->flags |= TOE_FP_LOSS;
+	/* The peer took back the window under what is in flight: its first segment goes all
+	 * the same, as a probe (RFC 9293 §3.8.6, SHLD-17). */
+	if (fp->snd_wnd < proto_min(flight, fp->mss))
+		fp->flags |= TOE_FP_RTX_ONE;
+	proto_counted(out, TOE_C_RTO);
+}
+
+/* ---- tail loss probe ---- */
+
+void proto_loss_probe(struct toe_flow_proto *fp, struct proto_out *out)
+{
+	/* Segments behind SND.UNA have been there for more than a round trip: no reordering. */
+	if (fp->sacked.n > 0 && loss_may_enter(fp))
+		loss_enter(fp, out);
+	else
+		fp->flags |= TOE_FP_PROBE;
+}
+
+void proto_loss_tlp_ack(struct toe_flow_proto *fp, const struct toe_seg *seg, struct proto_out *out)
+{
+	bool rtx = proto_is(fp, TOE_FP_TLP_RTX);
+
+	if (!proto_is(fp, TOE_FP_TLP))
+		return;
+	if (rtx && seg->sack_n > 0 && seq_lt(seg->sack[0].left, seg->ack)) {
+		fp->flags &= ~(TOE_FP_TLP | TOE_FP_TLP_RTX); /* D-SACK: nothing was lost */
+	} else if (seq_gt(fp->snd_una, fp->tlp_end)) {
+		fp->flags &= ~(TOE_FP_TLP | TOE_FP_TLP_RTX);
+		if (!rtx || proto_is(fp, TOE_FP_RECOVERY | TOE_FP_LOSS))
+			return;
+		/* The probe repaired a loss, which counts as one (RFC 8985 §7.4.2). */
+		fp->ssthresh = proto_max(fp->cwnd / 2, 2u * fp->mss);
+		fp->cwnd = fp->ssthresh;
+		fp->loss_epoch++;
+	} else if (fp->sacked.n > 0 && seq_geq(sacked_top(&fp->sacked), fp->tlp_end) &&
+		   loss_may_enter(fp)) {
+		loss_enter(fp, out); /* the probe overtook what was sent long before it */
+	}
+}

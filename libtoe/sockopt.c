@@ -1,0 +1,526 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/*
+ * getsockopt and setsockopt.
+ *
+ * In: the application's calls; out: line 1 and the lib area of slots, records of listeners.  A
+ * listener's options are set on its kernel socket and copied to its record, from which accepted
+ * connections inherit.  What we do not know is tried on a fresh kernel socket: if Linux refuses it
+ * the errno is Linux's, if Linux would do it and we cannot, the answer is ENOPROTOOPT, counted.
+ */
+#include <limits.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <string.h>
+#include <sys/time.h>
+
+#include "common/raw_sys.h"
+#include "libtoe/lt.h"
+
+#define KEEP_IDLE_S  7200u /* Linux's defaults */
+#define KEEP_INTVL_S 75u
+#define KEEP_CNT     9u
+#define MSS_DEFAULT  536u /* before there is a connection */
+
+/* ---- the kernel's socket ---- */
+
+static uint32_t kernel_u32(int fd, int level, int name)
+{
+	uint32_t v = 0;
+	socklen_t len = sizeof(v);
+
+	LT_REAL(getsockopt)(fd, level, name, &v, &len);
+	return v;
+}
+
+static uint64_t kernel_timeo(int fd, int name)
+{
+	struct timeval tv = {0};
+	socklen_t len = sizeof(tv);
+
+	LT_REAL(getsockopt)(fd, SOL_SOCKET, name, &tv, &len);
+	return (uint64_t)tv.tv_sec * 1000000 + (uint64_t)tv.tv_usec;
+}
+
+void lt_opts_of_kernel(int fd, struct lt_opts *o)
+{
+	struct linger linger = {0};
+	socklen_t len = sizeof(linger);
+
+	memset(o, 0, sizeof(*o));
+	LT_REAL(getsockopt)(fd, SOL_SOCKET, SO_LINGER, &linger, &len);
+	o->linger_s = linger.l_onoff ? linger.l_linger : -1;
+	if (o->linger_s == 0)
+		o->ctl |= TOE_CTL_LINGER0;
+	if (kernel_u32(fd, IPPROTO_TCP, TCP_NODELAY))
+		o->ctl |= TOE_CTL_NODELAY;
+	if (kernel_u32(fd, IPPROTO_TCP, TCP_CORK))
+		o->ctl |= TOE_CTL_CORK;
+	if (kernel_u32(fd, SOL_SOCKET, SO_KEEPALIVE))
+		o->ctl |= TOE_CTL_KEEPALIVE;
+	o->keep_idle_s = kernel_u32(fd, IPPROTO_TCP, TCP_KEEPIDLE);
+	o->keep_intvl_s = kernel_u32(fd, IPPROTO_TCP, TCP_KEEPINTVL);
+	o->keep_cnt = kernel_u32(fd, IPPROTO_TCP, TCP_KEEPCNT);
+	o->user_timeout_ms = kernel_u32(fd, IPPROTO_TCP, TCP_USER_TIMEOUT);
+	o->rcvlowat = kernel_u32(fd, SOL_SOCKET, SO_RCVLOWAT);
+	o->rcv_bytes = kernel_u32(fd, SOL_SOCKET, SO_RCVBUF);
+	o->snd_bytes = kernel_u32(fd, SOL_SOCKET, SO_SNDBUF);
+	o->tos = kernel_u32(fd, IPPROTO_IP, IP_TOS);
+	o->priority = kernel_u32(fd, SOL_SOCKET, SO_PRIORITY);
+	o->rcv_timeo_us = kernel_timeo(fd, SO_RCVTIMEO);
+	o->snd_timeo_us = kernel_timeo(fd, SO_SNDTIMEO);
+}
+
+/* What the kernel would say about it on a socket of this kind.  Result of the call: 0 or -errno. */
+static int scratch_set(const struct lt_sock *c, int level, int name, const void *v, socklen_t len)
+{
+	int fd = LT_REAL(socket)((int)c->lib->domain, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int rc;
+
+	if (fd < 0)
+		return -errno;
+	rc = LT_REAL(setsockopt)(fd, level, name, v, len) < 0 ? -errno : 0;
+	raw_close(fd);
+	return rc;
+}
+
+static int scratch_get(const struct lt_sock *c, int level, int name, void *v, socklen_t *len)
+{
+	int fd = LT_REAL(socket)((int)c->lib->domain, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int rc;
+
+	if (fd < 0)
+		return -errno;
+	rc = LT_REAL(getsockopt)(fd, level, name, v, len) < 0 ? -errno : 0;
+	raw_close(fd);
+	return rc;
+}
+
+/* Buffer sizes have Linux's rules (doubled, bounded by sysctl) but change nothing here. */
+static int buffer_size(const struct lt_sock *c, int name, const void *v, socklen_t vlen,
+		       uint32_t *told)
+{
+	int fd = LT_REAL(socket)((int)c->lib->domain, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int rc;
+
+	if (fd < 0)
+		return -errno;
+	rc = LT_REAL(setsockopt)(fd, SOL_SOCKET, name, v, vlen) < 0 ? -errno : 0;
+	if (rc == 0)
+		*told = kernel_u32(fd, SOL_SOCKET,
+				   name == SO_RCVBUF || name == SO_RCVBUFFORCE ? SO_RCVBUF
+									      : SO_SNDBUF);
+	raw_close(fd);
+	return rc;
+}
+
+/* ---- setting ---- */
+
+/* The engine reads line 1 at a doorbell. */
+static void set_ctl(struct lt_sock *c, uint32_t bit, bool on)
+{
+	uint32_t was = on ? LT_OR(&c->s->ctl, bit) : LT_AND(&c->s->ctl, ~bit);
+
+	if (on)
+		LT_OR(&c->lib->opts.ctl, bit);
+	else
+		LT_AND(&c->lib->opts.ctl, ~bit);
+	if (!!(was & bit) != on)
+		lt_doorbell(c->slot);
+}
+
+/* Options that came with the connection go to line 1. */
+void lt_opts_apply(struct lt_sock *c)
+{
+	const struct lt_opts *o = &c->lib->opts;
+	const uint32_t mask =
+		TOE_CTL_LINGER0 | TOE_CTL_NODELAY | TOE_CTL_CORK | TOE_CTL_KEEPALIVE;
+	uint32_t was = LT_PEEK(&c->s->ctl) & mask;
+
+	LT_STORE(&c->s->user_timeout_ms, o->user_timeout_ms);
+	LT_STORE(&c->s->keep_idle_s, o->keep_idle_s);
+	LT_STORE(&c->s->keep_intvl_s, o->keep_intvl_s);
+	LT_STORE(&c->s->keep_cnt, o->keep_cnt);
+	if (was == (o->ctl & mask))
+		return;
+	LT_AND(&c->s->ctl, ~mask | o->ctl);
+	LT_OR(&c->s->ctl, o->ctl & mask);
+	lt_doorbell(c->slot);
+}
+
+static int get_int(const void *value, socklen_t len, int min, int max, int *v)
+{
+	if (len < sizeof(*v))
+		return -EINVAL;
+	if (!value)
+		return -EFAULT;
+	memcpy(v, value, sizeof(*v));
+	return *v < min || *v > max ? -EINVAL : 0;
+}
+
+static int set_linger(struct lt_sock *c, const void *value, socklen_t len)
+{
+	struct linger l;
+
+	if (len < sizeof(l))
+		return -EINVAL;
+	memcpy(&l, value, sizeof(l));
+	c->lib->opts.linger_s = l.l_onoff ? l.l_linger : -1;
+	set_ctl(c, TOE_CTL_LINGER0, l.l_onoff && l.l_linger == 0);
+	return 0;
+}
+
+static int set_timeo(uint64_t *us, const void *value, socklen_t len)
+{
+	struct timeval tv;
+
+	if (len < sizeof(tv))
+		return -EINVAL;
+	memcpy(&tv, value, sizeof(tv));
+	if (tv.tv_usec < 0 || tv.tv_usec >= 1000000)
+		return -EDOM;
+	if (tv.tv_sec < 0) {
+		*us = 1; /* Linux: no time at all */
+		return 0;
+	}
+	*us = tv.tv_sec > 1000000000 ? 0
+				     : (uint64_t)tv.tv_sec * 1000000 + (uint64_t)tv.tv_usec;
+	return 0;
+}
+
+static int set_flag_option(struct lt_sock *c, uint32_t flag, const void *value, socklen_t len)
+{
+	int v;
+	int rc = get_int(value, len, INT_MIN, INT_MAX, &v);
+
+	if (rc == 0 && v)
+		LT_OR(&c->lib->flags, flag);
+	else if (rc == 0)
+		LT_AND(&c->lib->flags, ~flag);
+	return rc;
+}
+
+static int set_ctl_option(struct lt_sock *c, uint32_t bit, const void *value, socklen_t len)
+{
+	int v;
+	int rc = get_int(value, len, INT_MIN, INT_MAX, &v);
+
+	if (rc == 0)
+		set_ctl(c, bit, v != 0);
+	return rc;
+}
+
+/* Accepted where Linux accepts it, and cannot be told apart by the application. */
+static bool harmless(int level, int name)
+{
+	if (level == SOL_SOCKET)
+		return name == SO_BROADCAST || name == SO_DONTROUTE || name == SO_OOBINLINE ||
+		       name == SO_BUSY_POLL || name == SO_INCOMING_CPU || name == SO_DEBUG;
+	if (level == IPPROTO_TCP)
+		return name == TCP_QUICKACK || name == TCP_SYNCNT || name == TCP_LINGER2 ||
+		       name == TCP_DEFER_ACCEPT || name == TCP_WINDOW_CLAMP ||
+		       name == TCP_THIN_LINEAR_TIMEOUTS || name == TCP_NOTSENT_LOWAT;
+	if (level == IPPROTO_IP)
+		return name == IP_TTL || name == IP_MTU_DISCOVER || name == IP_FREEBIND;
+	return level == IPPROTO_IPV6;
+}
+
+static int set_other(struct lt_sock *c, int level, int name, const void *value, socklen_t len)
+{
+	int rc = scratch_set(c, level, name, value, len);
+
+	if (rc < 0 || harmless(level, name))
+		return rc;
+	lt_count_unsupported("setsockopt", level, name);
+	return -ENOPROTOOPT;
+}
+
+static int set_socket_level(struct lt_sock *c, int name, const void *value, socklen_t len)
+{
+	struct lt_opts *o = &c->lib->opts;
+	int v;
+	int rc;
+
+	switch (name) {
+	case SO_REUSEADDR:
+		return set_flag_option(c, LT_F_REUSEADDR, value, len);
+	case SO_REUSEPORT:
+		return set_flag_option(c, LT_F_REUSEPORT, value, len);
+	case SO_KEEPALIVE:
+		return set_ctl_option(c, TOE_CTL_KEEPALIVE, value, len);
+	case SO_LINGER:
+		return set_linger(c, value, len);
+	case SO_RCVTIMEO:
+		return set_timeo(&o->rcv_timeo_us, value, len);
+	case SO_SNDTIMEO:
+		return set_timeo(&o->snd_timeo_us, value, len);
+	case SO_RCVBUF:
+	case SO_RCVBUFFORCE:
+		return buffer_size(c, name, value, len, &o->rcv_bytes);
+	case SO_SNDBUF:
+	case SO_SNDBUFFORCE:
+		return buffer_size(c, name, value, len, &o->snd_bytes);
+	case SO_RCVLOWAT:
+		rc = get_int(value, len, INT_MIN, INT_MAX, &v);
+		if (rc == 0)
+			LT_STORE(&o->rcvlowat, v < 0 ? INT_MAX : v ? (uint32_t)v : 1);
+		return rc;
+	case SO_PRIORITY:
+		rc = scratch_set(c, SOL_SOCKET, name, value, len);
+		if (rc == 0)
+			memcpy(&o->priority, value, sizeof(o->priority));
+		return rc;
+	default:
+		return set_other(c, SOL_SOCKET, name, value, len);
+	}
+}
+
+/* A bounded number into a word that the control plane reads by itself. */
+static int set_number(struct lt_sock *c, int name, const void *value, socklen_t len)
+{
+	struct lt_opts *o = &c->lib->opts;
+	int max = name == TCP_KEEPCNT ? 127 : name == TCP_USER_TIMEOUT ? INT_MAX : 32767;
+	int v;
+	int rc = get_int(value, len, name == TCP_USER_TIMEOUT ? 0 : 1, max, &v);
+
+	if (rc < 0)
+		return rc;
+	if (name == TCP_KEEPIDLE)
+		LT_STORE(&c->s->keep_idle_s, o->keep_idle_s = (uint32_t)v);
+	else if (name == TCP_KEEPINTVL)
+		LT_STORE(&c->s->keep_intvl_s, o->keep_intvl_s = (uint32_t)v);
+	else if (name == TCP_KEEPCNT)
+		LT_STORE(&c->s->keep_cnt, o->keep_cnt = (uint32_t)v);
+	else
+		LT_STORE(&c->s->user_timeout_ms, o->user_timeout_ms = (uint32_t)v);
+	return 0;
+}
+
+static int set_tcp_level(struct lt_sock *c, int name, const void *value, socklen_t len)
+{
+	int rc;
+
+	switch (name) {
+	case TCP_NODELAY:
+		return set_ctl_option(c, TOE_CTL_NODELAY, value, len);
+	case TCP_CORK:
+		return set_ctl_option(c, TOE_CTL_CORK, value, len);
+	case TCP_KEEPIDLE:
+	case TCP_KEEPINTVL:
+	case TCP_KEEPCNT:
+	case TCP_USER_TIMEOUT:
+		return set_number(c, name, value, len);
+	case TCP_MAXSEG: /* agreed upon in the handshake, as far as Linux cares */
+		rc = scratch_set(c, IPPROTO_TCP, name, value, len);
+		if (rc == 0)
+			memcpy(&c->lib->opts.maxseg, value, sizeof(uint32_t));
+		return rc;
+	default:
+		return set_other(c, IPPROTO_TCP, name, value, len);
+	}
+}
+
+static int set_on_conn(struct lt_sock *c, int level, int name, const void *value, socklen_t len)
+{
+	int rc;
+
+	lt_ready();
+	if (level == SOL_SOCKET)
+		return set_socket_level(c, name, value, len);
+	if (level == IPPROTO_TCP)
+		return set_tcp_level(c, name, value, len);
+	if (level == IPPROTO_IP && name == IP_TOS) {
+		rc = scratch_set(c, level, name, value, len);
+		if (rc == 0)
+			c->lib->opts.tos = len >= sizeof(int) ? *(const uint32_t *)value
+							      : *(const uint8_t *)value;
+		return rc;
+	}
+	return set_other(c, level, name, value, len);
+}
+
+int lt_setsockopt(int fd, int level, int name, const void *value, socklen_t len)
+{
+	lt_ent e = lt_fd_get(fd);
+	struct lt_sock c;
+	int rc;
+
+	if (lt_sock_get(fd, &c)) {
+		rc = set_on_conn(&c, level, name, value, len);
+		if (rc < 0)
+			errno = -rc;
+		return rc < 0 ? -1 : 0;
+	}
+	rc = LT_REAL(setsockopt)(fd, level, name, value, len);
+	if (rc == 0 && lt_ent_kind(e) == LT_LISTENER) {
+		struct lt_opts o;
+
+		lt_opts_of_kernel(fd, &o);
+		lt_llib(lt_listener(lt_ent_index(e)))->opts = o;
+	}
+	return rc;
+}
+
+/* ---- getting ---- */
+
+static int give(void *value, socklen_t *len, const void *from, size_t size)
+{
+	if ((int)*len < 0)
+		return -EINVAL;
+	if (*len > size)
+		*len = (socklen_t)size;
+	memcpy(value, from, *len);
+	return 0;
+}
+
+static int give_timeo(void *value, socklen_t *len, uint64_t us)
+{
+	struct timeval tv = {(time_t)(us / 1000000), (suseconds_t)(us % 1000000)};
+
+	return give(value, len, &tv, sizeof(tv));
+}
+
+static uint8_t tcp_state(const struct lt_sock *c, const struct lt_state *st)
+{
+	bool fin_sent = LT_PEEK(&c->s->ctl) & TOE_CTL_SHUT_WR;
+	bool fin_got = st->bits & TOE_SLOT_RX_FIN;
+	bool done = st->bits & TOE_SLOT_TX_DONE;
+
+	if (st->bits & TOE_SLOT_ERROR)
+		return TCP_CLOSE;
+	if (!(st->bits & TOE_SLOT_ESTABLISHED))
+		return TCP_SYN_SENT;
+	if (fin_sent && fin_got)
+		return done ? TCP_CLOSE : TCP_LAST_ACK;
+	if (fin_sent)
+		return done ? TCP_FIN_WAIT2 : TCP_FIN_WAIT1;
+	return fin_got ? TCP_CLOSE_WAIT : TCP_ESTABLISHED;
+}
+
+static int give_info(const struct lt_sock *c, void *value, socklen_t *len)
+{
+	struct lt_state st = lt_state(c);
+	struct tcp_info i;
+	uint32_t mss = c->s->mss ? c->s->mss : MSS_DEFAULT;
+
+	memset(&i, 0, sizeof(i));
+	i.tcpi_state = tcp_state(c, &st);
+	i.tcpi_rto = 200000;
+	i.tcpi_snd_mss = i.tcpi_rcv_mss = i.tcpi_advmss = mss;
+	i.tcpi_unacked = (LT_LOAD(&c->s->tx_tail) - st.tx_head + mss - 1) / mss;
+	i.tcpi_rtt = LT_PEEK(&c->s->srtt_us);
+	i.tcpi_snd_cwnd = LT_PEEK(&c->s->cwnd_bytes) / mss;
+	i.tcpi_total_retrans = LT_PEEK(&c->s->rtx_segs);
+	i.tcpi_rcv_space = lt.g.rx_buf_bytes;
+	i.tcpi_pmtu = mss + 40;
+	return give(value, len, &i, sizeof(i));
+}
+
+/* Options with an int for a value; -1: not one of them. */
+static int64_t socket_int(const struct lt_sock *c, int name)
+{
+	const struct lt_opts *o = &c->lib->opts;
+	uint32_t flags = LT_PEEK(&c->lib->flags);
+	struct lt_state st;
+
+	switch (name) {
+	case SO_TYPE:
+		return SOCK_STREAM;
+	case SO_DOMAIN:
+		return c->lib->domain;
+	case SO_PROTOCOL:
+		return IPPROTO_TCP;
+	case SO_ERROR:
+		st = lt_state(c);
+		return lt_error_take(c, &st);
+	case SO_ACCEPTCONN:
+		return 0;
+	case SO_REUSEADDR:
+		return !!(flags & LT_F_REUSEADDR);
+	case SO_REUSEPORT:
+		return !!(flags & LT_F_REUSEPORT);
+	case SO_KEEPALIVE:
+		return !!(LT_PEEK(&c->s->ctl) & TOE_CTL_KEEPALIVE);
+	case SO_RCVBUF:
+		return o->rcv_bytes ? o->rcv_bytes : lt.g.rx_buf_bytes;
+	case SO_SNDBUF:
+		return o->snd_bytes ? o->snd_bytes : lt.g.tx_buf_bytes;
+	case SO_RCVLOWAT:
+		return o->rcvlowat ? o->rcvlowat : 1;
+	case SO_PRIORITY:
+		return o->priority;
+	default:
+		return -1;
+	}
+}
+
+static int64_t tcp_int(const struct lt_sock *c, int name)
+{
+	const struct lt_opts *o = &c->lib->opts;
+	uint32_t ctl = LT_PEEK(&c->s->ctl);
+
+	switch (name) {
+	case TCP_NODELAY:
+		return !!(ctl & TOE_CTL_NODELAY);
+	case TCP_CORK:
+		return !!(ctl & TOE_CTL_CORK);
+	case TCP_KEEPIDLE:
+		return o->keep_idle_s ? o->keep_idle_s : KEEP_IDLE_S;
+	case TCP_KEEPINTVL:
+		return o->keep_intvl_s ? o->keep_intvl_s : KEEP_INTVL_S;
+	case TCP_KEEPCNT:
+		return o->keep_cnt ? o->keep_cnt : KEEP_CNT;
+	case TCP_USER_TIMEOUT:
+		return o->user_timeout_ms;
+	case TCP_MAXSEG:
+		return c->s->mss ? c->s->mss : MSS_DEFAULT;
+	case TCP_QUICKACK:
+		return 1;
+	default:
+		return -1;
+	}
+}
+
+static int get_on_conn(struct lt_sock *c, int level, int name, void *value, socklen_t *len)
+{
+	const struct lt_opts *o = &c->lib->opts;
+	int64_t v = -1;
+	int as_int;
+
+	if ((int)*len < 0)
+		return -EINVAL;
+	if (level == SOL_SOCKET && name == SO_LINGER) {
+		struct linger l = {o->linger_s >= 0, o->linger_s > 0 ? o->linger_s : 0};
+
+		return give(value, len, &l, sizeof(l));
+	}
+	if (level == SOL_SOCKET && (name == SO_RCVTIMEO || name == SO_SNDTIMEO))
+		return give_timeo(value, len,
+				  name == SO_RCVTIMEO ? o->rcv_timeo_us : o->snd_timeo_us);
+	if (level == SOL_SOCKET && name == SO_COOKIE)
+		return LT_REAL(getsockopt)(c->fd, level, name, value, len) < 0 ? -errno : 0;
+	if (level == IPPROTO_TCP && name == TCP_INFO)
+		return give_info(c, value, len);
+	if (level == SOL_SOCKET)
+		v = socket_int(c, name);
+	else if (level == IPPROTO_TCP)
+		v = tcp_int(c, name);
+	else if (level == IPPROTO_IP && name == IP_TOS)
+		v = o->tos;
+	if (v < 0) /* what a socket that was never touched answers */
+		return scratch_get(c, level, name, value, len);
+	as_int = (int)v;
+	return give(value, len, &as_int, sizeof(as_int));
+}
+
+int lt_getsockopt(int fd, int level, int name, void *restrict value, socklen_t *restrict len)
+{
+	struct lt_sock c;
+	int rc;
+
+	if (!lt_sock_get(fd, &c))
+		return LT_REAL(getsockopt)(fd, level, name, value, len);
+	rc = !value || !len ? -EFAULT : get_on_conn(&c, level, name, value, len);
+	if (rc < 0)
+		errno = -rc;
+	return rc < 0 ? -1 : 0;
+}
