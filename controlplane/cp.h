@@ -107,6 +107,7 @@ struct cp_rt {
 	uint32_t keep_rx_segs;  /* sign of life as keepalive knows it */
 	uint32_t timer_rx_segs; /* likewise, RTO and persist */
 	uint64_t due_ms;        /* of timer */
+	uint64_t tlp_ms;        /* tail loss probe, 0 = none */
 	uint64_t progress_ms;   /* something was acknowledged */
 	uint64_t stuck_ms;      /* since when nothing was acknowledged; 0 = not stuck */
 	uint64_t quiet_ms;      /* since when nothing is outstanding */

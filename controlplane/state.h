@@ -17,7 +17,7 @@
 #include "toe/region.h"
 
 #define CP_STATE_MAGIC   0x3154535043454f54ull /* "TOECPST1" */
-#define CP_STATE_VERSION 1u
+#define CP_STATE_VERSION 2u
 #define CP_PORT_N        65536u
 
 /* name, text.  Cumulative since the engine was started. */
@@ -41,6 +41,7 @@
 	X(accept_full, "connections reset because the accept ring was full")                       \
 	X(rto, "retransmission timeouts")                                                          \
 	X(probes, "zero-window probes")                                                            \
+	X(tail_probes, "tail loss probes")                                                         \
 	X(keepalives, "keepalive probes")                                                          \
 	X(timeouts, "connections given up after their timeout")                                    \
 	X(orphans_reset, "closed connections reset because of the orphan limit")                   \

@@ -49,8 +49,15 @@ void cp_conn_remove(struct cp *cp, uint32_t id)
 
 static void close_cmd(struct cp *cp, uint32_t id, uint32_t mode)
 {
-	struct toe_cmd_close cmd = {mode, 0};
+	const struct cp_conn *c = &cp->conns[id];
+	const struct toe_slot *m = cp_slot_mem(cp, c->app, c->in.slot);
+	struct toe_cmd_close cmd = {.mode = mode};
 
+	if (m && mode == TOE_CLOSE_FIN) {
+		cmd.mode |= TOE_CLOSE_TAIL;
+		/* the application is done with it: what it wrote before happened before */
+		cmd.tx_tail = __atomic_load_n(&m->tx_tail, __ATOMIC_ACQUIRE);
+	}
 	cp_cmd(cp, TOE_CMD_CLOSE, id, &cmd, sizeof(cmd));
 }
 

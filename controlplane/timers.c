@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Timers and the polling of flows that have something outstanding (paper §D): retransmission
- * (RFC 6298), persist (RFC 9293 §3.8.6.1), TCP_USER_TIMEOUT, and the samples of congestion
- * control.  Input: progress lines and counters the datapath writes; output: commands.  A flow is
+ * (RFC 6298), tail loss probes (RFC 8985 §7), persist (RFC 9293 §3.8.6.1), TCP_USER_TIMEOUT, and
+ * the samples of congestion control.  Input: progress lines and counters the datapath writes; output: commands.  A flow is
  * polled from EV_ACTIVE until it has been quiet for a while.
  */
 #include "cp.h"
@@ -22,6 +22,7 @@
 #define ORPHAN_TRIES_MAX 8u
 #define RTO_GRANULE_US   1000u
 #define PERSIST_MIN_MS   200u
+#define TLP_MIN_MS       10u /* as RFC 8985: several times our own granularity */
 #define PERSIST_MAX_MS   60000u
 
 uint32_t cp_rto_ms(const struct cp *cp, uint32_t srtt_us, uint32_t rttvar_us)
@@ -186,6 +187,36 @@ static bool give_up(struct cp *cp, uint32_t id, const struct toe_flow_prog *p)
 	return false;
 }
 
+/* One per progress, well before the RTO.  Without SACK the probe's fate would not be known. */
+static void arm_tlp(struct cp *cp, uint32_t id, enum cp_timer timer, const struct toe_flow_prog *p)
+{
+	struct cp_rt *rt = &cp->rt[id];
+	uint64_t pto = (2ull * p->srtt_us + 999) / 1000;
+
+	rt->tlp_ms = 0;
+	if (timer != CP_TIMER_RTO || rt->tries || !p->srtt_us ||
+	    !(cp->conns[id].in.flags & TOE_INSTALL_SACK))
+		return;
+	pto = cp->now_ms + (pto > TLP_MIN_MS ? pto : TLP_MIN_MS);
+	if (pto < rt->due_ms)
+		rt->tlp_ms = pto;
+}
+
+/* A single segment's ACK may be delayed, which a PTO had to allow for (RFC 8985 §7.2): then the RTO
+ * is as good.  In recovery the probe is for a retransmission that was lost. */
+static void poll_tlp(struct cp *cp, uint32_t id, const struct toe_flow_prog *p)
+{
+	struct cp_rt *rt = &cp->rt[id];
+
+	if (!rt->tlp_ms || cp->now_ms < rt->tlp_ms)
+		return;
+	rt->tlp_ms = 0;
+	if (p->snd_nxt - p->snd_una <= cp->conns[id].in.mss && !(p->flags & TOE_PROG_RECOVERY))
+		return;
+	cp_cmd(cp, TOE_CMD_PROBE, id, NULL, 0);
+	CP_COUNT(cp, tail_probes);
+}
+
 static void arm(struct cp *cp, uint32_t id, enum cp_timer timer, const struct toe_flow_prog *p)
 {
 	struct cp_rt *rt = &cp->rt[id];
@@ -197,6 +228,7 @@ static void arm(struct cp *cp, uint32_t id, enum cp_timer timer, const struct to
 						   rt->tries, PERSIST_MAX_MS);
 	else
 		rt->due_ms = cp->now_ms + back_off(rto, rt->tries, RTO_MAX_MS);
+	arm_tlp(cp, id, timer, p);
 	if (!rt->stuck_ms)
 		rt->stuck_ms = cp->now_ms ? cp->now_ms : 1;
 	if (ut && rt->stuck_ms + ut < rt->due_ms)
@@ -241,6 +273,7 @@ static bool timer_poll(struct cp *cp, uint32_t id, const struct toe_flow_prog *p
 	}
 	if (want == CP_TIMER_NONE) {
 		rt->timer = CP_TIMER_NONE;
+		rt->tlp_ms = 0;
 		rt->stuck_ms = 0;
 		rt->tries = 0;
 		return true;
@@ -251,6 +284,7 @@ static bool timer_poll(struct cp *cp, uint32_t id, const struct toe_flow_prog *p
 		arm(cp, id, want, p);
 		return true;
 	}
+	poll_tlp(cp, id, p);
 	if (cp->now_ms < rt->due_ms)
 		return true;
 	if (give_up(cp, id, p))
@@ -313,9 +347,15 @@ static void quiet_poll(struct cp *cp, uint32_t id)
 static uint64_t flow_poll(struct cp *cp, uint32_t id)
 {
 	struct cp_rt *rt = &cp->rt[id];
-	struct toe_flow_prog p = cp->prog[id];
+	const struct toe_flow_prog *shared = &cp->prog[id];
+	/* First the labels, then what they label: pairs with proto_publish(). */
+	uint32_t loss_epoch = __atomic_load_n(&shared->loss_epoch, __ATOMIC_ACQUIRE);
+	uint32_t flags = __atomic_load_n(&shared->flags, __ATOMIC_ACQUIRE);
+	struct toe_flow_prog p = *shared;
 	uint64_t next;
 
+	p.flags = flags;
+	p.loss_epoch = loss_epoch;
 	if (p.gen != cp->conns[id].gen)
 		return cp->now_ms + TICK_SLOW_MS; /* INSTALL is on its way */
 	cc_poll(cp, id, &p);
@@ -327,6 +367,8 @@ static uint64_t flow_poll(struct cp *cp, uint32_t id)
 	next = cp->now_ms + TICK_SLOW_MS;
 	if (rt->timer != CP_TIMER_NONE && rt->due_ms < next)
 		next = rt->due_ms > cp->now_ms ? rt->due_ms : cp->now_ms + TICK_FAST_MS;
+	if (rt->tlp_ms && rt->tlp_ms < next)
+		next = rt->tlp_ms;
 	return next;
 }
 

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "apps.h"
+#include "common/closer.h"
 #include "common/log.h"
 #include "pipeline.h"
 #include "sigbus.h"
@@ -211,11 +212,10 @@ static void close_proc(struct toe_engine *e, struct toe_app_proc *p)
 {
 	if (e->pipeline != NULL)
 		toe_pipeline_unwatch(e->pipeline, TOE_STAGE_CTXQ, p->kick_fd);
-	close(p->kick_fd);
-	for (unsigned w = 0; w < TOE_WAITER_N; w++) {
-		if (p->waiter_fd[w] >= 0)
-			close(p->waiter_fd[w]);
-	}
+	/* their queues are the application's: it may have put descriptors there */
+	toe_close_later(p->kick_fd);
+	for (unsigned w = 0; w < TOE_WAITER_N; w++)
+		toe_close_later(p->waiter_fd[w]);
 }
 
 /* Copies that a DMA engine still works on; the queues' lcores keep polling them. */
@@ -351,7 +351,7 @@ int toe_app_waiter_add(struct toe_engine *e, const struct toe_ctl_waiter *who, i
 	old = __atomic_exchange_n(&a->procs[who->ctx].waiter_fd[who->waiter], fd, __ATOMIC_ACQ_REL);
 	if (old >= 0) {
 		synchronize(e);
-		close(old);
+		toe_close_later(old);
 	}
 	return 0;
 }

@@ -18,13 +18,25 @@ struct ctxq_ref {
 	uint8_t ctx;
 };
 
+/* The contexts of one application: active[first..first+n). */
+struct ctxq_group {
+	uint16_t first;
+	uint16_t n;
+	uint16_t turn; /* whose it is, 0..n-1 */
+};
+
 struct ctxq {
-	/* attached contexts as of version, and whose turn it is */
+	/* attached contexts as of version, by application, and which of these has its turn */
 	struct ctxq_ref active[CTXQ_CONTEXTS];
 	unsigned active_n;
+	struct ctxq_group groups[TOE_APP_N];
+	unsigned group_n;
 	unsigned turn;
 	uint32_t version;
-	uint32_t spread; /* chooses the dma replica of fetches */
+
+	/* contexts whose sleeping threads are to be woken, as far as one turn allows */
+	uint64_t wake_apps;
+	uint64_t wake_ctxs[TOE_APP_N];
 
 	/* this burst only: what applications have to be told */
 	struct {
@@ -32,11 +44,6 @@ struct ctxq {
 		uint32_t id; /* slot, or listener | TOE_ID_LISTENER */
 	} change[TOE_BURST];
 	unsigned change_n;
-	struct {
-		struct toe_app *app;
-		uint64_t ctxs;
-	} wake[TOE_BURST];
-	unsigned wake_n;
 
 	struct pollfd kicks[CTXQ_CONTEXTS]; /* scratch of sleep() */
 };
@@ -44,6 +51,8 @@ struct ctxq {
 /* ctxq_hint.c.  changed: at most once per item of a burst; tell: at its end. */
 void ctxq_changed(struct ctxq *p, struct toe_app *a, uint32_t id);
 void ctxq_tell(struct toe_stage *s);
+/* Wakes some of those who are to be woken; returns how many. */
+unsigned ctxq_wake(struct toe_stage *s);
 
 /* ctxq_doorbell.c */
 unsigned ctxq_poll(struct toe_stage *s, unsigned budget);

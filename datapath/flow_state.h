@@ -52,21 +52,22 @@ TOE_ASSERT_SIZE(struct toe_flow_pre, 8);
 #define TOE_FP_FIN_SENT     0x0040u
 #define TOE_FP_FIN_ACKED    0x0080u
 #define TOE_FP_FIN_RCVD     0x0100u
-#define TOE_FP_FIN_FIRST    0x0200u   /* FIN_SENT before FIN_RCVD */
-#define TOE_FP_RECOVERY     0x0400u   /* fast recovery until snd_una >= recover (RFC 6582) */
-#define TOE_FP_RTX_ONE      0x0800u   /* next TX item resends the segment at snd_una */
-#define TOE_FP_ACTIVE       0x1000u   /* control plane polls this flow */
-#define TOE_FP_ORPHAN       0x2000u   /* application closed it */
-#define TOE_FP_CWR          0x4000u   /* set CWR on the next new data (RFC 3168 §6.1.2) */
-#define TOE_FP_PROBE        0x8000u   /* next TX item is a zero-window probe */
-#define TOE_FP_KEEPALIVE    0x10000u  /* next TX item is a keepalive */
-#define TOE_FP_RESET        0x20000u  /* reset sent or received: nothing more is sent */
-#define TOE_FP_CLOSED       0x40000u  /* TOE_EV_CLOSED has been raised */
-#define TOE_FP_RX_DISCARD   0x80000u  /* SHUT_RD: acknowledge and throw away */
-#define TOE_FP_CWND_LIMITED 0x100000u /* data waited for cwnd since the last TOE_CMD_CC */
-#define TOE_FP_LOSS         0x200000u /* after an RTO, until snd_una >= recover: slow start here */
-#define TOE_FP_TLP          0x400000u /* a tail loss probe is out, see tlp_end (RFC 8985 §7) */
-#define TOE_FP_TLP_RTX      0x800000u /* it was a retransmission */
+#define TOE_FP_FIN_FIRST    0x0200u    /* FIN_SENT before FIN_RCVD */
+#define TOE_FP_RECOVERY     0x0400u    /* fast recovery until snd_una >= recover (RFC 6582) */
+#define TOE_FP_RTX_ONE      0x0800u    /* next TX item resends the segment at snd_una */
+#define TOE_FP_ACTIVE       0x1000u    /* control plane polls this flow */
+#define TOE_FP_ORPHAN       0x2000u    /* application closed it */
+#define TOE_FP_CWR          0x4000u    /* set CWR on the next new data (RFC 3168 §6.1.2) */
+#define TOE_FP_PROBE        0x8000u    /* next TX item is a zero-window probe */
+#define TOE_FP_KEEPALIVE    0x10000u   /* next TX item is a keepalive */
+#define TOE_FP_RESET        0x20000u   /* reset sent or received: nothing more is sent */
+#define TOE_FP_CLOSED       0x40000u   /* TOE_EV_CLOSED has been raised */
+#define TOE_FP_RX_DISCARD   0x80000u   /* SHUT_RD: acknowledge and throw away */
+#define TOE_FP_CWND_LIMITED 0x100000u  /* data waited for cwnd since the last TOE_CMD_CC */
+#define TOE_FP_LOSS         0x200000u  /* after an RTO, until snd_una >= recover: slow start here */
+#define TOE_FP_TLP          0x400000u  /* a tail loss probe is out, see tlp_end (RFC 8985 §7) */
+#define TOE_FP_TLP_RTX      0x800000u  /* it was a retransmission */
+#define TOE_FP_RX_TURN      0x1000000u /* data received since we last sent new data */
 
 /* The TCP machine.  Written and read by: the proto instance of the flow-group only. */
 struct toe_flow_proto {
@@ -101,9 +102,9 @@ struct toe_flow_proto {
 	uint8_t dup_acks;
 	uint8_t fin_pending; /* a FIN was received out of order, at fin_seq */
 	uint8_t ctl;         /* TOE_CTL_* low byte as last seen */
-	uint8_t reserved0;
-	uint32_t rtt_seq; /* an ACK that covers it ends the sample; valid if rtt_us != 0 */
-	uint32_t rtt_us;  /* when it was sent (Karn: cleared by any retransmission) */
+	uint8_t pingpong;    /* answers in a row that followed received data, see proto.h */
+	uint32_t rtt_seq;    /* an ACK that covers it ends the sample; valid if rtt_us != 0 */
+	uint32_t rtt_us;     /* when it was sent (Karn: cleared by any retransmission) */
 	uint32_t srtt_us;
 	uint32_t rttvar_us;
 	uint32_t loss_epoch;
@@ -118,11 +119,13 @@ struct toe_flow_proto {
 	uint32_t oow_ms;        /* last ACK for an empty unacceptable segment */
 	uint32_t ts_recent_ms;  /* when ts_recent was stored (RFC 7323 §5.5) */
 	uint32_t told_sendable; /* last snap.sendable given to sched */
-	uint32_t reserved1;
+	uint32_t ack_due_ms;    /* a delayed ACK is owed then; 0: none */
 
 	TOE_LINE_ALIGNED struct toe_sacked sacked;
-	uint32_t rtx_nxt;  /* in RECOVERY with SACK: all holes below have been resent (HighRxt + 1) */
-	uint32_t rtx_mark; /* snd_max at the last retransmission: SACK of later data proves it lost */
+	uint32_t
+		rtx_nxt; /* in RECOVERY with SACK: all holes below have been resent (HighRxt + 1) */
+	uint32_t rtx_mark; /* snd_max at the last retransmission: SACK of later data proves it lost
+			    */
 	uint32_t tlp_end;  /* snd_max when the probe had been sent */
 };
 TOE_ASSERT_SIZE(struct toe_flow_proto, 256);

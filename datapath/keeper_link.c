@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "apps.h"
+#include "common/closer.h"
 #include "common/ctl_sock.h"
 #include "common/log.h"
 #include "keeper_link.h"
@@ -76,10 +77,8 @@ void toe_keeper_link_handle(struct toe_engine *e, struct toe_ctl_msg *m, int *fd
 		m->status = -EOPNOTSUPP;
 		break;
 	}
-	for (unsigned i = 0; i < nfds; i++) {
-		if (fds[i] >= 0)
-			close(fds[i]);
-	}
+	for (unsigned i = 0; i < nfds; i++)
+		toe_close_later(fds[i]);
 	if (m->status != 0)
 		LOG_WARN("keeper's request %u for application %u: %s", m->type, m->app_id,
 			 strerror(-m->status));

@@ -25,6 +25,11 @@
 #define PROTO_DUP_THRESH   3u   /* RFC 5681 §3.2 */
 #define PROTO_CHALLENGE_MS 500u /* at most one challenge ACK per connection in this time */
 #define PROTO_OOW_MS       10u  /* likewise ACKs for empty unacceptable segments: ends ACK loops */
+/* Delayed ACK (RFC 9293 §3.8.6.3): only on connections that answer what they receive, where the
+ * answer carries the ACK; after PROTO_PINGPONG answers in a row, until one fails to come in time.
+ */
+#define PROTO_DELACK_MS    40u
+#define PROTO_PINGPONG     3u
 #define PROTO_PAWS_IDLE_MS (24u * 24u * 3600u * 1000u) /* RFC 7323 §5.5 */
 
 /* Decision on one item.  The snapshot is the item's own. */

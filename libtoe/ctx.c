@@ -244,7 +244,7 @@ static uint32_t env_number(const char *name, uint32_t max)
 	return n > max ? max : (uint32_t)n;
 }
 
-__attribute__((constructor)) static void lt_start(void)
+__attribute__((constructor)) void lt_start(void)
 {
 	char *env = getenv(TOE_ENV_APP);
 	const char *dir = getenv(TOE_ENV_RUN_DIR);
@@ -252,7 +252,7 @@ __attribute__((constructor)) static void lt_start(void)
 	struct start st = {.fd = -1};
 	int rc;
 
-	if (!env || !*env)
+	if (!env || !*env || lt_on)
 		return;
 	lt_real_resolve();
 	toe_log_init("libtoe");

@@ -38,7 +38,9 @@ ssize_t lt_read(int fd, void *buf, size_t len)
 {
 	struct lt_sock c;
 
-	return lt_sock_get(fd, &c) ? recv_one(&c, buf, len, 0) : LT_REAL(read)(fd, buf, len);
+	if (!lt_sock_get(fd, &c))
+		return LT_REAL(read)(fd, buf, len);
+	return len ? recv_one(&c, buf, len, 0) : 0;
 }
 
 ssize_t lt_write(int fd, const void *buf, size_t len)

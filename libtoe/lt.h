@@ -215,6 +215,7 @@ struct lt_lsock { /* this process's view of a listener; by listener index */
 struct lt_proc {
 	bool attached;   /* context usable; false in a child until it needs one */
 	bool gone;       /* the engine died: no way back */
+	bool buried;     /* epoll items know */
 	bool noisy;      /* TOE_LOG=debug */
 	pid_t pid;
 	uint32_t app_id;
@@ -250,6 +251,8 @@ struct lt_tls {
 	uint32_t later[16]; /* doorbells of a handler that interrupted a doorbell */
 };
 extern __thread struct lt_tls lt_tls __attribute__((tls_model("initial-exec")));
+
+void lt_start(void); /* the constructor; nothing happens without TOE_APP in the environment */
 
 bool lt_lock(enum lt_lock which);
 void lt_unlock(enum lt_lock which);

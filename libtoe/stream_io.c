@@ -120,6 +120,13 @@ static uint32_t take(struct lt_sock *c, struct cursor *u, size_t len, uint32_t p
 	}
 }
 
+static bool readable(struct lt_sock *c)
+{
+	struct lt_state st = lt_state(c);
+
+	return lt_rx_avail(c, &st, LT_LOAD(&c->s->rx_head)) > 0;
+}
+
 /* Nothing to read: end, error, or not yet (-EAGAIN). */
 static int why_empty(struct lt_sock *c)
 {
@@ -189,7 +196,7 @@ ssize_t lt_stream_recv(struct lt_sock *c, const struct iovec *iov, int n, int fl
 	bool have_deadline = false;
 	size_t got = 0;
 
-	if (len <= 0)
+	if (len < 0)
 		return len;
 	if (flags & MSG_OOB)
 		return -EINVAL; /* Linux: no urgent data */
@@ -202,8 +209,10 @@ ssize_t lt_stream_recv(struct lt_sock *c, const struct iovec *iov, int n, int fl
 		int rc;
 
 		got += take(c, &u, more, peek, flags);
-		if (got == (size_t)len)
+		if (got == (size_t)len && len > 0)
 			return len;
+		if (len == 0 && readable(c))
+			return 0; /* Linux waits for data, even for none of it */
 		/* low-water mark: what is there is enough unless the caller wants all */
 		if (got && !(flags & MSG_WAITALL) &&
 		    (lt_nonblock(c, flags) || got >= patience(c, (size_t)len, flags)))

@@ -103,6 +103,10 @@ void lt_hints_drain(void)
 {
 	uint32_t prod;
 
+	if (LT_UNLIKELY(lt_gone()) && !lt.buried) {
+		lt.gone = lt.buried = true;
+		lt_epoll_mark_all(); /* everything is ready: with an error */
+	}
 	if (!lt.ctx)
 		return;
 	/* pairs with the engine's release of the entries */

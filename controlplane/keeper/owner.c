@@ -4,7 +4,8 @@
  * the socket: CONNECT brings it along, and behind LISTEN there is a listening one of the same user.
  * Without this an application could take the port of a program that knows nothing of us (ssh).
  *
- * In: descriptors and requests of applications; out: yes, or -errno.  One short-lived sock_diag
+ * In: descriptors and requests of applications; out: yes, or -errno (-EXDEV: the listener, if there
+ * is one, stays the kernel's).  One short-lived sock_diag
  * socket per question, no state.  Calls nothing that takes the lock of an application's socket.
  */
 #include "keeper.h"
@@ -139,5 +140,5 @@ int kp_may_listen(const struct kp_keeper *kp, uint32_t uid, uint16_t port)
 	mnl_socket_close(nl);
 	if (rc == -ENOENT) /* a kernel without IPv6 */
 		rc = 0;
-	return rc < 0 ? rc : s.found ? 0 : -EACCES;
+	return rc < 0 ? rc : s.found ? 0 : -EXDEV;
 }

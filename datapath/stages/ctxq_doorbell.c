@@ -4,8 +4,9 @@
  *
  * Input: doorbell rings of attached contexts, redo bits (apps.h), kick sockets.  Output: HC items
  * to dma, which fetches the cursors.  Ring positions are the engine's own; what the region says is
- * bounded by the size of the ring.  Contexts take turns with a quota, so that one that rings all
- * the time gets no more than its share; a visit to a silent one costs one cache line.
+ * bounded by the size of the ring.  Applications take turns with a quota, and within one of them
+ * its contexts, so that who rings all the time gets no more than his share; a visit to a silent
+ * context costs one cache line.
  */
 #include <errno.h>
 #include <string.h>
@@ -14,7 +15,8 @@
 #include "ctxq.h"
 #include "pipeline.h"
 
-#define QUOTA      16u  /* doorbells of one context per turn */
+#define QUOTA      16u  /* doorbells of one application per turn */
+#define REDO_MAX   64u  /* slots of one application without a doorbell, per poll */
 #define SCAN_MAX   512u /* contexts looked at per poll */
 #define DRAIN_MSGS 16   /* kicks taken from one socket per wake-up */
 #define KICK_BYTES 64
@@ -29,17 +31,21 @@ static void refresh(struct toe_stage *s)
 		return;
 	p->version = version;
 	p->active_n = 0;
-	p->turn = 0;
+	p->group_n = 0;
 	for (uint64_t m = apps->mask; m != 0; m &= m - 1) {
 		uint8_t app = (uint8_t)__builtin_ctzll(m);
 		const struct toe_app *a = toe_app_get(s->engine, app);
+		struct ctxq_group *g = &p->groups[p->group_n];
 
-		if (a == NULL)
-			continue;
-		for (uint64_t c = a->proc_mask; c != 0; c &= c - 1)
+		*g = (struct ctxq_group){.first = (uint16_t)p->active_n};
+		for (uint64_t c = a != NULL ? a->proc_mask : 0; c != 0; c &= c - 1)
 			p->active[p->active_n++] =
 				(struct ctxq_ref){app, (uint8_t)__builtin_ctzll(c)};
+		g->n = (uint16_t)(p->active_n - g->first);
+		p->group_n += g->n != 0;
 	}
+	if (p->turn >= p->group_n)
+		p->turn = 0;
 }
 
 /* NULL: gone since the list was made. */
@@ -58,7 +64,6 @@ static struct toe_app *ref_app(const struct toe_stage *s, struct ctxq_ref r)
 static bool ring(struct toe_stage *s, struct toe_app *a, uint32_t slot)
 {
 	const struct toe_slot_own *own = &a->own[slot];
-	struct ctxq *p = s->priv;
 	struct toe_work *w = NULL;
 
 	if (own->conn != TOE_NONE) {
@@ -79,7 +84,7 @@ static bool ring(struct toe_stage *s, struct toe_app *a, uint32_t slot)
 	w->conn = own->conn;
 	w->gen = own->conn_gen;
 	w->fg = (uint16_t)(own->conn % s->engine->flow_group_n);
-	w->out_seq = p->spread++;
+	w->out_seq = own->conn; /* one dma replica: no fetch of a slot overtakes an older one */
 	w->hc = (struct toe_hc){.app_id = a->app_id, .slot = slot};
 	toe_emit(s, TOE_STAGE_DMA, w);
 	toe_count(s, TOE_C_DOORBELLS, 1);
@@ -127,20 +132,24 @@ static unsigned take_redo(struct toe_stage *s, struct toe_app *a, bool *dry)
 	unsigned n = 0;
 
 	for (uint32_t i = 0; i < (a->slot_n + 63) / 64; i++) {
+		bool stop = n >= REDO_MAX;
 		uint64_t m;
 
 		if (atomic_load_explicit(&a->redo[i], memory_order_relaxed) == 0)
 			continue;
-		m = atomic_exchange_explicit(&a->redo[i], 0, memory_order_relaxed);
-		for (; m != 0; m &= m - 1, n++) {
-			if (ring(s, a, i * 64 + (uint32_t)__builtin_ctzll(m)))
-				continue;
-			atomic_fetch_or_explicit(&a->redo[i], m, memory_order_relaxed);
-			atomic_fetch_or_explicit(&a->owner->redo, UINT64_C(1) << a->app_id,
-						 memory_order_relaxed);
-			*dry = true;
-			return n;
+		m = stop ? 0 : atomic_exchange_explicit(&a->redo[i], 0, memory_order_relaxed);
+		for (; m != 0 && !*dry; m &= m - 1, n++) {
+			*dry = !ring(s, a, i * 64 + (uint32_t)__builtin_ctzll(m));
+			if (*dry)
+				break;
 		}
+		if (!stop && !*dry)
+			continue;
+		/* the rest in a later turn */
+		atomic_fetch_or_explicit(&a->redo[i], m, memory_order_relaxed);
+		atomic_fetch_or_explicit(&a->owner->redo, UINT64_C(1) << a->app_id,
+					 memory_order_relaxed);
+		break;
 	}
 	return n;
 }
@@ -166,21 +175,40 @@ static unsigned poll_redo(struct toe_stage *s, bool *dry)
 	return n;
 }
 
+/* The turn of one application: its next context that has something.  *looked: contexts visited. */
+static unsigned take_group(struct toe_stage *s, struct ctxq_group *g, unsigned *looked, bool *dry)
+{
+	const struct ctxq *p = s->priv;
+	unsigned got = 0;
+
+	for (unsigned i = 0; i < g->n && got == 0 && !*dry; i++) {
+		struct ctxq_ref r = p->active[g->first + g->turn];
+		struct toe_app *a = ref_app(s, r);
+
+		if (++g->turn == g->n)
+			g->turn = 0;
+		++*looked;
+		got = a != NULL ? take(s, a, r.ctx, dry) : 0;
+	}
+	return got;
+}
+
 unsigned ctxq_poll(struct toe_stage *s, unsigned budget)
 {
 	struct ctxq *p = s->priv;
 	bool dry = false;
-	unsigned quiet = 0; /* silent contexts in a row */
+	unsigned looked = 0;
+	unsigned quiet = 0; /* silent applications in a row */
 	unsigned n;
 
 	refresh(s);
 	n = poll_redo(s, &dry);
-	for (unsigned i = 0; i < SCAN_MAX && n < budget && quiet < p->active_n && !dry; i++) {
-		struct ctxq_ref r = p->active[p->turn];
-		struct toe_app *a = ref_app(s, r);
-		unsigned got = a != NULL ? take(s, a, r.ctx, &dry) : 0;
+	if (p->wake_apps != 0)
+		n += ctxq_wake(s);
+	while (looked < SCAN_MAX && n < budget && quiet < p->group_n && !dry) {
+		unsigned got = take_group(s, &p->groups[p->turn], &looked, &dry);
 
-		if (++p->turn == p->active_n)
+		if (++p->turn == p->group_n)
 			p->turn = 0;
 		quiet = got == 0 ? quiet + 1 : 0;
 		n += got;
@@ -207,7 +235,8 @@ static bool announce(struct toe_stage *s, uint32_t on)
 		return false;
 	/* pairs with libtoe: publishes the doorbell, fence, reads engine_asleep */
 	atomic_thread_fence(memory_order_seq_cst);
-	rung = atomic_load_explicit(&s->engine->apps->redo, memory_order_relaxed) != 0 ||
+	rung = p->wake_apps != 0 ||
+	       atomic_load_explicit(&s->engine->apps->redo, memory_order_relaxed) != 0 ||
 	       atomic_load_explicit(&s->engine->apps->version, memory_order_relaxed) != p->version;
 	for (unsigned i = 0; i < p->active_n && !rung; i++) {
 		struct ctxq_ref r = p->active[i];
@@ -220,26 +249,31 @@ static bool announce(struct toe_stage *s, uint32_t on)
 	return rung;
 }
 
-/* Takes the kicks of one socket: what wakes us must not wake us again, but a flood of them is
- * only taken in portions.  One that has ended is not watched any more. */
+/*
+ * Takes the kicks of one socket: what wakes us must not wake us again, but a flood of them is only
+ * taken in portions.  One that has ended is not watched any more; nor is one with descriptors in
+ * it, which taking them would make us close, and the application can have that take as long as it
+ * likes (common/closer.h).
+ */
 static void drain(struct toe_stage *s, int fd)
 {
-	char bytes[KICK_BYTES] = {0}; /* nobody looks at them */
-	struct iovec iov[DRAIN_MSGS];
-	struct mmsghdr msgs[DRAIN_MSGS];
-	int n;
+	char bytes[KICK_BYTES];
+	struct iovec iov = {bytes, sizeof(bytes)};
 
-	memset(msgs, 0, sizeof(msgs));
 	for (unsigned i = 0; i < DRAIN_MSGS; i++) {
-		iov[i] = (struct iovec){bytes, sizeof(bytes)};
-		msgs[i].msg_hdr.msg_iov = &iov[i];
-		msgs[i].msg_hdr.msg_iovlen = 1;
-	}
-	n = recvmmsg(fd, msgs, DRAIN_MSGS, MSG_DONTWAIT, NULL);
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		struct msghdr mh = {.msg_iov = &iov, .msg_iovlen = 1};
+		ssize_t n = recvmsg(fd, &mh, MSG_DONTWAIT | MSG_PEEK);
+
+		if (n > 0 && !(mh.msg_flags & MSG_CTRUNC))
+			n = recv(fd, bytes, sizeof(bytes), MSG_DONTWAIT);
+		else if (n >= 0)
+			n = 0;
+		if (n > 0)
+			continue;
+		if (n == 0 || (errno != EAGAIN && errno != EINTR))
+			toe_pipeline_unwatch(s->engine->pipeline, TOE_STAGE_CTXQ, fd);
 		return;
-	if (n <= 0 || msgs[n - 1].msg_len == 0)
-		toe_pipeline_unwatch(s->engine->pipeline, TOE_STAGE_CTXQ, fd);
+	}
 }
 
 static void drain_kicks(struct toe_stage *s)

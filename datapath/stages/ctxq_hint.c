@@ -5,12 +5,15 @@
  * Input: slots and listeners whose line 0 changed in this burst.  Output: entries of the hint rings
  * of the contexts that want them, at most one outstanding per slot and context; one byte to each
  * sleeping waiter.  Every word read here may be a lie: it is used as a bit mask or a ring position
- * and checked, and a lie only loses the liar's hints.  Never blocks.
+ * and checked, and a lie only loses the liar's hints.  Never blocks, and sends a bounded number of
+ * bytes at a time: 64 contexts with 64 waiters each would be 4096 system calls for one segment.
  */
 #include <sys/socket.h>
 
 #include "common/log.h"
 #include "ctxq.h"
+
+#define WAKES_MAX 8u /* of one application in one turn; the others' next turn is not far */
 
 void ctxq_changed(struct ctxq *p, struct toe_app *a, uint32_t id)
 {
@@ -19,16 +22,10 @@ void ctxq_changed(struct ctxq *p, struct toe_app *a, uint32_t id)
 	p->change[p->change_n++].id = id;
 }
 
-static void remember(struct ctxq *p, struct toe_app *a, uint64_t ctxs)
+static void remember(struct ctxq *p, const struct toe_app *a, uint64_t ctxs)
 {
-	for (unsigned i = 0; i < p->wake_n; i++) {
-		if (p->wake[i].app == a) {
-			p->wake[i].ctxs |= ctxs;
-			return;
-		}
-	}
-	p->wake[p->wake_n].app = a;
-	p->wake[p->wake_n++].ctxs = ctxs;
+	p->wake_apps |= UINT64_C(1) << a->app_id;
+	p->wake_ctxs[a->app_id] |= ctxs;
 }
 
 static bool post_hint(struct toe_app *a, unsigned ctx, uint32_t id)
@@ -85,22 +82,63 @@ static void hint(struct toe_stage *s, struct toe_app *a, uint32_t id)
 		remember(s->priv, a, fresh);
 }
 
-static void wake_context(struct toe_stage *s, struct toe_app *a, unsigned ctx)
+/* Up to max waiters of a context; returns how many.  *done: none is left asleep. */
+static unsigned wake_context(struct toe_stage *s, struct toe_app *a, unsigned ctx, unsigned max,
+			     bool *done)
 {
 	struct toe_context *c = toe_app_context(a, ctx);
-	uint64_t waiting;
+	const int *fds = a->procs[ctx].waiter_fd;
+	uint64_t waiting = __atomic_load_n(&c->waiting, __ATOMIC_RELAXED);
+	uint64_t now = 0;
+	unsigned n = 0;
 
-	if (__atomic_load_n(&c->waiting, __ATOMIC_RELAXED) == 0)
-		return;
-	waiting = __atomic_exchange_n(&c->waiting, 0, __ATOMIC_SEQ_CST);
-	for (; waiting != 0; waiting &= waiting - 1) {
-		int fd = __atomic_load_n(&a->procs[ctx].waiter_fd[__builtin_ctzll(waiting)],
-					 __ATOMIC_ACQUIRE);
+	for (; waiting != 0 && n < max; waiting &= waiting - 1) {
+		now |= waiting & -waiting;
+		n += __atomic_load_n(&fds[__builtin_ctzll(waiting)], __ATOMIC_RELAXED) >= 0;
+	}
+	*done = waiting == 0;
+	if (now == 0)
+		return 0;
+	now &= __atomic_fetch_and(&c->waiting, ~now, __ATOMIC_SEQ_CST);
+	for (; now != 0; now &= now - 1) {
+		int fd = __atomic_load_n(&fds[__builtin_ctzll(now)], __ATOMIC_ACQUIRE);
 
 		/* a full socket has a byte in it already */
 		if (fd >= 0 && send(fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL) == 1)
 			toe_count(s, TOE_C_WAKEUPS, 1);
 	}
+	return n;
+}
+
+static unsigned wake_app(struct toe_stage *s, uint32_t app_id)
+{
+	struct toe_app *a = toe_app_get(s->engine, app_id);
+	struct ctxq *p = s->priv;
+	uint64_t *ctxs = &p->wake_ctxs[app_id];
+	unsigned n = 0;
+
+	/* acquire: the waiters of a context were set up before its bit */
+	*ctxs &= a == NULL ? 0 : atomic_load_explicit(&a->proc_mask, memory_order_acquire);
+	for (uint64_t m = *ctxs; m != 0 && n < WAKES_MAX; m &= m - 1) {
+		bool done;
+
+		n += wake_context(s, a, (unsigned)__builtin_ctzll(m), WAKES_MAX - n, &done);
+		if (done)
+			*ctxs &= ~(m & -m);
+	}
+	if (*ctxs == 0)
+		p->wake_apps &= ~(UINT64_C(1) << app_id);
+	return n;
+}
+
+unsigned ctxq_wake(struct toe_stage *s)
+{
+	const struct ctxq *p = s->priv;
+	unsigned n = 0;
+
+	for (uint64_t m = p->wake_apps; m != 0; m &= m - 1)
+		n += wake_app(s, (uint32_t)__builtin_ctzll(m));
+	return n;
 }
 
 void ctxq_tell(struct toe_stage *s)
@@ -114,13 +152,9 @@ void ctxq_tell(struct toe_stage *s)
 	for (unsigned i = 0; i < p->change_n; i++)
 		hint(s, p->change[i].app, p->change[i].id);
 	p->change_n = 0;
-	if (p->wake_n == 0)
+	if (p->wake_apps == 0)
 		return;
 	/* Hint rings before waiting; pairs with libtoe: sets waiting, fence, looks at its ring. */
 	atomic_thread_fence(memory_order_seq_cst);
-	for (unsigned i = 0; i < p->wake_n; i++) {
-		for (uint64_t m = p->wake[i].ctxs; m != 0; m &= m - 1)
-			wake_context(s, p->wake[i].app, (unsigned)__builtin_ctzll(m));
-	}
-	p->wake_n = 0;
+	ctxq_wake(s);
 }

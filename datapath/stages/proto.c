@@ -13,14 +13,17 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include <rte_cycles.h>
 #include <rte_prefetch.h>
 
+#include "delack.h"
 #include "engine.h"
 
 #define PROTO_ACK_EVERY 4u /* at least each fourth deferrable ACK of a burst is sent */
 
 struct proto_priv {
 	uint32_t *out_seq; /* next number, by flow-group */
+	struct toe_delack delack;
 };
 
 enum proto_fate { PROTO_KEEP, PROTO_FREE, PROTO_GIVE_CTRL };
@@ -96,10 +99,34 @@ static void proto_run(struct toe_stage *s, struct toe_work *w, struct proto_out 
 	proto_publish(fp, &e->prog[w->conn]);
 }
 
+/*
+ * The ACK of a small segment may wait for the answer, if the connection is one that answers and
+ * nothing is owed yet: so at least every second segment is acknowledged at once.  Not while CE
+ * marks arrive, whose ACKs must be exact (RFC 8257 §3.2).
+ */
+static bool proto_delay_ack(struct toe_stage *s, struct toe_work *w, uint32_t owed_ms)
+{
+	struct toe_flow_proto *fp = &s->engine->flow_proto[w->conn];
+	struct proto_priv *p = s->priv;
+	uint32_t due = toe_now(s)->ms + PROTO_DELACK_MS;
+
+	if (owed_ms != 0 || fp->pingpong < PROTO_PINGPONG || w->seg.payload_len >= fp->mss ||
+	    proto_is(fp, TOE_FP_CE))
+		return false;
+	due += due == 0;
+	if (!toe_delack_push(&p->delack, (struct toe_delack_entry){w->conn, w->gen, due}))
+		return false;
+	fp->ack_due_ms = due;
+	w->todo &= (uint8_t)~TOE_TODO_TX;
+	s->counters[TOE_C_SEGS_ACK_TX]--;
+	return true;
+}
+
 static enum proto_fate proto_item(struct toe_stage *s, struct toe_work *w, uint8_t *defer)
 {
 	const struct toe_engine *e = s->engine;
 	struct proto_out out;
+	uint32_t owed_ms;
 
 	*defer = 0;
 	if (w->type == TOE_WORK_CTRL && !proto_is_conn_cmd(w->cmd))
@@ -111,6 +138,7 @@ static enum proto_fate proto_item(struct toe_stage *s, struct toe_work *w, uint8
 	     e->flow_proto[w->conn].gen != w->gen))
 		return proto_stale(s, w);
 
+	owed_ms = e->flow_proto[w->conn].ack_due_ms;
 	proto_run(s, w, &out);
 	for (uint64_t m = out.counted; m != 0; m &= m - 1)
 		s->counters[__builtin_ctzll(m)]++;
@@ -119,7 +147,7 @@ static enum proto_fate proto_item(struct toe_stage *s, struct toe_work *w, uint8
 	w->verdict = out.verdict;
 	w->drop = out.verdict == TOE_NOTHING ? out.drop : TOE_D_NONE;
 	w->todo = out.todo;
-	*defer = out.ack_defer;
+	*defer = out.ack_defer && !proto_delay_ack(s, w, owed_ms);
 	/* What has no number yet may disappear.  A received segment that was processed goes on even
 	 * with nothing left to do: post counts it, and its payload is still to be moved. */
 	if (w->todo == 0 && (w->verdict == TOE_NOTHING || w->type != TOE_WORK_RX))
@@ -195,6 +223,75 @@ static void proto_process(struct toe_stage *s, struct toe_work **items, unsigned
 		toe_emit(s, TOE_STAGE_POST, items[i]);
 }
 
+/* The oldest delayed ACK that is still owed; reminders that were overtaken are dropped. */
+static const struct toe_delack_entry *proto_owed(struct toe_stage *s)
+{
+	const struct toe_engine *e = s->engine;
+	struct toe_delack *q = &((struct proto_priv *)s->priv)->delack;
+	const struct toe_delack_entry *d;
+
+	while ((d = toe_delack_peek(q)) != NULL) {
+		const struct toe_flow_proto *fp = &e->flow_proto[d->conn];
+
+		if (proto_is(fp, TOE_FP_VALID) && !proto_is(fp, TOE_FP_RESET) &&
+		    fp->gen == d->gen && fp->ack_due_ms == d->due_ms)
+			break;
+		toe_delack_pop(q);
+	}
+	return d;
+}
+
+/* Nobody answered in time: the ACK goes alone, and the connection is not ping-pong any more. */
+static bool proto_pay(struct toe_stage *s, const struct toe_delack_entry *d)
+{
+	const struct toe_engine *e = s->engine;
+	struct toe_flow_proto *fp = &e->flow_proto[d->conn];
+	struct proto_priv *p = s->priv;
+	struct toe_work *w = toe_work_alloc(s, TOE_WORK_HC);
+	struct proto_out out;
+
+	if (w == NULL)
+		return false;
+	w->conn = d->conn;
+	w->gen = d->gen;
+	w->fg = (uint16_t)(d->conn % e->flow_group_n);
+	proto_out_init(&out, &w->snap);
+	fp->pingpong = 0;
+	proto_reply_ack(fp, &out);
+	w->verdict = out.verdict;
+	w->todo = out.todo;
+	w->out_seq = p->out_seq[w->fg]++;
+	s->counters[TOE_C_SEGS_ACK_TX]++;
+	toe_emit(s, TOE_STAGE_POST, w);
+	return true;
+}
+
+static unsigned proto_poll(struct toe_stage *s, unsigned budget)
+{
+	struct proto_priv *p = s->priv;
+	const struct toe_delack_entry *d;
+	unsigned n = 0;
+
+	while (n < budget && (d = proto_owed(s)) != NULL) {
+		if ((int32_t)(toe_now(s)->ms - d->due_ms) < 0 || !proto_pay(s, d))
+			break;
+		toe_delack_pop(&p->delack);
+		n++;
+	}
+	return n;
+}
+
+static uint64_t proto_deadline(struct toe_stage *s)
+{
+	const struct toe_delack_entry *d = proto_owed(s);
+	int32_t ms;
+
+	if (d == NULL)
+		return UINT64_MAX;
+	ms = (int32_t)(d->due_ms - toe_now(s)->ms);
+	return toe_now(s)->tsc + (ms > 0 ? (uint64_t)ms * (rte_get_tsc_hz() / 1000u) : 0);
+}
+
 static int proto_init(struct toe_stage *s)
 {
 	struct proto_priv *p = calloc(1, sizeof(*p));
@@ -228,4 +325,6 @@ const struct toe_stage_ops toe_stage_proto = {
 	.init = proto_init,
 	.fini = proto_fini,
 	.process = proto_process,
+	.poll = proto_poll,
+	.deadline = proto_deadline,
 };

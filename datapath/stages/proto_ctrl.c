@@ -59,9 +59,9 @@ void proto_publish(const struct toe_flow_proto *fp, struct toe_flow_prog *prog)
 	PROG_SET(rcv_wnd, wnd);
 	PROG_SET(rx_unread, unread);
 	PROG_SET(ooo_bytes, toe_ooo_bytes(&fp->ooo));
-	/* Whoever sees a new loss, or the end of recovery, sees the window that came of it. */
-	__atomic_store_n(&prog->loss_epoch, fp->loss_epoch, __ATOMIC_RELEASE);
+	/* Who sees a new loss sees that recovery goes on; who sees that, or its end, the window. */
 	__atomic_store_n(&prog->flags, prog_flags(fp), __ATOMIC_RELEASE);
+	__atomic_store_n(&prog->loss_epoch, fp->loss_epoch, __ATOMIC_RELEASE);
 	__atomic_store_n(&prog->gen, fp->gen, __ATOMIC_RELEASE);
 }
 

@@ -193,7 +193,7 @@ static void loss_enter(struct toe_flow_proto *fp, struct proto_out *out)
 	fp->loss_epoch++;
 	fp->rtt_us = 0;
 	fp->flags |= TOE_FP_RECOVERY | TOE_FP_RTX_ONE;
-	fp->flags &= ~(TOE_FP_TLP | TOE_FP_TLP_RTX);
+	fp->flags &= ~TOE_FP_TLP;
 	proto_counted(out, TOE_C_FAST_RTX);
 }
 
@@ -214,16 +214,21 @@ static void loss_check(struct toe_flow_proto *fp, struct proto_out *out)
 		loss_enter(fp, out);
 }
 
-/* All that was resent and is still missing was sent before data that has arrived meanwhile. */
-static void loss_check_rtx(struct toe_flow_proto *fp)
+/* The retransmissions are lost, too: once more. */
+static void loss_rtx_again(struct toe_flow_proto *fp)
 {
-	if (!proto_is(fp, TOE_FP_RECOVERY) || fp->sacked.n == 0 ||
-	    seq_leq(fp->rtx_nxt, fp->snd_una) ||
-	    seq_lt(sacked_top(&fp->sacked), fp->rtx_mark + PROTO_DUP_THRESH * fp->mss))
-		return;
 	fp->rtx_nxt = fp->snd_una;
 	fp->rtx_mark = fp->snd_max;
 	fp->flags |= TOE_FP_RTX_ONE;
+}
+
+/* All that was resent and is still missing was sent before data that has arrived meanwhile. */
+static void loss_check_rtx(struct toe_flow_proto *fp)
+{
+	if (proto_is(fp, TOE_FP_RECOVERY) && fp->sacked.n > 0 &&
+	    seq_gt(fp->rtx_nxt, fp->snd_una) &&
+	    seq_geq(sacked_top(&fp->sacked), fp->rtx_mark + PROTO_DUP_THRESH * fp->mss))
+		loss_rtx_again(fp);
 }
 
 /* Recovery goes on: the next hole starts at SND.UNA. */
@@ -301,7 +306,7 @@ void proto_loss_rto(struct toe_flow_proto *fp, struct proto_out *out)
 	fp->dup_acks = 0;
 	fp->loss_epoch++;
 	fp->sacked.n = 0; /* the peer may have reneged (RFC 2018 §8) */
-	fp->flags &= ~(TOE_FP_RECOVERY | TOE_FP_RTX_ONE | TOE_FP_TLP | TOE_FP_TLP_RTX);
+	fp->flags &= ~(TOE_FP_RECOVERY | TOE_FP_RTX_ONE | TOE_FP_TLP);
 	fp->flags |= TOE_FP_LOSS;
 	/* The peer took back the window under what is in flight: its first segment goes all
 	 * the same, as a probe (RFC 9293 §3.8.6, SHLD-17). */
@@ -315,23 +320,23 @@ void proto_loss_rto(struct toe_flow_proto *fp, struct proto_out *out)
 void proto_loss_probe(struct toe_flow_proto *fp, struct proto_out *out)
 {
 	/* Segments behind SND.UNA have been there for more than a round trip: no reordering. */
-	if (fp->sacked.n > 0 && loss_may_enter(fp))
+	if (proto_is(fp, TOE_FP_RECOVERY))
+		loss_rtx_again(fp);
+	else if (fp->sacked.n > 0 && loss_may_enter(fp))
 		loss_enter(fp, out);
-	else
+	else if (!proto_is(fp, TOE_FP_LOSS))
 		fp->flags |= TOE_FP_PROBE;
 }
 
 void proto_loss_tlp_ack(struct toe_flow_proto *fp, const struct toe_seg *seg, struct proto_out *out)
 {
-	bool rtx = proto_is(fp, TOE_FP_TLP_RTX);
-
 	if (!proto_is(fp, TOE_FP_TLP))
 		return;
-	if (rtx && seg->sack_n > 0 && seq_lt(seg->sack[0].left, seg->ack)) {
-		fp->flags &= ~(TOE_FP_TLP | TOE_FP_TLP_RTX); /* D-SACK: nothing was lost */
+	if (seg->sack_n > 0 && seq_lt(seg->sack[0].left, seg->ack)) {
+		fp->flags &= ~TOE_FP_TLP; /* D-SACK: nothing was lost */
 	} else if (seq_gt(fp->snd_una, fp->tlp_end)) {
-		fp->flags &= ~(TOE_FP_TLP | TOE_FP_TLP_RTX);
-		if (!rtx || proto_is(fp, TOE_FP_RECOVERY | TOE_FP_LOSS))
+		fp->flags &= ~TOE_FP_TLP;
+		if (proto_is(fp, TOE_FP_RECOVERY | TOE_FP_LOSS))
 			return;
 		/* The probe repaired a loss, which counts as one (RFC 8985 §7.4.2). */
 		fp->ssthresh = proto_max(fp->cwnd / 2, 2u * fp->mss);

@@ -144,6 +144,8 @@ void proto_rx_data(struct toe_flow_proto *fp, const struct toe_seg *seg, struct 
 	if (fp->rcv_nxt != before &&
 	    (!proto_is(fp, TOE_FP_RX_DISCARD) || proto_is(fp, TOE_FP_FIN_RCVD)))
 		out->todo |= TOE_TODO_CTXQ;
+	if (fp->rcv_nxt != before)
+		fp->flags |= TOE_FP_RX_TURN;
 	proto_reply_ack(fp, out);
 	/* Anything out of the ordinary is acknowledged at once (RFC 5681 §4.2). */
 	out->ack_defer = fp->rcv_nxt - before == seg->payload_len && !sp.trimmed && !holes &&

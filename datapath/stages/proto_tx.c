@@ -148,10 +148,9 @@ static struct plan tx_plan_probe(const struct toe_flow_proto *fp)
 	}
 	if (!probe || !proto_is(fp, TOE_FP_SACK) || fp->snd_una == fp->snd_max || fp->snd_wnd == 0)
 		return p;
-	/* Tail loss probe: new data beyond cwnd if there is, else the last segment. */
-	p.len = proto_min(proto_min(tx_avail(fp), tx_room_peer(fp)), fp->mss);
-	if (p.len > 0 && fp->snd_nxt == fp->snd_max)
-		return (struct plan){.kind = PLAN_DATA, .seq = fp->snd_nxt, .len = p.len};
+	/* Tail loss probe: the last segment, even where RFC 8985 §7.3 would send new data.  If only
+	 * ACKs were lost, a single new segment meets the peer's delayed ACK (40 ms and more), while
+	 * a duplicate is answered at once. */
 	if (seq_gt(sent, fp->snd_una))
 		sent -= proto_min(sent - fp->snd_una, fp->mss);
 	return tx_plan_again(fp, PLAN_TLP, sent);
@@ -258,6 +257,7 @@ void proto_fill(struct toe_flow_proto *fp, struct toe_snap *snap, uint32_t seq, 
 	if (proto_is(fp, TOE_FP_CE) && !(flags & RTE_TCP_RST_FLAG))
 		snap->flags |= RTE_TCP_ECE_FLAG; /* DCTCP: on every segment (RFC 8257 §3.2) */
 	fp->last_ack_sent = fp->rcv_nxt;
+	fp->ack_due_ms = 0;
 }
 
 uint32_t proto_ack_seq(const struct toe_flow_proto *fp)
@@ -265,8 +265,12 @@ uint32_t proto_ack_seq(const struct toe_flow_proto *fp)
 	uint32_t edge = fp->snd_una + fp->snd_wnd + (proto_is(fp, TOE_FP_FIN_SENT) ? 1u : 0u);
 
 	/* SND.MAX, not SND.NXT, which RTO sets back: a peer that has the data would not accept it.
-	 * If the peer took its window back, its edge: beyond it nothing is acceptable. */
-	return seq_min(fp->snd_max, edge);
+	 * If the peer took its window back, its edge: beyond it nothing is acceptable.  But a
+	 * window that is smaller only because its field is rounded down is none taken back: two
+	 * ends that both believed so would never accept each other's ACKs again. */
+	if (seq_lt(fp->snd_max, edge + (1u << fp->snd_wscale)))
+		return fp->snd_max;
+	return edge;
 }
 
 void proto_reply_ack(struct toe_flow_proto *fp, struct proto_out *out)
@@ -366,18 +370,6 @@ static void tx_note_rtx(struct toe_flow_proto *fp, const struct plan *p, struct 
 	proto_counted(out, TOE_C_SEGS_RTX);
 }
 
-/* PROBE was asked for, and this is what goes: did it probe what is in flight? */
-static void tx_note_probe(struct toe_flow_proto *fp, const struct plan *p, uint32_t end,
-			  struct proto_out *out)
-{
-	proto_counted(out, TOE_C_PROBES);
-	if (!proto_is(fp, TOE_FP_SACK) || fp->snd_una == fp->snd_max ||
-	    proto_is(fp, TOE_FP_RECOVERY | TOE_FP_LOSS))
-		return;
-	fp->flags |= TOE_FP_TLP | (p->kind == PLAN_TLP ? TOE_FP_TLP_RTX : 0u);
-	fp->tlp_end = seq_max(fp->snd_max, end);
-}
-
 static void tx_send_data(struct toe_flow_proto *fp, const struct plan *p,
 			 const struct toe_clock *now, struct proto_out *out)
 {
@@ -402,7 +394,11 @@ static void tx_send_data(struct toe_flow_proto *fp, const struct plan *p,
 		snap->ect = proto_is(fp, TOE_FP_ECN) && p->len > 0;
 	}
 	if (proto_is(fp, TOE_FP_PROBE))
-		tx_note_probe(fp, p, end, out);
+		proto_counted(out, TOE_C_PROBES);
+	if (p->kind == PLAN_TLP) {
+		fp->flags |= TOE_FP_TLP;
+		fp->tlp_end = fp->snd_max;
+	}
 	if (p->len > 0 && p->seq + p->len == fp->tx_tail)
 		flags |= RTE_TCP_PSH_FLAG;
 	if (p->fin) {
@@ -417,8 +413,12 @@ static void tx_send_data(struct toe_flow_proto *fp, const struct plan *p,
 	proto_fill(fp, snap, p->seq, flags);
 	snap->pos = proto_tx_pos(fp, p->seq);
 	snap->len = (uint16_t)p->len;
-	if (p->len > 0)
+	if (p->len > 0) {
 		proto_counted(out, TOE_C_SEGS_DATA_TX);
+		if (proto_is(fp, TOE_FP_RX_TURN) && fp->pingpong < PROTO_PINGPONG)
+			fp->pingpong++;
+		fp->flags &= ~TOE_FP_RX_TURN;
+	}
 	out->todo |= TOE_TODO_TX;
 }
 

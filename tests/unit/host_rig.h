@@ -8,11 +8,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "apps.h"
+#include "common/closer.h"
 #include "pipeline.h"
 #include "stage_env.h"
 
@@ -124,6 +126,13 @@ static inline int rig_waiter(uint32_t app_id, uint32_t ctx, uint32_t waiter)
 	return pair[1];
 }
 
+/* What another thread is to close has been closed. */
+static inline void rig_settle(void)
+{
+	while (toe_close_waiting() != 0)
+		sched_yield();
+}
+
 /* Bytes waiting on the application's end; -1: it has ended. */
 static inline int rig_bytes(int fd)
 {
@@ -131,6 +140,7 @@ static inline int rig_bytes(int fd)
 	int n = 0;
 	ssize_t rc;
 
+	rig_settle();
 	while ((rc = recv(fd, b, sizeof(b), MSG_DONTWAIT)) > 0)
 		n += (int)rc;
 	return rc == 0 ? -1 : n;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/* LINK: datapath/apps.c datapath/sigbus.c datapath/keeper_link.c common/ctl_sock.c common/log.c */
+/* LINK: datapath/apps.c common/closer.c datapath/sigbus.c datapath/keeper_link.c common/ctl_sock.c
+ * common/log.c */
 /* apps, keeper_link, sigbus: attach and detach, what a dead process leaves, punched memory. */
 #include <poll.h>
 #include <signal.h>
@@ -14,6 +15,7 @@
 
 static bool fd_open(int fd)
 {
+	rig_settle();
 	return fcntl(fd, F_GETFD) >= 0;
 }
 

@@ -25,9 +25,14 @@ static void take(uint32_t id, uint32_t token)
 	*rig_token(token) = rig.cp.conns[id].in.slot;
 }
 
+static const struct toe_cmd_close *close_sent(void)
+{
+	return (const struct toe_cmd_close *)rig_last(TOE_CMD_CLOSE)->data;
+}
+
 static uint32_t close_mode(void)
 {
-	return ((struct toe_cmd_close *)rig_last(TOE_CMD_CLOSE)->data)->mode;
+	return close_sent()->mode & ~TOE_CLOSE_TAIL;
 }
 
 static void closed(uint32_t id, uint32_t flags)
@@ -67,8 +72,11 @@ static void last_close_is_a_fin(void **state)
 
 	(void)state;
 	take(id, 1);
+	rig_slot(rig.cp.conns[id].in.slot)->tx_tail = 4711; /* written just before the close */
 	rig_hup(1);
 	assert_int_equal(close_mode(), TOE_CLOSE_FIN);
+	assert_true(close_sent()->mode & TOE_CLOSE_TAIL);
+	assert_int_equal(close_sent()->tx_tail, 4711);
 	assert_int_equal(rig.cp.conns[id].state, CP_CLOSING);
 	assert_int_equal(*rig_token(1), TOE_NONE);
 	assert_int_equal(rig_last_msg(TOE_CTL_CP_TOKEN_FREE)->u.token.ids[0], 1);

@@ -278,8 +278,10 @@ static void test_names_cannot_be_guessed(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_life),        cmocka_unit_test(test_released_while_hung),
-		cmocka_unit_test(test_stale_event), cmocka_unit_test(test_claim),
+		cmocka_unit_test(test_life),
+		cmocka_unit_test(test_released_while_hung),
+		cmocka_unit_test(test_stale_event),
+		cmocka_unit_test(test_claim),
 		cmocka_unit_test(test_hostile),
 		cmocka_unit_test(test_far_end_kept),
 		cmocka_unit_test(test_names_cannot_be_guessed),

@@ -2,11 +2,12 @@
 /* LINK: datapath/pipeline.c datapath/lcore.c datapath/idle.c datapath/pipeline_graph.c
  * datapath/sequencer.c datapath/sequencer_set.c datapath/netif_parse.c datapath/flow_table.c
  * datapath/seg_parse.c datapath/seg_build.c datapath/sched_wheel.c datapath/ooo.c
- * datapath/apps.c datapath/sigbus.c datapath/hostmem.c
+ * datapath/apps.c common/closer.c datapath/sigbus.c datapath/hostmem.c
  * datapath/hostmem_memcpy.c datapath/hostmem_dmadev.c
  * datapath/stages/seq.c datapath/stages/pre.c datapath/stages/reorder.c datapath/stages/proto.c
  * datapath/stages/proto_ctrl.c datapath/stages/proto_hc.c datapath/stages/proto_rx.c
- * datapath/stages/proto_rx_data.c datapath/stages/proto_tx.c datapath/stages/post.c
+ * datapath/stages/proto_rx_data.c datapath/stages/proto_loss.c datapath/stages/proto_tx.c
+ * datapath/stages/post.c
  * datapath/stages/dma.c datapath/stages/egress.c datapath/stages/ctxq.c
  * datapath/stages/ctxq_doorbell.c datapath/stages/ctxq_hint.c datapath/stages/sched.c
  * datapath/stages/ctrl.c datapath/stages/ctrl_cmd.c datapath/stages/ctrl_event.c common/config.c

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/*
+ * getsockname, getpeername, accept with and without address, accept4 flags, and calls on sockets in
+ * the wrong state.
+ */
+#include <sys/stat.h>
+
+#include "tests/oracle/oracle.h"
+
+static void show(const char *what, const struct sockaddr_in *a, socklen_t len)
+{
+	char text[INET_ADDRSTRLEN] = "";
+
+	inet_ntop(AF_INET, &a->sin_addr, text, sizeof(text));
+	SAY("%s: len %u family %d %s%s port %s\n", what, len, a->sin_family,
+	    strcmp(text, ora.my) == 0 ? "mine" : "", strcmp(text, ora.peer) == 0 ? "+peer" : "",
+	    ntohs(a->sin_port) == ora.port ? "mine"
+	    : a->sin_port		   ? "other"
+					   : "none");
+}
+
+static void names(int fd, const char *what)
+{
+	struct sockaddr_in a = {0};
+	socklen_t len = sizeof(a);
+
+	SAY("-- %s\n", what);
+	if (T(getsockname(fd, (struct sockaddr *)&a, &len)) == 0)
+		show("own", &a, len);
+	memset(&a, 0, sizeof(a));
+	len = sizeof(a);
+	if (T(getpeername(fd, (struct sockaddr *)&a, &len)) == 0)
+		SAY("peer family %d port %d\n", a.sin_family, a.sin_port != 0);
+	memset(&a, 0x55, sizeof(a));
+	len = 4;
+	T(getsockname(fd, (struct sockaddr *)&a, &len));
+	SAY("len %u, beyond 4: %x\n", len, a.sin_addr.s_addr);
+	len = (socklen_t)-1;
+	T(getsockname(fd, (struct sockaddr *)&a, &len));
+	len = 0;
+	T(getpeername(fd, (struct sockaddr *)&a, &len));
+	SAY("len %u\n", len);
+}
+
+static void accepts(int l)
+{
+	struct sockaddr_in a = {0}, b = {0};
+	struct stat st;
+	socklen_t len = sizeof(a);
+	int c;
+
+	SAY("-- accept\n");
+	peer_quiet("connect A %s %u", ora.my, ora.port);
+	c = TFD(accept(l, (struct sockaddr *)&a, &len));
+	SAY("len %u family %d\n", len, a.sin_family);
+	len = sizeof(b);
+	T(getpeername(c, (struct sockaddr *)&b, &len));
+	SAY("same as getpeername: %d\n",
+	    a.sin_port == b.sin_port && a.sin_addr.s_addr == b.sin_addr.s_addr);
+	T(fstat(c, &st));
+	SAY("S_ISSOCK %d\n", S_ISSOCK(st.st_mode) != 0);
+	names(c, "accepted");
+	peer_quiet("connect B %s %u", ora.my, ora.port);
+	len = 3;
+	T(close(TFD(accept(l, (struct sockaddr *)&a, &len))));
+	SAY("len %u\n", len);
+	peer_quiet("connect B %s %u", ora.my, ora.port);
+	len = 77;
+	T(close(TFD(accept4(l, NULL, &len, SOCK_CLOEXEC))));
+	SAY("len %u\n", len);
+	T(accept4(l, NULL, NULL, 1));
+
+	SAY("-- wrong state\n");
+	T(accept(c, NULL, NULL));
+	T(listen(c, 5));
+	T(connect(c, (struct sockaddr *)&a, sizeof(a)));
+	T(bind(c, (struct sockaddr *)&a, sizeof(a)));
+	T(connect(l, (struct sockaddr *)&a, sizeof(a)));
+	T(listen(l, 5));
+	T(bind(l, (struct sockaddr *)&a, sizeof(a)));
+	T(lseek(c, 0, SEEK_SET));
+	T(pread(c, &st, 1, 0));
+	T(pwrite(c, &st, 1, 0));
+	T(fsync(c));
+	T(ftruncate(c, 0));
+	T(isatty(c));
+	T(close(c));
+	T(close(c));
+	T(getsockname(c, (struct sockaddr *)&a, &len));
+	T(accept(c, NULL, NULL));
+}
+
+static void two_listeners(void)
+{
+	struct sockaddr_in a = ora_addr(ora.my, ora.port);
+	int s = MUST(socket(AF_INET, SOCK_STREAM, 0)), one = 1;
+
+	SAY("-- a second listener\n");
+	T(bind(s, (struct sockaddr *)&a, sizeof(a)));
+	T(setsockopt(s, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)));
+	T(bind(s, (struct sockaddr *)&a, sizeof(a)));
+	T(accept(s, NULL, NULL));
+	names(s, "unbound");
+	T(close(s));
+}
+
+int main(int argc, char **argv)
+{
+	int l;
+
+	ora_start(argc, argv);
+	l = ora_listen();
+	names(l, "listener");
+	accepts(l);
+	two_listeners();
+	T(close(l));
+	l = ora_listen();
+	accepts(l);
+	return 0;
+}

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The other side of libtoe's shared memory and sockets: a keeper and an engine in one process,
+ * without packets.  connect() to a port on which the application listens joins two slots; otherwise
+ * the port says what happens.
+ */
+#ifndef LT_FAKE_H
+#define LT_FAKE_H
+
+#include <stdint.h>
+#include <sys/types.h>
+
+#define FAKE_ADDR      "10.9.9.9" /* any address that is not this host's will do */
+#define FAKE_ECHO      7	  /* sends back what it gets */
+#define FAKE_BLACKHOLE 2	  /* the handshake never ends */
+#define FAKE_KERNEL    3	  /* -EXDEV: not offloaded */
+
+#define FAKE_SLOTS 64u
+#define FAKE_BUF   16384u
+
+/* Starts the process, serving <dir>/keeper.sock; sets TOE_APP and TOE_RUN_DIR. */
+pid_t fake_start(const char *dir);
+void fake_stop(pid_t pid);
+
+/* What fake_stats() reads: the process keeps them in shared memory. */
+struct fake_stats {
+	uint32_t slots_used;
+	uint32_t tokens_live;
+	uint32_t procs;
+	uint32_t listeners;
+	uint32_t connects; /* CONNECTs that got a slot, ever */
+	uint32_t kicks;
+	uint32_t wakeups;
+	uint32_t hints;
+	uint32_t doorbells;
+	uint32_t hint_full; /* a ring had no room: the protocol allows none */
+	uint32_t bad;	    /* cursors the engine would refuse */
+};
+extern volatile struct fake_stats *fake_stats;
+
+#endif
