@@ -22,3 +22,17 @@ uint32_t cc_initial_window(uint32_t mss)
 
 	return 10 * mss < floor ? 10 * mss : floor;
 }
+
+bool cc_restart(struct cc_state *s, uint32_t mss)
+{
+	uint32_t window = cc_initial_window(mss);
+	uint32_t most = s->cwnd - s->cwnd / 4;
+
+	if (s->cwnd <= window)
+		return false;
+	if (s->ssthresh < most)
+		s->ssthresh = most;
+	s->cwnd = window;
+	s->ca_acked = 0;
+	return true;
+}

@@ -66,6 +66,11 @@ extern const struct cc_ops cc_dctcp;
 /* By name; NULL if unknown. */
 const struct cc_ops *cc_find(const char *name);
 
+/* The connection has been idle for an RTO or more: cwnd says nothing about the path any more (RFC
+ * 5681 §4.1), but how far it may come back is remembered in ssthresh (RFC 7661 §4.4.1).  True if
+ * that changed something. */
+bool cc_restart(struct cc_state *s, uint32_t mss);
+
 /* RFC 6928: min(10 MSS, max(2 MSS, 14600)). */
 uint32_t cc_initial_window(uint32_t mss);
 

@@ -216,6 +216,8 @@ static void establish(struct cp *cp, uint32_t id, const struct cp_seg *s)
 				   c->in.rcv_wscale);
 		send_build(cp, &b);
 	}
+	if (cp->rt[id].tries)
+		c->flags |= CP_CONN_SYN_LOST;
 	cp->rt[id].tries = 0;
 	cp_install(cp, id);
 	if (m)

@@ -230,6 +230,8 @@ static bool establish(struct cp *cp, const struct cp_half *h, const struct cp_se
 	if (h->tries == 1) {
 		c->in.srtt_us = (uint32_t)(cp->now_us - h->sent_us) | 1;
 		c->in.rttvar_us = c->in.srtt_us / 2;
+	} else if (h->tries > 1) {
+		c->flags |= CP_CONN_SYN_LOST;
 	}
 	c->in.mss = cp_send_mss(cp, h->peer_mss, h->flags & TOE_INSTALL_TS);
 	cp->app_rt[h->app].conn_n++;

@@ -60,6 +60,8 @@ void cp_install(struct cp *cp, uint32_t id)
 	c->in.snd_nxt = c->in.iss + 1;
 	c->in.rcv_nxt = c->in.irs + 1;
 	cp->cc->init(&c->cc, c->in.mss, c->in.snd_nxt);
+	if (c->flags & CP_CONN_SYN_LOST)
+		c->cc.cwnd = c->in.mss; /* RFC 5681 §3.1 */
 	if (c->cc.cwnd > a->tx_buf_bytes)
 		c->cc.cwnd = a->tx_buf_bytes;
 	c->in.cwnd = c->cc.cwnd;

@@ -75,6 +75,7 @@ enum cp_conn_state {
 #define CP_CONN_TIME_WAIT 0x02u /* closed with our FIN first: TIME-WAIT follows REMOVED */
 #define CP_CONN_SYN_RCVD  0x04u /* simultaneous open: SYN seen, SYN-ACK sent (state SYN_SENT) */
 #define CP_CONN_MSS_SEEN  0x08u
+#define CP_CONN_SYN_LOST  0x10u /* SYN or SYN-ACK was sent more than once */
 
 struct cp_conn {
 	TOE_LINE_ALIGNED uint8_t state; /* enum cp_conn_state */

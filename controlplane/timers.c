@@ -2,14 +2,15 @@
 /*
  * Timers and the polling of flows that have something outstanding (paper §D): retransmission
  * (RFC 6298), tail loss probes (RFC 8985 §7), persist (RFC 9293 §3.8.6.1), TCP_USER_TIMEOUT, and
- * the samples of congestion control.  Input: progress lines and counters the datapath writes; output: commands.  A flow is
- * polled from EV_ACTIVE until it has been quiet for a while.
+ * the samples of congestion control.  Input: progress lines and counters the datapath writes;
+ * output: commands.  A flow is polled from EV_ACTIVE until it has been quiet for a while.
  */
 #include "cp.h"
 
 #include <errno.h>
 
 #define TICK_FAST_MS     1u
+#define TICK_FLOWS       1024u /* so many active flows more lengthen a tick by 1 ms */
 #define TICK_SLOW_MS     20u
 #define TICK_FAST_FOR_MS 20u /* after progress */
 #define HOUSE_MS         100u
@@ -17,12 +18,13 @@
 #define QUIET_AFTER_MS   200u
 #define COOL_MS          100u
 #define RTO_INITIAL_MS   1000u
+#define RTO_SYN_LOST_MS  3000u /* instead, if the SYN had to be repeated (RFC 6298 §5.7) */
 #define RTO_MAX_MS       120000u
 #define RTO_TRIES_MAX    15u /* R2: about 15 minutes at 200 ms, as Linux */
 #define ORPHAN_TRIES_MAX 8u
 #define RTO_GRANULE_US   1000u
 #define PERSIST_MIN_MS   200u
-#define TLP_MIN_MS       10u /* as RFC 8985: several times our own granularity */
+#define TLP_MIN_MS       5u /* several of our own ticks (RFC 8985 says 10 ms) */
 #define PERSIST_MAX_MS   60000u
 
 uint32_t cp_rto_ms(const struct cp *cp, uint32_t srtt_us, uint32_t rttvar_us)
@@ -223,6 +225,8 @@ static void arm(struct cp *cp, uint32_t id, enum cp_timer timer, const struct to
 	uint64_t rto = cp_rto_ms(cp, p->srtt_us, p->rttvar_us);
 	uint32_t ut = user_timeout_ms(cp, id);
 
+	if (!p->srtt_us && (cp->conns[id].flags & CP_CONN_SYN_LOST))
+		rto = RTO_SYN_LOST_MS;
 	if (timer == CP_TIMER_PERSIST)
 		rt->due_ms = cp->now_ms + back_off(rto > PERSIST_MIN_MS ? rto : PERSIST_MIN_MS,
 						   rt->tries, PERSIST_MAX_MS);
@@ -322,8 +326,22 @@ void cp_active(struct cp *cp, uint32_t id)
 	cp_list_add(&cp->active, id);
 }
 
+/* Idle for longer than the RTO: the next burst starts slowly. */
+static void restart_window(struct cp *cp, uint32_t id, const struct toe_flow_prog *p)
+{
+	struct cc_state *s = &cp->conns[id].cc;
+	struct cc_decision d = {.rate_bps = TOE_RATE_UNPACED};
+
+	if (cp->now_ms - cp->rt[id].quiet_ms < cp_rto_ms(cp, p->srtt_us, p->rttvar_us) ||
+	    !cc_restart(s, cp->conns[id].in.mss))
+		return;
+	d.cwnd = s->cwnd;
+	d.ssthresh = s->ssthresh;
+	cc_send(cp, id, &d);
+}
+
 /* QUIET crosses with bytes that become outstanding: look once more before believing it. */
-static void quiet_poll(struct cp *cp, uint32_t id)
+static void quiet_poll(struct cp *cp, uint32_t id, const struct toe_flow_prog *p)
 {
 	struct cp_rt *rt = &cp->rt[id];
 
@@ -335,6 +353,7 @@ static void quiet_poll(struct cp *cp, uint32_t id)
 	if (!rt->quiet_ms)
 		rt->quiet_ms = cp->now_ms ? cp->now_ms : 1;
 	if (rt->poll == CP_POLL_ACTIVE && cp->now_ms - rt->quiet_ms >= QUIET_AFTER_MS) {
+		restart_window(cp, id, p);
 		cp_cmd(cp, TOE_CMD_QUIET, id, NULL, 0);
 		rt->poll = CP_POLL_COOLING;
 	} else if (rt->poll == CP_POLL_COOLING &&
@@ -361,7 +380,7 @@ static uint64_t flow_poll(struct cp *cp, uint32_t id)
 	cc_poll(cp, id, &p);
 	if (!timer_poll(cp, id, &p))
 		return CP_NEVER;
-	quiet_poll(cp, id);
+	quiet_poll(cp, id, &p);
 	if (cp->now_ms - rt->progress_ms < TICK_FAST_FOR_MS)
 		return cp->now_ms + TICK_FAST_MS;
 	next = cp->now_ms + TICK_SLOW_MS;
@@ -374,6 +393,7 @@ static uint64_t flow_poll(struct cp *cp, uint32_t id)
 
 static void tick(struct cp *cp)
 {
+	uint64_t first = cp->now_ms + TICK_FAST_MS + cp->active.n / TICK_FLOWS;
 	uint64_t at = CP_NEVER;
 	uint32_t next;
 
@@ -384,7 +404,8 @@ static void tick(struct cp *cp)
 		t = flow_poll(cp, id);
 		at = t < at ? t : at;
 	}
-	cp->tick_at = at;
+	/* with many flows the tick must not be all there is time for */
+	cp->tick_at = at > first ? at : first;
 }
 
 static uint64_t earlier(uint64_t a, uint64_t b)

@@ -158,6 +158,30 @@ static int cmd_lcores(const char *cmd, const char *params, struct rte_tel_data *
 	return 0;
 }
 
+/* What never comes back shows here: at rest nothing is in use but the port's receive buffers. */
+static int cmd_pools(const char *cmd, const char *params, struct rte_tel_data *d)
+{
+	static const char *const names[TOE_WORK_TYPE_N] = {[TOE_WORK_RX] = "rx",
+							   [TOE_WORK_TX] = "tx",
+							   [TOE_WORK_HC] = "hc",
+							   [TOE_WORK_CTRL] = "ctrl"};
+
+	(void)cmd;
+	(void)params;
+	rte_tel_data_start_dict(d);
+	for (unsigned i = 0; i <= TOE_WORK_TYPE_N; i++) {
+		const struct rte_mempool *p =
+			i < TOE_WORK_TYPE_N ? engine->work_pool[i] : engine->mbuf_pool;
+		struct rte_tel_data *c = add_dict(d, i < TOE_WORK_TYPE_N ? names[i] : "mbuf");
+
+		if (c == NULL)
+			return -1;
+		add_u64(c, "size", p->size);
+		add_u64(c, "in_use", rte_mempool_in_use_count(p));
+	}
+	return 0;
+}
+
 /* DOT, one line of it per string: a single string would be cut at 8 KB. */
 static int cmd_graph(const char *cmd, const char *params, struct rte_tel_data *d)
 {
@@ -198,6 +222,7 @@ void toe_telemetry_start(struct toe_engine *e)
 	rte_telemetry_register_cmd("/toe/drops", cmd_drops,
 				   "Why items were dropped. Parameter: stage instance");
 	rte_telemetry_register_cmd("/toe/lcores", cmd_lcores, "How busy each lcore is");
+	rte_telemetry_register_cmd("/toe/pools", cmd_pools, "Work items and packet buffers in use");
 	rte_telemetry_register_cmd("/toe/graph", cmd_graph,
 				   "The pipeline as DOT, by line, with ' for quotation marks");
 }

@@ -116,6 +116,8 @@ static int outcome(struct lt_sock *c)
 	if (st.bits & TOE_SLOT_ERROR) {
 		int error = lt_error_take(c, &st);
 
+		if (LT_PEEK(&c->lib->flags) & LT_F_CONNECTED)
+			return -EISCONN; /* as Linux, even after a reset */
 		return -(error ? error : ECONNABORTED);
 	}
 	if (!(st.bits & TOE_SLOT_ESTABLISHED))

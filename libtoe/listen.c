@@ -277,6 +277,8 @@ static int wait_acceptable(int fd, uint32_t index, int64_t deadline)
 	lt_disarm();
 	if (rc < 0)
 		return errno == EINTR && deadline < 0 && lt_restart() ? 0 : -errno;
+	if (lt_ent_kind(lt_fd_get(fd)) == LT_KSOCK)
+		return -EINVAL; /* shutdown() made it stop listening */
 	if (lt_ent_kind(lt_fd_get(fd)) != LT_LISTENER)
 		return -EBADF;
 	return lt_expired(deadline) ? -EAGAIN : 0;

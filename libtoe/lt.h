@@ -88,6 +88,12 @@ int lt_ioctl(int fd, unsigned long request, void *arg);
 #define LT_F_ASYNC     0x40u /* O_ASYNC, remembered only */
 #define LT_F_SHUT_WR   0x80u /* shutdown(SHUT_WR) was called; ctl follows at unlock of tx_lock */
 
+#define LT_KEPT_BROADCAST 0x1u
+#define LT_KEPT_DONTROUTE 0x2u
+#define LT_KEPT_OOBINLINE 0x4u
+#define LT_KEPT_REUSEADDR 0x8u
+#define LT_KEPT_REUSEPORT 0x10u
+
 /* Options a connection inherits from its listener. */
 struct lt_opts {
 	uint32_t ctl; /* TOE_CTL_NODELAY, CORK, KEEPALIVE, LINGER0 */
@@ -102,6 +108,12 @@ struct lt_opts {
 	uint32_t maxseg;     /* TCP_MAXSEG as told, 0 = negotiated */
 	uint32_t tos;
 	uint32_t priority;
+	uint32_t kept_flags; /* LT_KEPT_*: told and shown, no effect here */
+	uint32_t kept_syncnt; /* as the next three: told, 0 = default */
+	uint32_t kept_linger2;
+	uint32_t kept_notsent_lowat;
+	uint32_t kept_ttl;
+	uint32_t reserved;
 	uint64_t rcv_timeo_us; /* 0 = for ever */
 	uint64_t snd_timeo_us;
 };

@@ -113,6 +113,15 @@ int lt_getsockname(int fd, __SOCKADDR_ARG addr, socklen_t *restrict len)
 	return rc < 0 ? -1 : 0;
 }
 
+/* As Linux: in CLOSE and SYN-SENT there is no peer. */
+static bool has_peer(const struct lt_state *st)
+{
+	const uint32_t over = TOE_SLOT_RX_FIN | TOE_SLOT_TX_DONE;
+
+	return (st->bits & TOE_SLOT_ESTABLISHED) && !(st->bits & TOE_SLOT_ERROR) &&
+	       (st->bits & over) != over;
+}
+
 int lt_getpeername(int fd, __SOCKADDR_ARG addr, socklen_t *restrict len)
 {
 	struct lt_state st;
@@ -122,10 +131,7 @@ int lt_getpeername(int fd, __SOCKADDR_ARG addr, socklen_t *restrict len)
 	if (!lt_sock_get(fd, &c))
 		return LT_REAL(getpeername)(fd, addr, len);
 	st = lt_state(&c);
-	/* as Linux: in CLOSE and SYN-SENT there is no peer */
-	if ((st.bits & TOE_SLOT_ESTABLISHED) && !(st.bits & TOE_SLOT_ERROR) &&
-	    (st.bits & (TOE_SLOT_RX_FIN | TOE_SLOT_TX_DONE)) !=
-		    (TOE_SLOT_RX_FIN | TOE_SLOT_TX_DONE))
+	if (has_peer(&st))
 		rc = lt_show_addr(&c, true, addr.__sockaddr__, len);
 	if (rc < 0)
 		errno = -rc;
@@ -193,7 +199,7 @@ int lt_shutdown(int fd, int how)
 		errno = EINVAL;
 		return -1;
 	}
-	if ((st.bits & TOE_SLOT_ERROR) || !(st.bits & TOE_SLOT_ESTABLISHED)) {
+	if (!has_peer(&st)) {
 		errno = ENOTCONN;
 		return -1;
 	}

@@ -6,11 +6,12 @@ set -u
 : "${B:=build}" "${MAKE:=make}"
 cd "$(dirname "$0")/.." || exit 1
 . mk/result.sh
+. mk/jobs.sh
 
 mk/deps.sh || exit 1
 mkdir -p "$B"
 echo "== build"
-if "$MAKE" --no-print-directory -s -k all; then
+if "$MAKE" --no-print-directory -s -k "${JOBS[@]}" all; then
 	result_add 1 0 0
 else
 	echo "  build FAILED"

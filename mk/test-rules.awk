@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Reads C files with a `/* LINK: a.c b.c */` comment (may span lines) and prints a make rule for each:
-# tests/unit/test_x.c -> B/tests/test_x, tests/progs/x.c -> B/tests/progs/x, bench/x.c -> B/bench/x.
+# tests/unit/test_x.c -> B/tests/test_x; tests/progs/x.c, tests/oracle/x.c and bench/x.c keep their path.
 # A file that mentions datapath/, modules/, "stage.h" and the like, or <rte_...> is built with DPDK.
 
 function emit(    n, i, parts, out, objs, base)

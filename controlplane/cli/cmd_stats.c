@@ -15,7 +15,7 @@ static const struct part {
 } parts[] = {
 	{"stages", "stage", "no stages", true},   {"counters", NULL, "nothing counted yet", true},
 	{"drops", NULL, "nothing dropped", true}, {"lcores", "lcore", "no lcores", false},
-	{"graph", NULL, "no graph", false},
+	{"pools", "pool", "no pools", false},     {"graph", NULL, "no graph", false},
 };
 #define PART_N (sizeof(parts) / sizeof(parts[0]))
 

@@ -2,7 +2,8 @@
 /*
  * Applications (one `toe run` each) and their processes.
  *
- *   APP_NEW: MAKING -> datapath knows it: LIVE -> last connection of a program gone: GONE ->
+ *   APP_NEW: MAKING -> datapath knows it: LIVE -> last connection of a program gone
+ *   and that not replacing itself by exec (linger.c): GONE ->
  *   control plane has closed everything: FREEING -> datapath has unmapped it: id free again
  *
  * In: requests of clients, answers of the datapath; out: messages to both programs, regions. State:
@@ -81,6 +82,7 @@ static void destroy(struct kp_app *app)
 
 	kp->apps[app->desc.app_id] = NULL;
 	kp_app_fds_close(app);
+	kp_linger_stop(app);
 	close_fd(&app->control_fd);
 	close_fd(&app->payload_fd);
 	for (uint32_t i = 0; i < TOE_CTX_N; i++)
@@ -125,7 +127,7 @@ void kp_app_freed(struct kp_keeper *kp, uint32_t app_id)
 	free_in_datapath(app);
 }
 
-static void end_app(struct kp_app *app)
+void kp_app_end(struct kp_app *app)
 {
 	app->state = KP_APP_GONE;
 	kp_tell_cp(app->kp, TOE_CTL_CP_APP_GONE, app, TOE_NONE);
@@ -310,12 +312,17 @@ void kp_app_fork(struct kp_client *c, int *fds, unsigned nfds)
 void kp_app_client_gone(struct kp_client *c)
 {
 	struct kp_app *app = c->app;
+	pid_t pid = 0;
 
-	if (c->ctx != TOE_NONE && app->procs[c->ctx].client == c)
+	if (c->ctx != TOE_NONE && app->procs[c->ctx].client == c) {
+		pid = app->procs[c->ctx].pid;
 		leave(app, c->ctx);
+	}
 	c->app = NULL;
-	if (--app->clients == 0 && app->state == KP_APP_LIVE)
-		end_app(app);
+	if (--app->clients > 0 || app->state != KP_APP_LIVE)
+		return;
+	if (pid <= 0 || app->evicted || !kp_linger_start(app, pid))
+		kp_app_end(app);
 }
 
 void kp_app_evict(struct kp_keeper *kp, uint32_t app_id)
@@ -435,7 +442,7 @@ static int make_app(struct kp_client *c, const struct toe_ctl_msg *m)
 	if (!app)
 		return -ENOMEM;
 	app->kp = kp;
-	app->control_fd = app->payload_fd = -1;
+	app->control_fd = app->payload_fd = app->linger_fd = -1;
 	app->desc.app_id = (uint32_t)id;
 	for (uint32_t i = 0; i < TOE_CTX_N; i++)
 		app->procs[i].kick_fd = -1;

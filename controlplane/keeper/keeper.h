@@ -78,6 +78,8 @@ struct kp_app {
 	int payload_fd;
 	uint32_t clients; /* connections that keep it alive */
 	uint32_t pending; /* unanswered questions of its processes, dead ones included */
+	int linger_fd;    /* pidfd of the process that may come back by exec, -1: none */
+	uint64_t linger_until_ms;
 	bool evicted;
 	struct kp_proc procs[TOE_CTX_N];
 	struct kp_tokens tokens;
@@ -130,6 +132,7 @@ struct kp_keeper {
 	uv_signal_t sig[3];
 	uv_poll_t listen_poll;
 	uv_poll_t token_poll;
+	uv_timer_t linger_timer;
 	enum kp_state state;
 	bool loop_ready;
 	int exit_code;
@@ -208,10 +211,18 @@ bool kp_may_complain(struct kp_keeper *kp);
 /* Sends the answer to every DOWN; the last thing before exit. */
 void kp_clients_farewell(struct kp_keeper *kp);
 
+/* ---- linger.c ---- */
+int kp_linger_init(struct kp_keeper *kp);
+/* The last connection was of process pid; false: that has ended, nothing to wait for. */
+bool kp_linger_start(struct kp_app *app, pid_t pid);
+void kp_linger_stop(struct kp_app *app);
+
 /* ---- apps.c ---- */
 void kp_app_new(struct kp_client *c, const struct toe_ctl_msg *m);
 void kp_app_attach(struct kp_client *c, const struct toe_ctl_msg *m);
 void kp_app_fork(struct kp_client *c, int *fds, unsigned nfds);
+/* Nobody will come back: the control plane closes what is left. */
+void kp_app_end(struct kp_app *app);
 /* The connection hung up. */
 void kp_app_client_gone(struct kp_client *c);
 void kp_app_evict(struct kp_keeper *kp, uint32_t app_id);

@@ -304,6 +304,8 @@ static int open_loop(struct kp_keeper *kp)
 					     signals[i]);
 	}
 	if (rc == 0)
+		rc = kp_linger_init(kp);
+	if (rc == 0)
 		rc = kp_token_watch_init(&kp->tokens);
 	if (rc == 0)
 		rc = uv_poll_init(&kp->loop, &kp->token_poll, kp->tokens.epfd);

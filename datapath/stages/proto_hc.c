@@ -58,6 +58,8 @@ void proto_hc(struct toe_flow_proto *fp, const struct toe_hc *hc, struct proto_o
 		proto_dropped(out, TOE_D_AFTER_RESET);
 		return;
 	}
+	if (proto_is(fp, TOE_FP_ORPHAN) && seq_lt(tail, fp->tx_tail))
+		tail = fp->tx_tail; /* fetched before CLOSE told the last one */
 	if (hc->app_id != fp->app_id || hc->slot != fp->app_slot || !hc_tx_ok(fp, tail) ||
 	    !hc_rx_ok(fp, head)) {
 		proto_dropped(out, TOE_D_HC_INVALID);

@@ -118,11 +118,18 @@ static struct plan tx_plan_hole(const struct toe_flow_proto *fp, bool sure)
 	return (struct plan){.kind = PLAN_NONE};
 }
 
+/* PROBE is about what is in flight (RFC 8985 §7), not about the window. */
+static bool tx_is_tlp(const struct toe_flow_proto *fp)
+{
+	return proto_is(fp, TOE_FP_PROBE) && proto_is(fp, TOE_FP_SACK) &&
+	       fp->snd_una != fp->snd_max && fp->snd_wnd != 0;
+}
+
 static struct plan tx_plan_data(const struct toe_flow_proto *fp)
 {
 	struct plan p = {.kind = PLAN_NONE, .seq = fp->snd_nxt};
 	uint32_t avail = tx_avail(fp);
-	bool probe = proto_is(fp, TOE_FP_PROBE);
+	bool probe = proto_is(fp, TOE_FP_PROBE) && !tx_is_tlp(fp);
 
 	p.len = proto_min(proto_min(avail, tx_room(fp)), fp->mss);
 	if (seq_lt(p.seq, fp->snd_max))
@@ -146,7 +153,7 @@ static struct plan tx_plan_probe(const struct toe_flow_proto *fp)
 		p.kind = PLAN_NONE;
 		return p;
 	}
-	if (!probe || !proto_is(fp, TOE_FP_SACK) || fp->snd_una == fp->snd_max || fp->snd_wnd == 0)
+	if (!tx_is_tlp(fp))
 		return p;
 	/* Tail loss probe: the last segment, even where RFC 8985 §7.3 would send new data.  If only
 	 * ACKs were lost, a single new segment meets the peer's delayed ACK (40 ms and more), while

@@ -49,6 +49,7 @@ spawn()
 {
 	local name=$1
 	shift
+	: >"$LOGS/$name.log" # before anybody looks: a name may be used again
 	"$@" >"$LOGS/$name.log" 2>&1 </dev/null &
 	SPAWNED=$!
 	PIDS+=("$SPAWNED")
@@ -123,10 +124,10 @@ testbed_up()
 		{ tail -5 "$LOGS/testbed.log"; fail "testbed does not come up"; }
 }
 
-# Undoes everything, whatever happened; never by a name that another test could have.
+# net_end [STATUS]: undoes everything, whatever happened; never by a name that another test could have.
 net_end()
 {
-	local rc=$? p left
+	local rc=${1:-$?} p left
 	trap - EXIT
 	for p in "${PIDS[@]}"; do
 		end_process "$p"

@@ -34,7 +34,12 @@ cli_spawn kernel-echo "$BIN/tests/progs/echo_server" --port 7100
 wait_for 5 "echo server" grep -q ready "$LOGS/kernel-echo.log"
 # silent: the SYN is swallowed
 in_cli nft -f - <<-'END' || fail "nft"
-	table inet silent { chain in { type filter hook input priority 0; tcp dport 7998 drop; } }
+	table inet silent {
+		chain in {
+			type filter hook input priority 0
+			tcp dport 7998 drop
+		}
+	}
 	END
 
 # both HOST PORT WAY: one transcript per stack; the engine's has SECONDS of bound

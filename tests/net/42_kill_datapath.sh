@@ -1,31 +1,69 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# The datapath is killed: programs get ECONNRESET at once, in blocking calls too, `toe up` starts again, and
-# then everything works.
-# PLACEMENTS: single
+# The datapath is killed: programs get ECONNRESET at once, whatever they are blocked in (poll, recv, epoll, a
+# connect() under way), none hangs, `toe up` starts again, and then everything works.
+# PLACEMENTS: single spread
 . "$(dirname "$0")/../lib/net.sh"
 testbed_up
-start_echo 7000 thread
+CLIENT=$BIN/tests/progs/tcp_client
 
-# a client under the engine, outbound, blocked in poll, and a server thread blocked in recv
+# servers with a connection on which nothing happens: blocked in recv, in epoll of either kind; they end
+# by themselves when that connection is broken
+SERVERS=()
+port=7000
+for mode in thread lt et; do
+	start_echo $port $mode --max-conns 1
+	SERVERS+=("$ECHO_PID")
+	cli_spawn "passive.$mode" "$CLIENT" --host "$SRV" --port $port --bytes 100M --rate 1 --timeout 60
+	wait_for 10 "inbound connection" grep -q connected "$LOGS/passive.$mode.log"
+	port=$((port + 1))
+done
+start_broker
+# clients under the engine: blocked in poll with data flowing, in poll with none, in connect()
 cli_spawn kernel-echo "$BIN/tests/progs/echo_server" --port 7100
 wait_for 5 "kernel echo server" grep -q ready "$LOGS/kernel-echo.log"
-app active "$BIN/tests/progs/tcp_client" --host "$CLI" --port 7100 --bytes 100M --rate 1M --expect reset \
-	--timeout 60
+cli_spawn silent "$BIN/tests/progs/endings" server idle --port 7101
+wait_for 5 "silent server" grep -q listening "$LOGS/silent.log"
+in_cli nft -f - <<-'END' || fail "nft"
+	table inet silent {
+		chain in {
+			type filter hook input priority 0
+			tcp dport 7998 drop
+		}
+	}
+	END
+app active "$CLIENT" --host "$CLI" --port 7100 --bytes 100M --rate 1M --expect reset --timeout 60
 active=$SPAWNED
+app waiting "$BIN/tests/progs/endings" client idle --host "$CLI" --port 7101
+waiting=$SPAWNED
+app connecting "$BIN/tests/progs/connect_ways" --host "$CLI" --port 7998
+connecting=$SPAWNED
 wait_for 10 "outbound connection" grep -q connected "$LOGS/active.log"
-cli_spawn passive "$BIN/tests/progs/tcp_client" --host "$SRV" --port 7000 --bytes 100M --rate 1M --timeout 60
-wait_for 10 "inbound connection" grep -q connected "$LOGS/passive.log"
+wait_for 10 "silent connection" grep -q staged "$LOGS/silent.log"
+syn_sent() { [ "$("$BIN/toe" status --json | jq .controlplane.syn_sent)" = 1 ]; }
+wait_for 10 "connect() to be under way" syn_sent
 
 old=$(pid_of toe-datapath) || fail "no datapath"
 kill -9 "$old"
-wait_for 3 "ECONNRESET in the client" gone "$active"
+begin=$(date +%s%N)
+for p in "$active" "$waiting" "$connecting" "${SERVERS[@]}"; do
+	wait_for 5 "process $p to see the end" gone "$p"
+done
+took=$((($(date +%s%N) - begin) / 1000000))
+[ $took -lt 2000 ] || fail "the programs saw the end after $took ms"
 wait "$active" || fail "client: $(tail -1 "$LOGS/active.log")"
-end_process "$ECHO_PID"
-grep -q '"closed":1,"resets":1' "$LOGS/echo.7000.log" || fail "server: $(tail -1 "$LOGS/echo.7000.log")"
+grep -q 'then ECONNRESET' "$LOGS/waiting.log" || fail "waiting client: $(tail -1 "$LOGS/waiting.log")"
+grep -qE 'connect: (ECONN|ENET|ETIMEDOUT)' "$LOGS/connecting.log" || fail "connect(): $(cat "$LOGS/connecting.log")"
+for log in "$LOGS"/echo.700[0-2].log; do
+	grep -q '"closed":1,"resets":1' "$log" || fail "server: $(tail -1 "$log")"
+done
+end_process "$BROKER_PID"
 
 in_srv "$BIN/toe" up --config "$ENGINE_CONFIG" >"$LOGS/up.log" 2>&1 || fail "toe up: $(tail -1 "$LOGS/up.log")"
 wait_for 10 "datapath" pid_of toe-datapath
-start_echo 7001 lt
-in_cli "$BIN/tests/progs/tcp_client" --host "$SRV" --port 7001 --bytes 10M --timeout 30 || fail "after toe up"
+start_echo 7010 lt
+in_cli "$CLIENT" --host "$SRV" --port 7010 --bytes 10M --timeout 30 || fail "after toe up"
+
+start_broker
+fanout --subscribers 20 --publishes 50 --timeout 30 || fail "broker after toe up: $(cat "$LOGS/fanout.json")"
 in_cli ping -q -c 5 -i 0.05 -W 2 "$SRV" >/dev/null || fail "ping after toe up"

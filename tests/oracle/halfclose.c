@@ -6,6 +6,17 @@
 
 static char buf[4096];
 
+/* Until our FIN is acknowledged, too: no event tells. */
+static void no_peer(int c)
+{
+	struct sockaddr_in a;
+	socklen_t len = sizeof(a);
+
+	while (getpeername(c, (struct sockaddr *)&a, &len) == 0)
+		usleep(1000);
+	ora_show("getpeername", -1, errno);
+}
+
 static void peer_half(int l)
 {
 	int c = ora_accept(l, 'A');
@@ -27,6 +38,7 @@ static void peer_half(int l)
 	T(shutdown(c, SHUT_WR));
 	NOW(c);
 	PEER("end A");
+	no_peer(c);
 	T(shutdown(c, SHUT_RDWR));
 	T(write(c, "x", 1));
 	T(close(c));

@@ -13,9 +13,9 @@ static void show(const char *what, const struct sockaddr_in *a, socklen_t len)
 
 	inet_ntop(AF_INET, &a->sin_addr, text, sizeof(text));
 	SAY("%s: len %u family %d %s%s port %s\n", what, len, a->sin_family,
-	    strcmp(text, ora.my) == 0 ? "mine" : "", strcmp(text, ora.peer) == 0 ? "+peer" : "",
+	    strcmp(text, ora.my) == 0 ? "mine" : "", strcmp(ora.my, ora.peer) && strcmp(text, ora.peer) == 0 ? "peer" : "",
 	    ntohs(a->sin_port) == ora.port ? "mine"
-	    : a->sin_port		   ? "other"
+	    : a->sin_port                  ? "other"
 					   : "none");
 }
 
@@ -42,6 +42,33 @@ static void names(int fd, const char *what)
 	SAY("len %u\n", len);
 }
 
+/* Closes c. */
+static void wrong_state(int l, int c)
+{
+	struct sockaddr_in a = ora_addr(ora.my, 0);
+	socklen_t len = sizeof(a);
+	char x;
+
+	SAY("-- wrong state\n");
+	T(accept(c, NULL, NULL));
+	T(listen(c, 5));
+	T(connect(c, (struct sockaddr *)&a, sizeof(a)));
+	T(bind(c, (struct sockaddr *)&a, sizeof(a)));
+	T(connect(l, (struct sockaddr *)&a, sizeof(a)));
+	T(listen(l, 5));
+	T(bind(l, (struct sockaddr *)&a, sizeof(a)));
+	T(lseek(c, 0, SEEK_SET));
+	T(pread(c, &x, 1, 0));
+	T(pwrite(c, &x, 1, 0));
+	T(fsync(c));
+	T(ftruncate(c, 0));
+	T(isatty(c));
+	T(close(c));
+	T(close(c));
+	T(getsockname(c, (struct sockaddr *)&a, &len));
+	T(accept(c, NULL, NULL));
+}
+
 static void accepts(int l)
 {
 	struct sockaddr_in a = {0}, b = {0};
@@ -60,34 +87,18 @@ static void accepts(int l)
 	T(fstat(c, &st));
 	SAY("S_ISSOCK %d\n", S_ISSOCK(st.st_mode) != 0);
 	names(c, "accepted");
+	wrong_state(l, c);
 	peer_quiet("connect B %s %u", ora.my, ora.port);
 	len = 3;
-	T(close(TFD(accept(l, (struct sockaddr *)&a, &len))));
+	c = TFD(accept(l, (struct sockaddr *)&a, &len));
+	T(close(c));
 	SAY("len %u\n", len);
 	peer_quiet("connect B %s %u", ora.my, ora.port);
 	len = 77;
-	T(close(TFD(accept4(l, NULL, &len, SOCK_CLOEXEC))));
+	c = TFD(accept4(l, NULL, &len, SOCK_CLOEXEC));
+	T(close(c));
 	SAY("len %u\n", len);
 	T(accept4(l, NULL, NULL, 1));
-
-	SAY("-- wrong state\n");
-	T(accept(c, NULL, NULL));
-	T(listen(c, 5));
-	T(connect(c, (struct sockaddr *)&a, sizeof(a)));
-	T(bind(c, (struct sockaddr *)&a, sizeof(a)));
-	T(connect(l, (struct sockaddr *)&a, sizeof(a)));
-	T(listen(l, 5));
-	T(bind(l, (struct sockaddr *)&a, sizeof(a)));
-	T(lseek(c, 0, SEEK_SET));
-	T(pread(c, &st, 1, 0));
-	T(pwrite(c, &st, 1, 0));
-	T(fsync(c));
-	T(ftruncate(c, 0));
-	T(isatty(c));
-	T(close(c));
-	T(close(c));
-	T(getsockname(c, (struct sockaddr *)&a, &len));
-	T(accept(c, NULL, NULL));
 }
 
 static void two_listeners(void)

@@ -7,7 +7,10 @@
 
 static char buf[1 << 20];
 
-static bool fl(int fd, int flag) { return (MUST(fcntl(fd, F_GETFL)) & flag) != 0; }
+static bool fl(int fd, int flag)
+{
+	return (MUST(fcntl(fd, F_GETFL)) & flag) != 0;
+}
 
 static void show_flags(const char *what, int fd)
 {

@@ -4,8 +4,8 @@
  * answered.  tests/net/25_oracle.sh runs it over the kernel and under libtoe; the two transcripts
  * must be the same, so nothing that depends on time, addresses or descriptor numbers is printed.
  *
- * Arguments: MY-ADDRESS PEER-ADDRESS PORT CONTROL-SOCKET.  The peer (peer.c, always over the kernel)
- * does what it is told through the control socket and answers when it is done.
+ * Arguments: MY-ADDRESS PEER-ADDRESS PORT CONTROL-SOCKET.  The peer (peer.c, always over the
+ * kernel) does what it is told through the control socket and answers when it is done.
  */
 #ifndef ORACLE_H
 #define ORACLE_H
@@ -88,9 +88,8 @@ static inline const char *ev_names(uint32_t ev)
 	static const struct {
 		uint32_t bit;
 		const char *name;
-	} names[] = {{EPOLLIN, "IN"},	{EPOLLPRI, "PRI"}, {EPOLLOUT, "OUT"},
-		     {EPOLLERR, "ERR"}, {EPOLLHUP, "HUP"}, {POLLNVAL, "NVAL"},
-		     {POLLRDHUP, "RDHUP"}};
+	} names[] = {{EPOLLIN, "IN"},   {EPOLLPRI, "PRI"},  {EPOLLOUT, "OUT"},   {EPOLLERR, "ERR"},
+		     {EPOLLHUP, "HUP"}, {POLLNVAL, "NVAL"}, {POLLRDHUP, "RDHUP"}};
 
 	text[0] = 0;
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 /*
- * Resets: received with and without unread data, made by SO_LINGER {1, 0} and by closing with unread
- * data; SO_ERROR afterwards.
+ * Resets: received with and without unread data, made by SO_LINGER {1, 0} and by closing with
+ * unread data; SO_ERROR afterwards.
  */
 #include "tests/oracle/oracle.h"
 

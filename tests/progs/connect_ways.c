@@ -119,10 +119,10 @@ static void show_names(int fd)
 
 	if (getpeername(fd, (struct sockaddr *)&sa, &len) < 0) {
 		printf("peer: %s\n", strerrorname_np(errno));
-	} else {
-		inet_ntop(AF_INET, &sa.sin_addr, text, sizeof(text));
-		printf("peer: %s:%u\n", text, ntohs(sa.sin_port));
+		return;
 	}
+	inet_ntop(AF_INET, &sa.sin_addr, text, sizeof(text));
+	printf("peer: %s:%u\n", text, ntohs(sa.sin_port));
 	len = sizeof(sa);
 	if (getsockname(fd, (struct sockaddr *)&sa, &len) == 0 && sa.sin_port != 0) {
 		inet_ntop(AF_INET, &sa.sin_addr, text, sizeof(text));

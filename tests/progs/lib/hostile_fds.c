@@ -36,28 +36,30 @@ void attack_kept_far_ends(int s)
 	printf("kept far ends: %s\n", strerror(-forge_on(s, &m, far, n)));
 }
 
-/* A TCP socket with unsent data and an hour of patience: close() waits as long as its peer, which
- * is ours too, does not read.  -1: not here. */
-static int lingering(void)
+/* Nobody reads what arrives here. */
+static struct sockaddr_in deaf_end(void)
 {
-	static int listener = -1;
-	static struct sockaddr_in sa = {.sin_family = AF_INET};
-	static char junk[65536];
-	const struct linger hour = {1, 3600};
+	struct sockaddr_in sa = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	socklen_t len = sizeof(sa);
 	int small = 4096;
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-	if (listener < 0) {
-		listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-		sa.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-		setsockopt(listener, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
-		if (bind(listener, (struct sockaddr *)&sa, sizeof(sa)) < 0 ||
-		    listen(listener, 64) < 0 ||
-		    getsockname(listener, (struct sockaddr *)&sa, &len) < 0)
-			return -1;
-	}
-	if (fd < 0 || connect(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0)
+	setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
+	if (bind(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0 || listen(fd, 64) < 0 ||
+	    getsockname(fd, (struct sockaddr *)&sa, &len) < 0)
+		die("no socket on the loopback: %m");
+	return sa;
+}
+
+/* A TCP socket with unsent data and an hour of patience: its last close() waits as long as its
+ * peer, which is ours too, does not read.  -1: not here. */
+static int lingering(const struct sockaddr_in *sa)
+{
+	static char junk[65536];
+	const struct linger hour = {1, 3600};
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	if (fd < 0 || connect(fd, (const struct sockaddr *)sa, sizeof(*sa)) < 0)
 		return -1;
 	while (send(fd, junk, sizeof(junk), MSG_DONTWAIT) > 0)
 		;
@@ -65,38 +67,45 @@ static int lingering(void)
 	return fd;
 }
 
+/* In a child: whose exit closes without waiting, so that it is the receiver who has to. */
 static void with_lingering(const char *what, int s, const struct toe_ctl_msg *m, unsigned copies)
 {
-	int fds[253];
-	int fd = lingering();
+	struct sockaddr_in sa = deaf_end();
+	pid_t pid = fork();
 
-	if (fd < 0) {
-		printf("no lingering socket: %m\n");
-		return;
+	if (pid == 0) {
+		int fds[253];
+		int fd = lingering(&sa);
+
+		for (unsigned i = 0; i < copies; i++)
+			fds[i] = fd;
+		send_raw(s, m, sizeof(*m), fds, copies);
+		_exit(0);
 	}
-	for (unsigned i = 0; i < copies; i++)
-		fds[i] = fd;
-	send_raw(s, m, sizeof(*m), fds, copies);
-	close(fd);
+	waitpid(pid, NULL, 0);
 	expect_alive(what);
 }
 
 /* Queued in a socket that is then handed over and closed by its new owner. */
 static void lingering_in_queue(int s)
 {
+	struct sockaddr_in sa = deaf_end();
 	struct toe_ctl_msg m;
-	int pair[2];
-	int fd = lingering();
+	pid_t pid = fork();
 
-	if (fd < 0 || toe_ctl_pair(pair) < 0)
-		return;
-	send_raw(pair[0], "x", 1, &fd, 1);
-	close(fd);
-	toe_ctl_init(&m, TOE_CTL_TOKEN_ADD);
-	m.u.token.count = m.nfds = 1;
-	send_raw(s, &m, sizeof(m), &pair[1], 1);
-	close(pair[1]);
-	close(pair[0]);
+	if (pid == 0) {
+		int fd = lingering(&sa);
+		int pair[2];
+
+		if (toe_ctl_pair(pair) < 0)
+			_exit(1);
+		send_raw(pair[0], "x", 1, &fd, 1);
+		toe_ctl_init(&m, TOE_CTL_TOKEN_ADD);
+		m.u.token.count = m.nfds = 1;
+		send_raw(s, &m, sizeof(m), &pair[1], 1);
+		_exit(0);
+	}
+	waitpid(pid, NULL, 0);
 	expect_alive("a token with a lingering socket in its queue hung up");
 }
 

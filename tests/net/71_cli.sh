@@ -1,0 +1,127 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-3-Clause
+# The operator's side: JSON with the documented keys, toe check, the graph of the pipeline, toe run --fallback, and
+# an installation that finds its parts.
+# PLACEMENTS: single spread
+. "$(dirname "$0")/../lib/net.sh"
+
+# keys FILE JQ-ARRAY-OF-KEYS [PATH]: valid JSON, and at PATH an object with all of these keys
+keys()
+{
+	local missing
+	missing=$(jq -er "$2 - (${3:-.} | keys) | join(\" \")" "$1" 2>&1)
+	[ -z "$missing" ] || fail "$(basename "$1"): keys missing at ${3:-.}: $missing"
+}
+# json_of NAME COMMAND...: into $LOGS/NAME.json
+json_of()
+{
+	local name=$1
+	shift
+	"$@" --json >"$LOGS/$name.json" 2>"$LOGS/$name.err" || fail "$*: $(tail -1 "$LOGS/$name.err")"
+	jq -e . "$LOGS/$name.json" >/dev/null || fail "$*: not JSON"
+}
+
+# ---- no engine: run --fallback, status, check
+export TOE_RUN_DIR=$RUN_DIR.none
+out=$("$BIN/toe" run --fallback -- echo works 2>"$LOGS/fallback.err") || fail "run --fallback"
+[ "$out" = works ] || fail "run --fallback printed $out"
+grep -q WARNING "$LOGS/fallback.err" || fail "run --fallback does not warn"
+"$BIN/toe" run --fallback -- sh -c 'exit 7' 2>/dev/null
+[ $? -eq 7 ] || fail "run --fallback hides the exit code"
+"$BIN/toe" run -- echo works >"$LOGS/none.out" 2>&1
+[ $? -eq 69 ] || fail "run without engine: exit code is not 69"
+"$BIN/toe" status --json >"$LOGS/down.json"
+[ $? -eq 69 ] || fail "status without engine: exit code is not 69"
+[ "$(json "$LOGS/down.json" .up)" = false ] || fail "status without engine: $(cat "$LOGS/down.json")"
+echo 'port: { interface = "nosuch0"; };' >"$LOGS/noif.conf"
+"$BIN/toe" check --json --config "$LOGS/noif.conf" >"$LOGS/check-bad.json"
+[ $? -eq 1 ] || fail "check without the interface: exit code is not 1"
+[ "$(json "$LOGS/check-bad.json" '[.[] | select(.result == "FAIL") | .item] | join(" ")')" = port ] ||
+	fail "check without the interface: $(cat "$LOGS/check-bad.json")"
+rmdir "$RUN_DIR.none" 2>/dev/null
+export TOE_RUN_DIR=$RUN_DIR
+
+# ---- the graph, without privileges or an engine
+write_config
+"$BIN/toe-datapath" --dump-graph --config "$CONFIG" >"$LOGS/graph.dot" || fail "--dump-graph"
+if command -v dot >/dev/null; then
+	dot -Tsvg "$LOGS/graph.dot" >/dev/null || fail "dot does not read the graph"
+fi
+edge() { grep -qF "\"$1\" -> \"$2\"" "$LOGS/graph.dot" || fail "graph lacks $1 -> $2"; }
+if [ "$TOE_PLACEMENT" = spread ]; then pre='pre.0 pre.1' post='post.0 post.1'; else pre=pre post=post; fi
+grep -q '^digraph toe {' "$LOGS/graph.dot" && [ "$(tail -1 "$LOGS/graph.dot")" = '}' ] || fail "graph is not DOT"
+for p in $pre; do edge seq "$p"; edge "$p" reorder; done
+for p in $post; do edge proto "$p"; edge "$p" dma; done
+for e in 'netif_rx seq' 'sched seq' 'dma seq' 'ctrl seq' 'reorder proto' 'reorder exception' 'dma egress' \
+	'egress ctxq' 'egress sched' 'egress netif_tx' 'ctxq dma' 'exception netif_tx'; do
+	# shellcheck disable=SC2086
+	edge $e
+done
+rings=$(grep -c 'label=ring' "$LOGS/graph.dot")
+if [ "$TOE_PLACEMENT" = spread ]; then
+	[ "$rings" -gt 0 ] || fail "two lcores, but no rings"
+else
+	[ "$rings" -eq 0 ] || fail "one lcore, but $rings rings"
+fi
+
+# ---- an engine with a connection
+[ "$(id -u)" -eq 0 ] || skip "needs root"
+testbed_up
+# a second one beside it, for what it says
+trap 'rc=$?; "$BIN/toe" testbed down --prefix "$PREFIX-b" --run-dir "$RUN_DIR-b" >/dev/null 2>&1; net_end $rc' EXIT
+json_of testbed "$BIN/toe" testbed up --prefix "$PREFIX-b" --run-dir "$RUN_DIR-b"
+keys "$LOGS/testbed.json" '["server_ns","client_ns","address","client_address","port","tap","run_dir","config"]'
+ip netns exec "$(json "$LOGS/testbed.json" .client_ns)" ping -q -c 3 -i 0.05 -W 2 "$(json "$LOGS/testbed.json" .address)" \
+	>/dev/null || fail "the second testbed does not answer"
+"$BIN/toe" testbed down --prefix "$PREFIX-b" --run-dir "$RUN_DIR-b" >/dev/null || fail "second testbed down"
+
+start_echo 7000 lt
+cli_spawn client "$BIN/tests/progs/tcp_client" --host "$SRV" --port 7000 --bytes 100M --rate 1M --timeout 60
+wait_for 10 "connection" grep -q connected "$LOGS/client.log"
+flows() { [ "$("$BIN/toe" stats --json | jq .counters.segs_data_rx)" -gt 0 ]; }
+wait_for 5 "data" flows
+json_of status "$BIN/toe" status
+keys "$LOGS/status.json" '["up","up_s","run_dir","port","tap","address","mac","mtu","keeper_pid","datapath_pid",
+	"controlplane_pid","controlplane_restarts","applications","processes","controlplane"]'
+keys "$LOGS/status.json" '["connections","connections_max","half_open","orphans","time_wait","counters","apps"]' .controlplane
+[ "$(json "$LOGS/status.json" '"\(.up) \(.address) \(.applications) \(.controlplane.connections)"')" = "true $SRV 1 1" ] ||
+	fail "status: $(cat "$LOGS/status.json")"
+json_of stats "$BIN/toe" stats
+keys "$LOGS/stats.json" '["stages","counters","drops","lcores"]'
+keys "$LOGS/stats.json" '["items","cycles","cycles_per_item","lcore"]' .stages.proto
+keys "$LOGS/stats.json" '["frames_rx","frames_tx","segs_data_rx","segs_data_tx","segs_rtx","held","installed"]' .counters
+json_of conns "$BIN/toe" conns
+keys "$LOGS/conns.json" '["state","local","remote","app","orphan"]' '.conns[0]'
+[ "$(json "$LOGS/conns.json" '.conns[0] | "\(.state) \(.local)"')" = "ESTABLISHED $SRV:7000" ] ||
+	fail "conns: $(cat "$LOGS/conns.json")"
+json_of listeners "$BIN/toe" listeners
+keys "$LOGS/listeners.json" '["local","app"]' '.listeners[0]'
+json_of check ip netns exec "$PREFIX-srv" "$BIN/toe" check --config "$ENGINE_CONFIG"
+[ "$(json "$LOGS/check.json" '[.[] | select(.result == "FAIL")] | length')" = 0 ] || fail "check: $(cat "$LOGS/check.json")"
+"$BIN/toe" stats graph >"$LOGS/live.dot" || fail "stats graph"
+diff <(grep -F -- '->' "$LOGS/graph.dot" | sort) <(grep -F -- '->' "$LOGS/live.dot" | sort) ||
+	fail "the running graph is not the one of --dump-graph"
+
+# ---- installation
+[ "$TOE_PLACEMENT" = single ] || exit 0
+root=$LOGS/root
+san=${B#build}
+make -s install DESTDIR="$root" B="$B" SAN="${san#-}" >"$LOGS/install.log" 2>&1 || fail "install: $(tail -1 "$LOGS/install.log")"
+for file in usr/bin/toe usr/lib/toe/toe-keeper usr/lib/toe/toe-datapath usr/lib/toe/toe-controlplane \
+	usr/lib/toe/libtoe.so etc/toe/toe.conf lib/systemd/system/toe.service usr/share/man/man1/toe.1 \
+	usr/share/doc/toe/README.md; do
+	[ -s "$root/$file" ] || fail "install: no $file"
+done
+[ -x "$root/usr/bin/toe" ] || fail "install: toe cannot be executed"
+grep -q '^ExecStart=/usr/bin/toe up' "$root/lib/systemd/system/toe.service" || fail "install: unit starts something else"
+echo '# mine' >>"$root/etc/toe/toe.conf"
+make -s install DESTDIR="$root" B="$B" SAN="${san#-}" >>"$LOGS/install.log" 2>&1 || fail "install again"
+grep -q '^# mine' "$root/etc/toe/toe.conf" || fail "install overwrites the administrator's configuration"
+# where it would be: the folder appears in /usr/lib, and the program in /usr/bin, for this process only
+# shellcheck disable=SC2016 # for the inner shell
+unshare -m sh -ec 'mount -t overlay overlay -o "lowerdir=$1/usr/lib:/usr/lib" /usr/lib
+	mount -t overlay overlay -o "lowerdir=$1/usr/bin:/usr/bin" /usr/bin
+	cd / && /usr/bin/toe check --json' sh "$root" >"$LOGS/installed.json" 2>"$LOGS/installed.err"
+grep -qi 'overlay' "$LOGS/installed.err" && skip "no overlay mounts here: the installed toe was not started"
+[ "$(json "$LOGS/installed.json" '.[] | select(.item == "programs") | .text')" = 'in /usr/lib/toe' ] ||
+	fail "installed toe: $(cat "$LOGS/installed.err" "$LOGS/installed.json")"
