@@ -21,8 +21,15 @@ static inline ssize_t raw_write(int fd, const void *buf, size_t len)
 	return syscall(SYS_write, fd, buf, len);
 }
 
+#ifdef __SANITIZE_THREAD__
+int __interceptor_close(int fd);
+#endif
+
 static inline int raw_close(int fd)
 {
+#ifdef __SANITIZE_THREAD__
+	return __interceptor_close(fd); /* TSan keeps books of descriptors, too */
+#endif
 	return (int)syscall(SYS_close, fd);
 }
 

@@ -204,8 +204,8 @@ static void arm_tlp(struct cp *cp, uint32_t id, enum cp_timer timer, const struc
 		rt->tlp_ms = pto;
 }
 
-/* A single segment's ACK may be delayed, which a PTO had to allow for (RFC 8985 §7.2): then the RTO
- * is as good.  In recovery the probe is for a retransmission that was lost. */
+/* A single segment's ACK may be delayed, which a PTO had to allow for (RFC 8985 §7.2): then the
+ * RTO is as good.  In recovery the probe is for a retransmission that was lost. */
 static void poll_tlp(struct cp *cp, uint32_t id, const struct toe_flow_prog *p)
 {
 	struct cp_rt *rt = &cp->rt[id];
@@ -304,6 +304,12 @@ static bool timer_poll(struct cp *cp, uint32_t id, const struct toe_flow_prog *p
 	return true;
 }
 
+/* With many flows their polling must not be all there is time for. */
+static uint64_t soonest(const struct cp *cp)
+{
+	return cp->now_ms + TICK_FAST_MS + cp->active.n / TICK_FLOWS;
+}
+
 void cp_poll_off(struct cp *cp, uint32_t id)
 {
 	cp_list_del(&cp->active, id);
@@ -321,8 +327,8 @@ void cp_active(struct cp *cp, uint32_t id)
 	rt->poll = CP_POLL_ACTIVE;
 	rt->quiet_ms = 0;
 	rt->progress_ms = cp->now_ms;
-	if (!cp->active.n || cp->tick_at > cp->now_ms + TICK_FAST_MS)
-		cp->tick_at = cp->now_ms + TICK_FAST_MS;
+	if (!cp->active.n || cp->tick_at > soonest(cp))
+		cp->tick_at = soonest(cp);
 	cp_list_add(&cp->active, id);
 }
 
@@ -393,7 +399,7 @@ static uint64_t flow_poll(struct cp *cp, uint32_t id)
 
 static void tick(struct cp *cp)
 {
-	uint64_t first = cp->now_ms + TICK_FAST_MS + cp->active.n / TICK_FLOWS;
+	uint64_t first = soonest(cp);
 	uint64_t at = CP_NEVER;
 	uint32_t next;
 
@@ -404,7 +410,6 @@ static void tick(struct cp *cp)
 		t = flow_poll(cp, id);
 		at = t < at ? t : at;
 	}
-	/* with many flows the tick must not be all there is time for */
 	cp->tick_at = at > first ? at : first;
 }
 

@@ -18,6 +18,9 @@
 
 #define CLOCK_ANCHOR_US 1000u
 
+/* One writer, the lcore; people read: whole words, no order. */
+#define STAT_ADD(field, n) __atomic_store_n(&(field), (field) + (n), __ATOMIC_RELAXED)
+
 /*
  * Milliseconds must be those of CLOCK_MONOTONIC: the control plane stamps handshakes with it, and a
  * peer drops timestamps that step back (PAWS).  Between anchors, one each CLOCK_ANCHOR_US, the TSC
@@ -49,7 +52,7 @@ static unsigned round_once(struct toe_lcore *lc)
 
 	for (unsigned i = 0; i < lc->stage_n; i++)
 		done += toe_stage_poll(lc->stages[i], TOE_LCORE_BUDGET);
-	lc->stats.rounds++;
+	STAT_ADD(lc->stats.rounds, 1);
 	return done;
 }
 
@@ -116,6 +119,12 @@ static bool announce(struct toe_lcore *lc, bool on)
 	return work;
 }
 
+/* Set by a signal handler or another thread. */
+static bool stopped(const volatile bool *stop)
+{
+	return __atomic_load_n(stop, __ATOMIC_RELAXED);
+}
+
 /* Returns true if it slept to the safety limit: nothing should be waiting then. */
 static bool lcore_sleep(struct toe_pipeline *p, struct toe_lcore *lc, const volatile bool *stop)
 {
@@ -124,11 +133,11 @@ static bool lcore_sleep(struct toe_pipeline *p, struct toe_lcore *lc, const vola
 
 	if (!announce(lc, true)) {
 		toe_idle_announce(&lc->idle);
-		if (!has_input(lc) && !*stop) {
+		if (!has_input(lc) && !stopped(stop)) {
 			uint64_t ns = sleep_limit(p, lc);
 
 			if (ns != 0) {
-				lc->stats.sleeps++;
+				STAT_ADD(lc->stats.sleeps, 1);
 				lc->stages[0]->counters[TOE_C_SLEEPS]++;
 				if (qsbr != NULL)
 					rte_rcu_qsbr_thread_offline(qsbr, lc->index);
@@ -155,7 +164,7 @@ int toe_pipeline_run(struct toe_pipeline *p, unsigned lcore, const volatile bool
 	if (qsbr != NULL)
 		rte_rcu_qsbr_thread_online(qsbr, lcore);
 	clock_read(p, lc);
-	while (!*stop) {
+	while (!stopped(stop)) {
 		unsigned done;
 
 		before = lc->clock.tsc;
@@ -165,14 +174,14 @@ int toe_pipeline_run(struct toe_pipeline *p, unsigned lcore, const volatile bool
 			rte_rcu_qsbr_quiescent(qsbr, lcore);
 		clock_read(p, lc);
 		if (done != 0) {
-			lc->stats.late_wakes += late;
-			lc->stats.busy_cycles += lc->clock.tsc - before;
+			STAT_ADD(lc->stats.late_wakes, late);
+			STAT_ADD(lc->stats.busy_cycles, lc->clock.tsc - before);
 			lc->idle_since = 0;
 		} else if (lc->idle_since == 0) {
 			lc->idle_since = lc->clock.tsc;
 		} else if (lc->clock.tsc - lc->idle_since >= p->spin_tsc) {
 			late = lcore_sleep(p, lc, stop);
-			lc->stats.cycles += rte_rdtsc() - before;
+			STAT_ADD(lc->stats.cycles, rte_rdtsc() - before);
 			clock_read(p, lc);
 			continue;
 		} else if (shared) {
@@ -181,7 +190,7 @@ int toe_pipeline_run(struct toe_pipeline *p, unsigned lcore, const volatile bool
 			rte_pause();
 		}
 		late = false;
-		lc->stats.cycles += lc->clock.tsc - before;
+		STAT_ADD(lc->stats.cycles, lc->clock.tsc - before);
 	}
 	if (qsbr != NULL)
 		rte_rcu_qsbr_thread_offline(qsbr, lcore);
@@ -195,7 +204,16 @@ unsigned toe_pipeline_lcores(const struct toe_pipeline *p)
 
 struct toe_lcore_stats toe_pipeline_lcore_stats(const struct toe_pipeline *p, unsigned lcore)
 {
-	return p->lcores[lcore].stats;
+	const struct toe_lcore_stats *s = &p->lcores[lcore].stats;
+
+	return (struct toe_lcore_stats){
+		.cpu = s->cpu,
+		.rounds = __atomic_load_n(&s->rounds, __ATOMIC_RELAXED),
+		.sleeps = __atomic_load_n(&s->sleeps, __ATOMIC_RELAXED),
+		.late_wakes = __atomic_load_n(&s->late_wakes, __ATOMIC_RELAXED),
+		.busy_cycles = __atomic_load_n(&s->busy_cycles, __ATOMIC_RELAXED),
+		.cycles = __atomic_load_n(&s->cycles, __ATOMIC_RELAXED),
+	};
 }
 
 static struct toe_lcore *lcore_of(const struct toe_pipeline *p, enum toe_stage_id id)

@@ -17,6 +17,7 @@
 #include "common/log.h"
 #include "pipeline_priv.h"
 #include "toe/region.h"
+#include "tsan.h"
 
 /* ---- hand-over ---- */
 
@@ -178,6 +179,7 @@ struct toe_work *toe_work_alloc(struct toe_stage *s, enum toe_work_type type)
 	if (rte_mempool_get(s->engine->work_pool[type], &obj) != 0)
 		return NULL;
 	w = obj;
+	TOE_TSAN_TAKE(w);
 	memset(w, 0, TOE_LINE);
 	w->type = (uint8_t)type;
 	w->conn = TOE_NONE;
@@ -187,11 +189,15 @@ struct toe_work *toe_work_alloc(struct toe_stage *s, enum toe_work_type type)
 
 void toe_work_free(struct toe_stage *s, struct toe_work *w)
 {
+	struct rte_mempool *pool;
+
 	if (w->tx_mbuf != NULL && w->tx_mbuf != w->mbuf)
 		rte_pktmbuf_free(w->tx_mbuf);
 	if (w->mbuf != NULL)
 		rte_pktmbuf_free(w->mbuf);
-	rte_mempool_put(s->engine->work_pool[w->type], w);
+	pool = s->engine->work_pool[w->type];
+	TOE_TSAN_GIVE(w);
+	rte_mempool_put(pool, w);
 }
 
 const struct toe_clock *toe_now(const struct toe_stage *s)

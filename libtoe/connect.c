@@ -3,8 +3,8 @@
  * connect: a kernel socket becomes a connection of the engine, or stays one of the kernel's.
  *
  * In: connect() on a followed kernel socket; out: CONNECT to the keeper with that socket (it holds
- * the local port), a token on the same descriptor number and on those of its dups.  The answer comes at
- * once; the outcome is level state of the slot.  No state of its own.
+ * the local port), a token on the same descriptor number and on those of its dups.  The answer
+ * comes at once; the outcome is level state of the slot.  No state of its own.
  */
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -59,8 +59,8 @@ static int swap(lt_ent from, lt_ent to, int token_fd)
 			continue;
 		cloexec = LT_REAL(fcntl)((int)fd, F_GETFD);
 		lt_epoll_convert((int)fd, from, to); /* leaves kernel sets while it is in them */
-		if (cloexec < 0 || LT_REAL(dup3)(token_fd, (int)fd,
-						 cloexec & FD_CLOEXEC ? O_CLOEXEC : 0) < 0) {
+		if (cloexec < 0 ||
+		    LT_REAL(dup3)(token_fd, (int)fd, cloexec & FD_CLOEXEC ? O_CLOEXEC : 0) < 0) {
 			err = -errno;
 			continue;
 		}
@@ -171,13 +171,24 @@ static bool fresh_socket(struct lt_sock *c)
 	return true;
 }
 
+/* Once connect() has reported a failure Linux's socket is as new. */
+static int reported(struct lt_sock *c, int rc)
+{
+	struct lt_state st = lt_state(c);
+
+	if (rc < 0 && (st.bits & TOE_SLOT_ERROR) && !(st.bits & TOE_SLOT_ESTABLISHED) &&
+	    !lt_gone() && lt_sock_same(c))
+		fresh_socket(c);
+	return rc;
+}
+
 static int connect_conn(struct lt_sock *c)
 {
 	int rc = outcome(c);
 
 	if (rc != -EINPROGRESS)
-		return rc;
-	return lt_nonblock(c, 0) ? -EALREADY : lt_wait_connected(c);
+		return reported(c, rc);
+	return lt_nonblock(c, 0) ? -EALREADY : reported(c, lt_wait_connected(c));
 }
 
 static bool can_try_again(const struct lt_sock *c)
@@ -230,7 +241,7 @@ static int do_connect(int fd, const struct sockaddr *addr, socklen_t len)
 	if (!lt_sock_get(fd, &c))
 		return -EBADF; /* another thread closed it */
 	lt_opts_apply(&c);
-	return lt_nonblock(&c, 0) ? -EINPROGRESS : lt_wait_connected(&c);
+	return lt_nonblock(&c, 0) ? -EINPROGRESS : reported(&c, lt_wait_connected(&c));
 }
 
 int lt_connect(int fd, __CONST_SOCKADDR_ARG addr, socklen_t len)

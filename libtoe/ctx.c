@@ -23,8 +23,9 @@ struct lt_proc lt;
 bool lt_on;
 __thread struct lt_tls lt_tls __attribute__((tls_model("initial-exec"))) = {.role = -1};
 
-static pthread_mutex_t locks[4] = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER,
-				   PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER};
+static pthread_mutex_t locks[5] = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER,
+				   PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER,
+				   PTHREAD_MUTEX_INITIALIZER};
 
 /* ---- locks ---- */
 
@@ -46,10 +47,11 @@ void lt_unlock(enum lt_lock which)
 	lt_tls.held &= ~(uint32_t)which;
 }
 
+/* The others were taken before the fork and are unlocked by the one who did. */
 void lt_locks_reset(void)
 {
-	for (unsigned i = 0; i < sizeof(locks) / sizeof(locks[0]); i++)
-		locks[i] = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
+	locks[__builtin_ctz(LT_L_RPC)] = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
+	locks[__builtin_ctz(LT_L_REFILL)] = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
 	lt_tls.held = 0;
 }
 
@@ -125,8 +127,7 @@ static void explain(struct start *st, const struct toe_ctl_msg *m, int rc)
 	if (m->abi_version != TOE_ABI_VERSION || m->abi_fingerprint != TOE_ABI_FINGERPRINT)
 		snprintf(st->why, sizeof(st->why),
 			 "engine has interface version %u/%08x, libtoe %u/%08x: rebuild or restart",
-			 m->abi_version, m->abi_fingerprint, TOE_ABI_VERSION,
-			 TOE_ABI_FINGERPRINT);
+			 m->abi_version, m->abi_fingerprint, TOE_ABI_VERSION, TOE_ABI_FINGERPRINT);
 	else
 		snprintf(st->why, sizeof(st->why), "%s", strerror(-rc));
 }
@@ -335,19 +336,21 @@ bool lt_attach_child(void)
 {
 	bool join = false;
 
-	if (lt.gone || lt_foreign() || !lt_lock(LT_L_RPC))
+	if (LT_PEEK(&lt.gone) || lt_foreign() || !lt_lock(LT_L_RPC))
 		return false;
-	if (!lt.attached && !lt.gone) {
+	if (!LT_PEEK(&lt.attached) && !LT_PEEK(&lt.gone)) {
 		int saved = errno;
 
 		join = attach_forked() == 0;
-		if (!join)
-			lt.gone = true;
+		if (!join) {
+			LT_STORE(&lt.gone, true);
+			lt_waiters_init();
+		}
 		LT_STORE(&lt.attached, join);
 		errno = saved;
 	}
 	lt_unlock(LT_L_RPC);
 	if (join)
 		join_objects();
-	return lt.attached && !lt.gone;
+	return LT_LOAD(&lt.attached) && !LT_PEEK(&lt.gone);
 }

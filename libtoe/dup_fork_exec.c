@@ -267,6 +267,7 @@ static void in_child(void)
 	lt.pid = getpid();
 	lt.attached = false;
 	lt.ctx = NULL;
+	unlock_all();
 	lt_locks_reset();
 	lt_tokens_drop();
 	lt_waiters_reset();

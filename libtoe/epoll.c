@@ -14,8 +14,8 @@
  * and nothing of ours must be in it that the other one could consume.
  *
  * While a set has only kernel descriptors its waiters are in the kernel's epoll_wait(), as without
- * us.  The first offloaded descriptor adds a descriptor that is always readable, tagged LT_TAG_KICK,
- * which gets them out once.
+ * us.  The first offloaded descriptor adds a descriptor that is always readable, tagged
+ * LT_TAG_KICK, which gets them out once.
  *
  * Differs from Linux: after fork the side table is a copy; closing a descriptor ends its offloaded
  * registration even if a dup is open.
@@ -72,8 +72,8 @@ static struct lt_epoll *adopt(int epfd)
 
 static int check_event(int op, const struct epoll_event *ev, const struct lt_item *it)
 {
-	static const uint32_t with_exclusive = EPOLLIN | EPOLLOUT | EPOLLERR | EPOLLHUP |
-					       EPOLLWAKEUP | EPOLLET | EPOLLEXCLUSIVE;
+	static const uint32_t with_exclusive =
+		EPOLLIN | EPOLLOUT | EPOLLERR | EPOLLHUP | EPOLLWAKEUP | EPOLLET | EPOLLEXCLUSIVE;
 
 	if (op == EPOLL_CTL_DEL)
 		return it ? 0 : -ENOENT;
@@ -263,8 +263,10 @@ static unsigned from_items(struct wait *w, unsigned n)
 
 static unsigned collect(struct wait *w)
 {
-	w->ep->turn = !w->ep->turn;
-	return w->ep->turn ? from_items(w, from_kernel(w, 0)) : from_kernel(w, from_items(w, 0));
+	bool items_first = !LT_PEEK(&w->ep->turn);
+
+	LT_STORE(&w->ep->turn, items_first);
+	return items_first ? from_items(w, from_kernel(w, 0)) : from_kernel(w, from_items(w, 0));
 }
 
 /* Nothing was ready: sleep until something may be.  0: look again; -errno. */
@@ -367,7 +369,7 @@ int lt_epoll_pwait(int epfd, struct epoll_event *ev, int max, int timeout, const
 
 	if (!is_set(&w, epfd))
 		return LT_REAL(epoll_pwait)(epfd, ev, max, timeout, mask);
-	w.deadline_ns = timeout < 0	 ? -1
+	w.deadline_ns = timeout < 0    ? -1
 			: timeout == 0 ? 0
 				       : lt_now_ns() + (int64_t)timeout * 1000000;
 	return do_wait(&w);
@@ -385,12 +387,12 @@ int lt_epoll_pwait2(int epfd, struct epoll_event *ev, int max, const struct time
 
 	if (!is_set(&w, epfd))
 		return LT_REAL(epoll_pwait2)(epfd, ev, max, timeout, mask);
-	if (timeout && (timeout->tv_sec < 0 || timeout->tv_nsec < 0 ||
-			timeout->tv_nsec >= 1000000000)) {
+	if (timeout &&
+	    (timeout->tv_sec < 0 || timeout->tv_nsec < 0 || timeout->tv_nsec >= 1000000000)) {
 		errno = EINVAL;
 		return -1;
 	}
-	w.deadline_ns = timeout && !timeout->tv_sec && !timeout->tv_nsec ? 0
-									 : lt_deadline_ts(timeout);
+	w.deadline_ns =
+		timeout && !timeout->tv_sec && !timeout->tv_nsec ? 0 : lt_deadline_ts(timeout);
 	return do_wait(&w);
 }

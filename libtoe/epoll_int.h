@@ -49,7 +49,7 @@ struct lt_epoll {
 struct lt_epoll *lt_epoll_get(lt_ent e); /* NULL: not a set, or closed */
 lt_ent lt_epoll_new(void);               /* 0: no more */
 /* The rest: LT_L_CTX held. */
-struct lt_item *lt_item_at(struct lt_epoll *ep, int fd);   /* NULL: fd too large */
+struct lt_item *lt_item_at(struct lt_epoll *ep, int fd);             /* NULL: fd too large */
 struct lt_item *lt_item_find(struct lt_epoll *ep, int fd, lt_ent e); /* NULL: not in the set */
 void lt_item_add(struct lt_item *it, lt_ent e, const struct epoll_event *ev, bool kernel);
 void lt_item_change(struct lt_item *it, const struct epoll_event *ev);

@@ -9,8 +9,8 @@
  * An item is in its set's ready list when it may have something to report: after a hint, ADD, MOD,
  * a local shutdown.  Whoever collects looks at the level state: level-triggered items stay in the
  * list while they are ready and go to its end when reported, so a few busy ones cannot hide the
- * rest; edge-triggered ones leave it, and count as an edge only if bytes came, the state changed, or
- * there is space after a send that found none.
+ * rest; edge-triggered ones leave it, and count as an edge only if bytes came, the state changed,
+ * or there is space after a send that found none.
  */
 #include <string.h>
 #include <sys/mman.h>
@@ -240,7 +240,7 @@ static void link_watch(struct lt_item *it)
 	if (*at)
 		(*at)->w_at = &it->w_next;
 	*at = it;
-	it->ep->offloaded = true;
+	LT_STORE(&it->ep->offloaded, true);
 }
 
 void lt_item_change(struct lt_item *it, const struct epoll_event *ev)
@@ -400,8 +400,8 @@ void lt_epoll_fd_closed(int fd, lt_ent e)
 	if (!lt_lock(LT_L_CTX))
 		return;
 	for (uint32_t i = 0; i < sets_n; i++) {
-		struct lt_item *it = sets[i] && (unsigned)fd < sets[i]->top ? &sets[i]->items[fd]
-									  : NULL;
+		struct lt_item *it =
+			sets[i] && (unsigned)fd < sets[i]->top ? &sets[i]->items[fd] : NULL;
 
 		if (it && it->used && it->ent == e)
 			lt_item_drop(it);
@@ -445,8 +445,8 @@ void lt_epoll_convert(int fd, lt_ent from, lt_ent to)
 	if (!lt_lock(LT_L_CTX))
 		return;
 	for (uint32_t i = 0; i < sets_n; i++) {
-		struct lt_item *it = sets[i] && (unsigned)fd < sets[i]->top ? &sets[i]->items[fd]
-									  : NULL;
+		struct lt_item *it =
+			sets[i] && (unsigned)fd < sets[i]->top ? &sets[i]->items[fd] : NULL;
 
 		if (it && it->used && it->ent == from)
 			convert_item(it, to);

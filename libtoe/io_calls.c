@@ -5,6 +5,7 @@
  * In: the application's arguments; out: lt_stream_recv/send for offloaded connections, libc for
  * everything else.  Errors become -1 and errno here.  No state.
  */
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -53,9 +54,14 @@ ssize_t lt_write(int fd, const void *buf, size_t len)
 ssize_t lt_readv(int fd, const struct iovec *iov, int n)
 {
 	struct lt_sock c;
+	size_t sum = 0;
 
-	return lt_sock_get(fd, &c) ? posix(lt_stream_recv(&c, iov, n, 0))
-				   : LT_REAL(readv)(fd, iov, n);
+	if (!lt_sock_get(fd, &c))
+		return LT_REAL(readv)(fd, iov, n);
+	for (int i = 0; i < n && i < IOV_MAX; i++)
+		sum |= iov[i].iov_len;
+	/* as read(): nothing asked for is no reason to wait, other than with recv() */
+	return sum || n < 0 ? posix(lt_stream_recv(&c, iov, n, 0)) : 0;
 }
 
 ssize_t lt_writev(int fd, const struct iovec *iov, int n)

@@ -2,8 +2,9 @@
 /*
  * Pointers to libc's own (or the next library's) definitions of what we export.
  *
- * In: intercept.def; out: lt_real_fns.  Filled on first use, by whatever thread or constructor comes
- * first; filling twice stores the same values.  What this libc does not have fails with ENOSYS.
+ * In: intercept.def; out: lt_real_fns.  Filled on first use, by whatever thread or constructor
+ * comes first; filling twice stores the same values.  What this libc does not have fails with
+ * ENOSYS.
  */
 #include <dlfcn.h>
 #include <string.h>
@@ -24,7 +25,7 @@ static void resolve(void *where, const char *name)
 
 	if (!fn)
 		*(long (**)(void))(&fn) = missing;
-	__atomic_store(( void **)where, &fn, __ATOMIC_RELEASE);
+	__atomic_store((void **)where, &fn, __ATOMIC_RELEASE);
 }
 
 void lt_real_resolve(void)

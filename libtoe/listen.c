@@ -4,8 +4,8 @@
  *
  * In: kernel sockets that begin to listen; out: LISTEN and UNLISTEN to the keeper, connections from
  * the accept ring and from the kernel's own queue through one descriptor.  The kernel socket really
- * listens, so clients on loopback or other networks are served too; its O_NONBLOCK is always set and
- * the application's wish is kept in the listener's shared record, so that looking into both
+ * listens, so clients on loopback or other networks are served too; its O_NONBLOCK is always set
+ * and the application's wish is kept in the listener's shared record, so that looking into both
  * queues never blocks in one of them.  State: lt.lsocks.
  */
 #include <netinet/in.h>
@@ -169,7 +169,7 @@ void lt_listener_leave(uint32_t index)
 	struct toe_ctl_msg m;
 	int saved = errno;
 
-	if (!lt.attached || lt.gone)
+	if (!LT_LOAD(&lt.attached) || LT_PEEK(&lt.gone))
 		return;
 	LT_AND(&lt_listener(index)->ctx_mask, ~lt.ctx_bit);
 	toe_ctl_init(&m, TOE_CTL_UNLISTEN);
@@ -221,6 +221,7 @@ static int accept_ring(uint32_t index, int flags, struct lt_sock *c)
 		     LT_F_CONNECTED | (flags & SOCK_NONBLOCK ? LT_F_NONBLOCK : 0), &lib->opts);
 	rc = lt_conn_open(&t, slot, flags & SOCK_CLOEXEC);
 	lt_sock_get(rc, c);
+	c->lib->opts.priority = 0; /* the one thing Linux does not inherit */
 	lt_opts_apply(c);
 	return rc;
 }

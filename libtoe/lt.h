@@ -2,10 +2,10 @@
 /*
  * libtoe's own header: process state and what the files offer each other.
  *
- * Descriptor kinds (fdtable.c): a *kernel TCP socket* is followed so that listen() and connect() can
- * change it; a *connection* is a token descriptor; a *listener* is a real, listening kernel socket
- * with an accept ring beside it; an *epoll set* is a real one with a side table; *internal* and
- * *pool* ones (tokens not in use yet) are ours and hidden from the application.
+ * Descriptor kinds (fdtable.c): a *kernel TCP socket* is followed so that listen() and connect()
+ * can change it; a *connection* is a token descriptor; a *listener* is a real, listening kernel
+ * socket with an accept ring beside it; an *epoll set* is a real one with a side table; *internal*
+ * and *pool* ones (tokens not in use yet) are ours and hidden from the application.
  *
  * Who may run when.  Any call may come from any thread and, where POSIX allows it, from a signal
  * handler that interrupted one of us.  Hence:
@@ -13,8 +13,8 @@
  *   - sending takes the slot's robust lock; a handler that interrupts its owner appends behind it;
  *   - process-local locks (enum lt_lock) are taken through lt_lock(), which returns false if this
  *     thread already holds it: the caller then leaves the work to the owner, never waits.
- * Lock order: RPC -> TOKENS -> CTX -> slot.tx_lock -> DOORBELL.  No lock is held while sleeping for
- * an application; RPC is held for one round trip to the keeper.
+ * Lock order: REFILL -> RPC -> TOKENS -> CTX -> slot.tx_lock -> DOORBELL.  No lock is held while
+ * sleeping for an application; RPC is held for one round trip to the keeper.
  */
 #ifndef LT_H
 #define LT_H
@@ -83,8 +83,6 @@ int lt_ioctl(int fd, unsigned long request, void *arg);
 #define LT_F_CONNECTED 0x02u /* connect() has returned success */
 #define LT_F_ERR_TAKEN 0x04u /* SO_ERROR or a call has reported toe_slot.error */
 #define LT_F_ACTIVE    0x08u /* made by connect() */
-#define LT_F_REUSEADDR 0x10u
-#define LT_F_REUSEPORT 0x20u
 #define LT_F_ASYNC     0x40u /* O_ASYNC, remembered only */
 #define LT_F_SHUT_WR   0x80u /* shutdown(SHUT_WR) was called; ctl follows at unlock of tx_lock */
 
@@ -101,14 +99,14 @@ struct lt_opts {
 	uint32_t keep_idle_s; /* 0 = default, as the next two */
 	uint32_t keep_intvl_s;
 	uint32_t keep_cnt;
-	int32_t linger_s;    /* -1: off */
-	uint32_t rcv_bytes;  /* SO_RCVBUF as told, 0 = the ring's size */
+	int32_t linger_s;   /* -1: off */
+	uint32_t rcv_bytes; /* SO_RCVBUF as told, 0 = the ring's size */
 	uint32_t snd_bytes;
-	uint32_t rcvlowat;   /* 0 = 1 */
-	uint32_t maxseg;     /* TCP_MAXSEG as told, 0 = negotiated */
+	uint32_t rcvlowat; /* 0 = 1 */
+	uint32_t maxseg;   /* TCP_MAXSEG as told, 0 = negotiated */
 	uint32_t tos;
 	uint32_t priority;
-	uint32_t kept_flags; /* LT_KEPT_*: told and shown, no effect here */
+	uint32_t kept_flags;  /* LT_KEPT_*: told and shown, no effect here */
 	uint32_t kept_syncnt; /* as the next three: told, 0 = default */
 	uint32_t kept_linger2;
 	uint32_t kept_notsent_lowat;
@@ -143,12 +141,12 @@ struct lt_listener_lib {
 };
 static_assert(sizeof(struct lt_listener_lib) <= 128, "lib area of a listener");
 
-#define LT_LOAD(p)       __atomic_load_n(p, __ATOMIC_ACQUIRE)
-#define LT_STORE(p, v)   __atomic_store_n(p, v, __ATOMIC_RELEASE)
-#define LT_PEEK(p)       __atomic_load_n(p, __ATOMIC_RELAXED)
-#define LT_OR(p, v)      __atomic_fetch_or(p, v, __ATOMIC_SEQ_CST)
-#define LT_AND(p, v)     __atomic_fetch_and(p, v, __ATOMIC_SEQ_CST)
-#define LT_FENCE()       __atomic_thread_fence(__ATOMIC_SEQ_CST)
+#define LT_LOAD(p)     __atomic_load_n(p, __ATOMIC_ACQUIRE)
+#define LT_STORE(p, v) __atomic_store_n(p, v, __ATOMIC_RELEASE)
+#define LT_PEEK(p)     __atomic_load_n(p, __ATOMIC_RELAXED)
+#define LT_OR(p, v)    __atomic_fetch_or(p, v, __ATOMIC_SEQ_CST)
+#define LT_AND(p, v)   __atomic_fetch_and(p, v, __ATOMIC_SEQ_CST)
+#define LT_FENCE()     __atomic_thread_fence(__ATOMIC_SEQ_CST)
 
 /* ---- descriptors (fdtable.c) ---- */
 
@@ -162,14 +160,26 @@ static inline lt_ent lt_ent_make(enum lt_kind kind, uint32_t index, uint32_t gen
 	return (lt_ent)kind << 60 | (lt_ent)(index & 0x0fffffffu) << 32 | gen;
 }
 
-static inline enum lt_kind lt_ent_kind(lt_ent e) { return (enum lt_kind)(e >> 60); }
+static inline enum lt_kind lt_ent_kind(lt_ent e)
+{
+	return (enum lt_kind)(e >> 60);
+}
 
-static inline uint32_t lt_ent_index(lt_ent e) { return (uint32_t)(e >> 32) & 0x0fffffffu; }
+static inline uint32_t lt_ent_index(lt_ent e)
+{
+	return (uint32_t)(e >> 32) & 0x0fffffffu;
+}
 
 /* Not the application's: it gets EBADF. */
-static inline bool lt_ent_hidden(lt_ent e) { return lt_ent_kind(e) >= LT_INTERNAL; }
+static inline bool lt_ent_hidden(lt_ent e)
+{
+	return lt_ent_kind(e) >= LT_INTERNAL;
+}
 
-static inline uint32_t lt_ent_gen(lt_ent e) { return (uint32_t)e; }
+static inline uint32_t lt_ent_gen(lt_ent e)
+{
+	return (uint32_t)e;
+}
 
 struct lt_fdtable {
 	lt_ent *ents;
@@ -198,16 +208,16 @@ lt_ent lt_ksock_ent(void);
 /* Internal descriptors: any application call that would hit one moves it out of the way. */
 enum lt_role { LT_ROLE_KEEPER, LT_ROLE_KICK, LT_ROLE_WAITER, LT_ROLE_LOCAL, LT_ROLE_SLEEPER0 };
 #define LT_ROLE_N 1024u
-int lt_role_fd(uint32_t role);             /* -1 if none */
-int lt_role_set(uint32_t role, int fd);    /* takes fd over; its number, or -errno (fd closed) */
-int lt_role_alloc(int fd);                 /* for a sleeper: its role, or -errno (fd closed) */
+int lt_role_fd(uint32_t role);          /* -1 if none */
+int lt_role_set(uint32_t role, int fd); /* takes fd over; its number, or -errno (fd closed) */
+int lt_role_alloc(int fd);              /* for a sleeper: its role, or -errno (fd closed) */
 void lt_role_close(uint32_t role);
 /* fd is to be overwritten by the application: what we have there moves.  False: it cannot. */
 bool lt_make_way(int fd);
 
 /* ---- process state (ctx.c) ---- */
 
-enum lt_lock { LT_L_RPC = 1, LT_L_TOKENS = 2, LT_L_CTX = 4, LT_L_DOORBELL = 8 };
+enum lt_lock { LT_L_RPC = 1, LT_L_TOKENS = 2, LT_L_CTX = 4, LT_L_DOORBELL = 8, LT_L_REFILL = 16 };
 
 struct lt_item;
 
@@ -225,10 +235,10 @@ struct lt_lsock { /* this process's view of a listener; by listener index */
 };
 
 struct lt_proc {
-	bool attached;   /* context usable; false in a child until it needs one */
-	bool gone;       /* the engine died: no way back */
-	bool buried;     /* epoll items know */
-	bool noisy;      /* TOE_LOG=debug */
+	bool attached; /* context usable; false in a child until it needs one */
+	bool gone;     /* the engine died: no way back */
+	bool buried;   /* epoll items know */
+	bool noisy;    /* TOE_LOG=debug */
 	pid_t pid;
 	uint32_t app_id;
 	uint32_t port_ipv4;
@@ -250,7 +260,7 @@ struct lt_proc {
 	uint32_t sleepers; /* threads about to sleep or asleep: they want local wake-ups */
 	uint32_t armed;    /* times `waiting` went up since the waiter socket was emptied */
 	uint32_t spin_us;
-	uint64_t ev_tag;   /* epoll data of ours in kernel sets: tag | fd */
+	uint64_t ev_tag; /* epoll data of ours in kernel sets: tag | fd */
 };
 extern struct lt_proc lt;
 extern bool lt_on; /* false: passive, every call goes straight to libc */
@@ -268,19 +278,23 @@ void lt_start(void); /* the constructor; nothing happens without TOE_APP in the 
 
 bool lt_lock(enum lt_lock which);
 void lt_unlock(enum lt_lock which);
-void lt_locks_reset(void); /* in a child: all free */
+void lt_locks_reset(void); /* in a child: those that other threads may have had */
 
 /* Attaches if this is a child that has not yet.  False: no engine. */
 bool lt_attach_child(void);
 static inline bool lt_ready(void)
 {
-	return LT_LIKELY(lt.attached && !lt.gone) || lt_attach_child();
+	return LT_LIKELY(LT_LOAD(&lt.attached) && !LT_PEEK(&lt.gone)) || lt_attach_child();
 }
 /* This is a vfork child: its descriptors are its own, our tables are its parent's. */
-static inline bool lt_foreign(void) { return getpid() != lt.pid; }
+static inline bool lt_foreign(void)
+{
+	return getpid() != lt.pid;
+}
 static inline bool lt_gone(void)
 {
-	return LT_UNLIKELY(lt.gone || (lt.ctx && LT_PEEK(&lt.ctx->engine_gone)));
+	return LT_UNLIKELY(LT_PEEK(&lt.gone) ||
+			   (LT_LOAD(&lt.ctx) && LT_PEEK(&lt.ctx->engine_gone)));
 }
 int lt_call(struct toe_ctl_msg *m, const int *fds, unsigned nfds);
 void lt_count_unsupported(const char *what, int level, int name);
@@ -291,13 +305,19 @@ static inline struct toe_slot *lt_slot(uint32_t i)
 {
 	return (struct toe_slot *)(lt.control + lt.l.off_slots) + i;
 }
-static inline struct lt_slot_lib *lt_lib(struct toe_slot *s) { return (void *)s->lib; }
+static inline struct lt_slot_lib *lt_lib(struct toe_slot *s)
+{
+	return (void *)s->lib;
+}
 static inline struct toe_listener *lt_listener(uint32_t i)
 {
 	return (struct toe_listener *)(lt.control + lt.l.off_listeners +
 				       i * toe_listener_stride(lt.g.backlog_n));
 }
-static inline struct lt_listener_lib *lt_llib(struct toe_listener *l) { return (void *)l->lib; }
+static inline struct lt_listener_lib *lt_llib(struct toe_listener *l)
+{
+	return (void *)l->lib;
+}
 static inline uint8_t *lt_rx(uint32_t slot)
 {
 	return lt.payload + toe_slot_rx_off(slot, lt.g.rx_buf_bytes, lt.g.tx_buf_bytes);
@@ -371,7 +391,10 @@ static inline bool lt_sock_get(int fd, struct lt_sock *c)
 }
 
 /* The descriptor still stands for the same connection: nobody closed it while we slept. */
-static inline bool lt_sock_same(const struct lt_sock *c) { return lt_fd_get(c->fd) == c->ent; }
+static inline bool lt_sock_same(const struct lt_sock *c)
+{
+	return lt_fd_get(c->fd) == c->ent;
+}
 
 /* What the engine says, at one moment. */
 struct lt_state {

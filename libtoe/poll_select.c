@@ -2,10 +2,11 @@
 /*
  * poll and select over kernel and offloaded descriptors.
  *
- * In: the application's sets; out: the same with results.  Without offloaded descriptors the call is
- * libc's.  Otherwise: look at the offloaded ones (level state); if none is ready, lt_arm(), look
- * again, and sleep in ppoll() on the kernel ones and this thread's sleeper.  Listeners and epoll sets
- * are in both groups.  No state; the working copy is on the stack, for many descriptors mapped.
+ * In: the application's sets; out: the same with results.  Without offloaded descriptors the call
+ * is libc's.  Otherwise: look at the offloaded ones (level state); if none is ready, lt_arm(), look
+ * again, and sleep in ppoll() on the kernel ones and this thread's sleeper.  Listeners and epoll
+ * sets are in both groups.  No state; the working copy is on the stack, for many descriptors
+ * mapped.
  */
 #include <string.h>
 #include <sys/mman.h>
@@ -57,8 +58,8 @@ static int look(struct pollfd *fds, unsigned n)
 		fds[i].revents = 0;
 		if (!is_ours(fds[i].fd))
 			continue;
-		fds[i].revents = (short)(extra(fds[i].fd) &
-					 ((uint32_t)fds[i].events | POLLERR | POLLHUP));
+		fds[i].revents =
+			(short)(extra(fds[i].fd) & ((uint32_t)fds[i].events | POLLERR | POLLHUP));
 		ready += fds[i].revents != 0;
 	}
 	return ready;

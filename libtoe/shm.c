@@ -44,8 +44,8 @@ int lt_region_map(const struct toe_ctl_app *app, int control_fd, int payload_fd)
 	control = mmap(NULL, lt.l.control_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, control_fd, 0);
 	if (control == MAP_FAILED)
 		return -errno;
-	payload = mmap(NULL, lt.l.payload_bytes, PROT_READ | PROT_WRITE,
-		       MAP_SHARED | MAP_NORESERVE, payload_fd, 0);
+	payload = mmap(NULL, lt.l.payload_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE,
+		       payload_fd, 0);
 	if (payload == MAP_FAILED) {
 		int rc = -errno;
 

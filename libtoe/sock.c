@@ -63,7 +63,7 @@ void lt_conn_enter(uint32_t slot, uint32_t gen)
 /* The last descriptor of it in this process is about to be closed. */
 void lt_conn_leave(uint32_t slot)
 {
-	if (lt.attached)
+	if (LT_LOAD(&lt.attached))
 		LT_AND(&lt_slot(slot)->ctx_mask, ~lt.ctx_bit);
 }
 

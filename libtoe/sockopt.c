@@ -10,6 +10,7 @@
 #include <limits.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stddef.h>
 #include <string.h>
 #include <sys/time.h>
 
@@ -20,6 +21,57 @@
 #define KEEP_INTVL_S 75u
 #define KEEP_CNT     9u
 #define MSS_DEFAULT  536u /* before there is a connection */
+
+/* ---- kept options ---- */
+
+/* What Linux keeps per socket and shows again, and what changes nothing here: a flag, or a word. */
+static const struct kept {
+	int level;
+	int name;
+	uint32_t flag;
+	size_t word;
+} kept_options[] = {
+	{SOL_SOCKET, SO_BROADCAST, LT_KEPT_BROADCAST, 0},
+	{SOL_SOCKET, SO_DONTROUTE, LT_KEPT_DONTROUTE, 0},
+	{SOL_SOCKET, SO_OOBINLINE, LT_KEPT_OOBINLINE, 0},
+	{SOL_SOCKET, SO_REUSEADDR, LT_KEPT_REUSEADDR, 0},
+	{SOL_SOCKET, SO_REUSEPORT, LT_KEPT_REUSEPORT, 0},
+	{IPPROTO_TCP, TCP_SYNCNT, 0, offsetof(struct lt_opts, kept_syncnt)},
+	{IPPROTO_TCP, TCP_LINGER2, 0, offsetof(struct lt_opts, kept_linger2)},
+	{IPPROTO_TCP, TCP_NOTSENT_LOWAT, 0, offsetof(struct lt_opts, kept_notsent_lowat)},
+	{IPPROTO_IP, IP_TTL, 0, offsetof(struct lt_opts, kept_ttl)},
+};
+#define KEPT_N (sizeof(kept_options) / sizeof(kept_options[0]))
+
+static const struct kept *kept_find(int level, int name)
+{
+	for (size_t i = 0; i < KEPT_N; i++) {
+		if (kept_options[i].level == level && kept_options[i].name == name)
+			return &kept_options[i];
+	}
+	return NULL;
+}
+
+static void kept_store(struct lt_opts *o, const struct kept *k, uint32_t v)
+{
+	if (!k->flag)
+		LT_STORE((uint32_t *)((uint8_t *)o + k->word), v);
+	else if (v)
+		LT_OR(&o->kept_flags, k->flag);
+	else
+		LT_AND(&o->kept_flags, ~k->flag);
+}
+
+/* -1: a number that was never told. */
+static int64_t kept_load(const struct lt_opts *o, const struct kept *k)
+{
+	uint32_t v;
+
+	if (k->flag)
+		return !!(LT_PEEK(&o->kept_flags) & k->flag);
+	v = LT_PEEK((const uint32_t *)((const uint8_t *)o + k->word));
+	return v ? (int64_t)v : -1;
+}
 
 /* ---- the kernel's socket ---- */
 
@@ -66,6 +118,11 @@ void lt_opts_of_kernel(int fd, struct lt_opts *o)
 	o->snd_bytes = kernel_u32(fd, SOL_SOCKET, SO_SNDBUF);
 	o->tos = kernel_u32(fd, IPPROTO_IP, IP_TOS);
 	o->priority = kernel_u32(fd, SOL_SOCKET, SO_PRIORITY);
+	for (size_t i = 0; i < KEPT_N; i++) {
+		const struct kept *k = &kept_options[i];
+
+		kept_store(o, k, kernel_u32(fd, k->level, k->name));
+	}
 	o->rcv_timeo_us = kernel_timeo(fd, SO_RCVTIMEO);
 	o->snd_timeo_us = kernel_timeo(fd, SO_SNDTIMEO);
 }
@@ -108,7 +165,7 @@ static int buffer_size(const struct lt_sock *c, int name, const void *v, socklen
 	if (rc == 0)
 		*told = kernel_u32(fd, SOL_SOCKET,
 				   name == SO_RCVBUF || name == SO_RCVBUFFORCE ? SO_RCVBUF
-									      : SO_SNDBUF);
+									       : SO_SNDBUF);
 	raw_close(fd);
 	return rc;
 }
@@ -132,8 +189,7 @@ static void set_ctl(struct lt_sock *c, uint32_t bit, bool on)
 void lt_opts_apply(struct lt_sock *c)
 {
 	const struct lt_opts *o = &c->lib->opts;
-	const uint32_t mask =
-		TOE_CTL_LINGER0 | TOE_CTL_NODELAY | TOE_CTL_CORK | TOE_CTL_KEEPALIVE;
+	const uint32_t mask = TOE_CTL_LINGER0 | TOE_CTL_NODELAY | TOE_CTL_CORK | TOE_CTL_KEEPALIVE;
 	uint32_t was = LT_PEEK(&c->s->ctl) & mask;
 
 	LT_STORE(&c->s->user_timeout_ms, o->user_timeout_ms);
@@ -182,21 +238,8 @@ static int set_timeo(uint64_t *us, const void *value, socklen_t len)
 		*us = 1; /* Linux: no time at all */
 		return 0;
 	}
-	*us = tv.tv_sec > 1000000000 ? 0
-				     : (uint64_t)tv.tv_sec * 1000000 + (uint64_t)tv.tv_usec;
+	*us = tv.tv_sec > 1000000000 ? 0 : (uint64_t)tv.tv_sec * 1000000 + (uint64_t)tv.tv_usec;
 	return 0;
-}
-
-static int set_flag_option(struct lt_sock *c, uint32_t flag, const void *value, socklen_t len)
-{
-	int v;
-	int rc = get_int(value, len, INT_MIN, INT_MAX, &v);
-
-	if (rc == 0 && v)
-		LT_OR(&c->lib->flags, flag);
-	else if (rc == 0)
-		LT_AND(&c->lib->flags, ~flag);
-	return rc;
 }
 
 static int set_ctl_option(struct lt_sock *c, uint32_t bit, const void *value, socklen_t len)
@@ -213,23 +256,40 @@ static int set_ctl_option(struct lt_sock *c, uint32_t bit, const void *value, so
 static bool harmless(int level, int name)
 {
 	if (level == SOL_SOCKET)
-		return name == SO_BROADCAST || name == SO_DONTROUTE || name == SO_OOBINLINE ||
-		       name == SO_BUSY_POLL || name == SO_INCOMING_CPU || name == SO_DEBUG;
+		return name == SO_BUSY_POLL || name == SO_INCOMING_CPU || name == SO_DEBUG;
 	if (level == IPPROTO_TCP)
-		return name == TCP_QUICKACK || name == TCP_SYNCNT || name == TCP_LINGER2 ||
-		       name == TCP_DEFER_ACCEPT || name == TCP_WINDOW_CLAMP ||
-		       name == TCP_THIN_LINEAR_TIMEOUTS || name == TCP_NOTSENT_LOWAT;
+		return name == TCP_QUICKACK || name == TCP_DEFER_ACCEPT ||
+		       name == TCP_WINDOW_CLAMP || name == TCP_THIN_LINEAR_TIMEOUTS;
 	if (level == IPPROTO_IP)
-		return name == IP_TTL || name == IP_MTU_DISCOVER || name == IP_FREEBIND;
+		return name == IP_MTU_DISCOVER || name == IP_FREEBIND;
 	return level == IPPROTO_IPV6;
+}
+
+/* Asks for what is so anyway. */
+static bool is_default(const struct lt_sock *c, int level, int name, int want)
+{
+	int v = 0;
+	socklen_t len = sizeof(v);
+
+	return scratch_get(c, level, name, &v, &len) == 0 && len == sizeof(v) && v == want;
 }
 
 static int set_other(struct lt_sock *c, int level, int name, const void *value, socklen_t len)
 {
+	const struct kept *k = kept_find(level, name);
 	int rc = scratch_set(c, level, name, value, len);
+	int v = 0;
 
 	if (rc < 0 || harmless(level, name))
 		return rc;
+	memcpy(&v, value, len < sizeof(v) ? len : sizeof(v)); /* IP_TTL may be a byte */
+	if (k) {
+		/* -1 is the route's TTL, as is never having been told */
+		kept_store(&c->lib->opts, k, v == -1 && !k->flag ? 0 : (uint32_t)v);
+		return 0;
+	}
+	if (len >= sizeof(v) && is_default(c, level, name, v))
+		return 0;
 	lt_count_unsupported("setsockopt", level, name);
 	return -ENOPROTOOPT;
 }
@@ -241,10 +301,6 @@ static int set_socket_level(struct lt_sock *c, int name, const void *value, sock
 	int rc;
 
 	switch (name) {
-	case SO_REUSEADDR:
-		return set_flag_option(c, LT_F_REUSEADDR, value, len);
-	case SO_REUSEPORT:
-		return set_flag_option(c, LT_F_REUSEPORT, value, len);
 	case SO_KEEPALIVE:
 		return set_ctl_option(c, TOE_CTL_KEEPALIVE, value, len);
 	case SO_LINGER:
@@ -419,7 +475,6 @@ static int give_info(const struct lt_sock *c, void *value, socklen_t *len)
 static int64_t socket_int(const struct lt_sock *c, int name)
 {
 	const struct lt_opts *o = &c->lib->opts;
-	uint32_t flags = LT_PEEK(&c->lib->flags);
 	struct lt_state st;
 
 	switch (name) {
@@ -434,10 +489,6 @@ static int64_t socket_int(const struct lt_sock *c, int name)
 		return lt_error_take(c, &st);
 	case SO_ACCEPTCONN:
 		return 0;
-	case SO_REUSEADDR:
-		return !!(flags & LT_F_REUSEADDR);
-	case SO_REUSEPORT:
-		return !!(flags & LT_F_REUSEPORT);
 	case SO_KEEPALIVE:
 		return !!(LT_PEEK(&c->s->ctl) & TOE_CTL_KEEPALIVE);
 	case SO_RCVBUF:
@@ -483,6 +534,7 @@ static int64_t tcp_int(const struct lt_sock *c, int name)
 static int get_on_conn(struct lt_sock *c, int level, int name, void *value, socklen_t *len)
 {
 	const struct lt_opts *o = &c->lib->opts;
+	const struct kept *k = kept_find(level, name);
 	int64_t v = -1;
 	int as_int;
 
@@ -500,7 +552,9 @@ static int get_on_conn(struct lt_sock *c, int level, int name, void *value, sock
 		return LT_REAL(getsockopt)(c->fd, level, name, value, len) < 0 ? -errno : 0;
 	if (level == IPPROTO_TCP && name == TCP_INFO)
 		return give_info(c, value, len);
-	if (level == SOL_SOCKET)
+	if (k)
+		v = kept_load(o, k);
+	else if (level == SOL_SOCKET)
 		v = socket_int(c, name);
 	else if (level == IPPROTO_TCP)
 		v = tcp_int(c, name);

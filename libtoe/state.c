@@ -2,9 +2,9 @@
 /*
  * What an offloaded connection or listener is at this moment, in Linux's terms.
  *
- * In: line 0 of slots and listeners (the engine's), our own line 1 and lib area; out: readable bytes,
- * free space, EPOLL* bits, pending error.  Level state only; hints say when to look.  No state of
- * its own, no locks, any thread.
+ * In: line 0 of slots and listeners (the engine's), our own line 1 and lib area; out: readable
+ * bytes, free space, EPOLL* bits, pending error.  Level state only; hints say when to look.  No
+ * state of its own, no locks, any thread.
  *
  * Errors are Linux's: unread data stays readable after a reset, then the error is reported once (by
  * a call or SO_ERROR), then reads are at their end and writes get EPIPE.

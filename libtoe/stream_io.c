@@ -2,11 +2,12 @@
 /*
  * The byte streams: copying between application buffers and a slot's two rings.
  *
- * In: iovecs; out: cursors rx_head and tx_tail of line 1, doorbells.  Any thread, any process of the
- * application, signal handlers; several at once on one connection.
+ * In: iovecs; out: cursors rx_head and tx_tail of line 1, doorbells.  Any thread, any process of
+ * the application, signal handlers; several at once on one connection.
  *
- * Receiving takes no lock: copy, then compare-and-swap rx_head; who loses copies again.  Bytes before
- * rx_head can be overwritten at any time after it moved, so a copy counts only if the swap succeeds.
+ * Receiving takes no lock: copy, then compare-and-swap rx_head; who loses copies again.  Bytes
+ * before rx_head can be overwritten at any time after it moved, so a copy counts only if the swap
+ * succeeds.
  *
  * Sending reserves [tx_end, tx_end + n) under the slot's lock, copies, and publishes tx_tail at
  * unlock.  A signal handler that interrupts the owner reserves behind it and leaves publishing to
@@ -142,11 +143,19 @@ static int why_empty(struct lt_sock *c)
 		error = lt_error_take(c, &st);
 		if (error == 0 && lt_gone())
 			error = ECONNRESET; /* every time: it must not look like an end */
-		if (error == 0 && !(st.bits & TOE_SLOT_ESTABLISHED))
-			error = ENOTCONN; /* connect() has failed and said so */
 		return -error;
 	}
 	return -EAGAIN;
+}
+
+/* No more than have bytes will ever be there. */
+static bool ended(struct lt_sock *c, uint32_t have)
+{
+	struct lt_state st = lt_state(c);
+
+	return lt_rx_avail(c, &st, LT_LOAD(&c->s->rx_head)) <= have &&
+	       ((st.bits & (TOE_SLOT_RX_FIN | TOE_SLOT_ERROR)) ||
+		(LT_PEEK(&c->s->ctl) & TOE_CTL_SHUT_RD));
 }
 
 /* Sleeps until there may be something.  0, or -errno to return. */
@@ -217,7 +226,11 @@ ssize_t lt_stream_recv(struct lt_sock *c, const struct iovec *iov, int n, int fl
 		if (got && !(flags & MSG_WAITALL) &&
 		    (lt_nonblock(c, flags) || got >= patience(c, (size_t)len, flags)))
 			return (ssize_t)got;
-		rc = why_empty(c);
+		/* with something in hand an error is left for the next call */
+		if (got)
+			rc = ended(c, flags & MSG_PEEK ? (uint32_t)got : 0) ? 0 : -EAGAIN;
+		else
+			rc = why_empty(c);
 		if (rc != -EAGAIN || lt_nonblock(c, flags))
 			return got ? (ssize_t)got : rc;
 		if (!have_deadline) {

@@ -21,13 +21,17 @@
 #define BATCH_FIRST 8u
 #define BATCH       32u
 #define POOL_N      64u
+#define REFILLS_MAX 16
 #define NAME_START  "toe-" /* of a far end, abstract (keeper/token.c) */
 
 static struct lt_token pool[POOL_N];
 static unsigned pool_n;
 static bool started;
 
-static lt_ent pool_ent(void) { return lt_ent_make(LT_POOL, 0, 0); }
+static lt_ent pool_ent(void)
+{
+	return lt_ent_make(LT_POOL, 0, 0);
+}
 
 /* ---- pool ---- */
 
@@ -111,14 +115,32 @@ static int refill(void)
 	return rc;
 }
 
+/* One thread fills the pool, the others wait for it: not a batch for each. */
+static int refill_once(void)
+{
+	bool empty = true;
+	int rc = 0;
+
+	if (!lt_lock(LT_L_REFILL))
+		return -ENOMEM;
+	if (lt_lock(LT_L_TOKENS)) {
+		empty = pool_n == 0;
+		lt_unlock(LT_L_TOKENS);
+	}
+	if (empty)
+		rc = refill();
+	lt_unlock(LT_L_REFILL);
+	return rc;
+}
+
 int lt_token_take(struct lt_token *t)
 {
 	int rc;
 
-	for (int i = 0; i < 3; i++) {
+	for (int i = 0; i < REFILLS_MAX; i++) {
 		if (pool_take(t))
 			return 0;
-		rc = refill();
+		rc = refill_once();
 		if (rc < 0)
 			/* of the engine's limits the application knows nothing */
 			return rc == -EMFILE || rc == -ENFILE ? rc : -ENOMEM;

@@ -25,7 +25,7 @@
 #include "common/raw_sys.h"
 #include "libtoe/lt.h"
 
-#define ARMED_MAX 64u       /* bytes in the waiter's socket before we empty it */
+#define ARMED_MAX 64u        /* bytes in the waiter's socket before we empty it */
 #define BLIND_NS  10000000ll /* nap where a wake-up cannot be promised */
 
 static pthread_key_t exit_key;
@@ -48,8 +48,8 @@ static void post(uint32_t slot)
 
 void lt_doorbell(uint32_t slot)
 {
-	if (!lt.attached || __atomic_exchange_n(&lt_slot(slot)->doorbell_pending, 1,
-						__ATOMIC_SEQ_CST))
+	if (!LT_LOAD(&lt.attached) ||
+	    __atomic_exchange_n(&lt_slot(slot)->doorbell_pending, 1, __ATOMIC_SEQ_CST))
 		return;
 	if (!lt_lock(LT_L_DOORBELL)) {
 		/* We interrupted a doorbell of this thread, which posts ours as well. */
@@ -104,7 +104,8 @@ void lt_hints_drain(void)
 	uint32_t prod;
 
 	if (LT_UNLIKELY(lt_gone()) && !lt.buried) {
-		lt.gone = lt.buried = true;
+		LT_STORE(&lt.buried, true);
+		LT_STORE(&lt.gone, true);
 		lt_epoll_mark_all(); /* everything is ready: with an error */
 	}
 	if (!lt.ctx)
@@ -112,7 +113,7 @@ void lt_hints_drain(void)
 	/* pairs with the engine's release of the entries */
 	prod = LT_LOAD(&lt.ctx->hint_prod);
 	if (LT_UNLIKELY(prod - lt.hint_cons > lt.g.hint_n)) {
-		lt.hint_cons = prod;
+		LT_STORE(&lt.hint_cons, prod); /* others peek without the lock */
 		LT_STORE(&lt.ctx->hint_cons, prod);
 		lt_hints_catch_up();
 		return;
@@ -121,7 +122,8 @@ void lt_hints_drain(void)
 		uint32_t id = LT_PEEK(&lt.hints[lt.hint_cons & (lt.g.hint_n - 1)]);
 
 		/* free first: clearing the bit allows the engine to post it again */
-		LT_STORE(&lt.ctx->hint_cons, ++lt.hint_cons);
+		LT_STORE(&lt.hint_cons, lt.hint_cons + 1);
+		LT_STORE(&lt.ctx->hint_cons, lt.hint_cons);
 		take_hint(id);
 	}
 }
@@ -180,7 +182,9 @@ static void make_sleeper(void)
 	int saved = errno;
 	int fd = LT_REAL(epoll_create1)(EPOLL_CLOEXEC);
 
-	if (fd >= 0 && !(watch(fd, LT_ROLE_WAITER) && watch(fd, LT_ROLE_LOCAL))) {
+	/* without an engine only our own threads can wake us */
+	if (fd >= 0 &&
+	    (!watch(fd, LT_ROLE_LOCAL) || (LT_LOAD(&lt.attached) && !watch(fd, LT_ROLE_WAITER)))) {
 		raw_close(fd);
 		fd = -1;
 	}
@@ -202,8 +206,8 @@ static void clear_edges(void)
 	lt_tls.edge = false;
 	for (int i = 0; i < n; i++) {
 		if (ev[i].data.u32 == LT_ROLE_WAITER &&
-		    (ev[i].events & (EPOLLHUP | EPOLLRDHUP | EPOLLERR)) && !lt.gone) {
-			lt.gone = true;
+		    (ev[i].events & (EPOLLHUP | EPOLLRDHUP | EPOLLERR)) && !LT_PEEK(&lt.gone)) {
+			LT_STORE(&lt.gone, true);
 			lt_wake_local();
 		}
 	}
@@ -216,7 +220,7 @@ static void empty_waiter(void)
 	char junk[256];
 	int n = 0;
 
-	lt.armed = 0;
+	LT_STORE(&lt.armed, 0);
 	if (LT_REAL(ioctl)(fd, FIONREAD, &n) < 0)
 		return;
 	for (int left = n - 1; left > 0;) {
@@ -244,7 +248,7 @@ void lt_arm(void)
 
 	if (lt.spin_us && up)
 		spin();
-	if (lt_tls.role < 0 && up)
+	if (lt_tls.role < 0)
 		make_sleeper();
 	if (lt_tls.role >= 0 && lt_tls.edge)
 		clear_edges();
@@ -278,8 +282,8 @@ int lt_sleep(struct pollfd *fds, unsigned n, int64_t deadline_ns, const sigset_t
 	if (blind() && left > BLIND_NS)
 		left = BLIND_NS;
 	ts = (struct timespec){left / 1000000000, left % 1000000000};
-	fds[n] = (struct pollfd){
-		.fd = lt_tls.role >= 0 ? lt_role_fd((uint32_t)lt_tls.role) : -1, .events = POLLIN};
+	fds[n] = (struct pollfd){.fd = lt_tls.role >= 0 ? lt_role_fd((uint32_t)lt_tls.role) : -1,
+				 .events = POLLIN};
 	rc = LT_REAL(ppoll)(fds, n + 1, left == INT64_MAX ? NULL : &ts, mask);
 	if (rc > 0 && fds[n].revents) {
 		lt_tls.edge = true;
@@ -330,7 +334,8 @@ bool lt_expired(int64_t deadline_ns)
 /*
  * Linux restarts recv() and the like after a handler installed with SA_RESTART; our sleep is a
  * ppoll(), which it never restarts, and it does not say which signal came.  If every handler of
- * the process has SA_RESTART it was one of those; if not, EINTR is the answer Linux could have given.
+ * the process has SA_RESTART it was one of those; if not, EINTR is the answer Linux could have
+ * given.
  */
 bool lt_restart(void)
 {

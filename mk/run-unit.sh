@@ -11,7 +11,9 @@ passed=0
 failed=0
 mkdir -p "$B/tests"
 # a sanitizer costs a factor of 2 to 20
-export LIMIT=$([ -n "$SAN" ] && echo 240 || echo 60)
+LIMIT=60
+[ -n "$SAN" ] && LIMIT=240
+export LIMIT
 export TSAN_OPTIONS="suppressions=$PWD/mk/tsan.supp halt_on_error=0 ${TSAN_OPTIONS:-}"
 
 one()

@@ -92,7 +92,8 @@ static int part_missing(const struct cli *cli, const char *part, int error)
 	if (keeper < 0)
 		return cli_no_engine(cli, keeper);
 	close(keeper);
-	if (error == -EACCES || error == -EPERM) {
+	/* the datapath's socket is in a directory that only root may look into */
+	if (error == -EACCES || error == -EPERM || (error == -ENOENT && geteuid() != 0)) {
 		cli_fail(cli, "no permission to ask the %s: try as root", part);
 		return CLI_NO_PERMISSION;
 	}

@@ -296,7 +296,9 @@ static void check_port(struct check *c)
 	sock = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	snprintf(ifr.ifr_name, sizeof(ifr.ifr_name), "%s", cfg->port_if);
 	if (ioctl(sock, SIOCGIFMTU, &ifr) < 0) {
-		item(c, FAIL, "port", "no interface %s here: set port.interface, see `ip link`",
+		item(c, FAIL, "port",
+		     "no interface %s here: set port.interface in the configuration, see `ip "
+		     "link`; in a testbed: ip netns exec toe-srv toe check",
 		     cfg->port_if);
 	} else if ((uint32_t)ifr.ifr_mtu < cfg->mtu) {
 		item(c, FAIL, "port", "MTU of %s is %d, port.mtu is %u: make them equal",
@@ -334,7 +336,8 @@ int cmd_check(struct cli *cli, int argc, char **argv)
 	if (rc >= 0)
 		return rc;
 	c.items = json_array();
-	item(&c, OK, "configuration", "%s", cli->cfg.path[0] ? cli->cfg.path : "built-in");
+	item(&c, OK, "configuration", "%s",
+	     cli->cfg.path[0] ? cli->cfg.path : "built-in, there is no " CLI_CONFIG_DEFAULT);
 	for (size_t i = 0; i < sizeof(checks) / sizeof(checks[0]); i++)
 		checks[i](&c);
 	if (cli->json)

@@ -237,7 +237,7 @@ static void name_survivors(const struct testbed *t, const char *ns)
 			*p = ' ';
 	}
 	if (out[0])
-		fprintf(stderr, "toe %s: still running in namespace %s, left alone: %s\n",
+		fprintf(stderr, "toe %s: still running in namespace %s, left alone: process %s\n",
 			t->cli->name, ns, out);
 }
 

@@ -225,8 +225,7 @@ static void loss_rtx_again(struct toe_flow_proto *fp)
 /* All that was resent and is still missing was sent before data that has arrived meanwhile. */
 static void loss_check_rtx(struct toe_flow_proto *fp)
 {
-	if (proto_is(fp, TOE_FP_RECOVERY) && fp->sacked.n > 0 &&
-	    seq_gt(fp->rtx_nxt, fp->snd_una) &&
+	if (proto_is(fp, TOE_FP_RECOVERY) && fp->sacked.n > 0 && seq_gt(fp->rtx_nxt, fp->snd_una) &&
 	    seq_geq(sacked_top(&fp->sacked), fp->rtx_mark + PROTO_DUP_THRESH * fp->mss))
 		loss_rtx_again(fp);
 }

@@ -155,9 +155,9 @@ static struct plan tx_plan_probe(const struct toe_flow_proto *fp)
 	}
 	if (!tx_is_tlp(fp))
 		return p;
-	/* Tail loss probe: the last segment, even where RFC 8985 §7.3 would send new data.  If only
-	 * ACKs were lost, a single new segment meets the peer's delayed ACK (40 ms and more), while
-	 * a duplicate is answered at once. */
+	/* Tail loss probe: the last segment, even where RFC 8985 §7.3 would send new data.  If
+	 * only ACKs were lost, a single new segment meets the peer's delayed ACK (40 ms and more),
+	 * while a duplicate is answered at once. */
 	if (seq_gt(sent, fp->snd_una))
 		sent -= proto_min(sent - fp->snd_una, fp->mss);
 	return tx_plan_again(fp, PLAN_TLP, sent);

@@ -59,14 +59,14 @@ struct toe_cpq_entry {
 TOE_ASSERT_SIZE(struct toe_cpq_entry, 16);
 
 /* ---- commands (control plane -> datapath) ---- */
-#define TOE_CMD_INSTALL    1u  /* toe_cmd_install -> TOE_EV_INSTALLED */
-#define TOE_CMD_REMOVE     2u  /* no data -> TOE_EV_REMOVED when no stage refers to the id */
-#define TOE_CMD_FRAME_TX   3u  /* whole Ethernet frame, checksums complete */
-#define TOE_CMD_FRAME_RX   4u  /* whole Ethernet frame, treated as if it had just been received */
-#define TOE_CMD_CC         5u  /* toe_cmd_cc */
-#define TOE_CMD_RTO        6u  /* no data: retransmit from SND.UNA, cwnd = 1 MSS (RFC 5681 §3.1) */
+#define TOE_CMD_INSTALL  1u /* toe_cmd_install -> TOE_EV_INSTALLED */
+#define TOE_CMD_REMOVE   2u /* no data -> TOE_EV_REMOVED when no stage refers to the id */
+#define TOE_CMD_FRAME_TX 3u /* whole Ethernet frame, checksums complete */
+#define TOE_CMD_FRAME_RX 4u /* whole Ethernet frame, treated as if it had just been received */
+#define TOE_CMD_CC       5u /* toe_cmd_cc */
+#define TOE_CMD_RTO      6u /* no data: retransmit from SND.UNA, cwnd = 1 MSS (RFC 5681 §3.1) */
 #define TOE_CMD_PROBE                                                                              \
-	7u /* no data: zero-window probe (RFC 9293 §3.8.6.1); with data in flight and a window,    \
+	7u /* no data: zero-window probe (RFC 9293 §3.8.6.1); with data in flight and a window,   \
 	      tail loss probe (RFC 8985 §7) */
 #define TOE_CMD_KEEPALIVE  8u  /* no data: SEG.SEQ = SND.NXT-1, empty (RFC 1122 §4.2.3.6) */
 #define TOE_CMD_CLOSE      9u  /* toe_cmd_close */

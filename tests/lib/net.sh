@@ -135,25 +135,25 @@ net_end()
 	if [ $NET_UP = 1 ]; then
 		cp -r "$RUN_DIR/log" "$LOGS/engine-log" 2>/dev/null
 		"$BIN/toe" testbed down --prefix "$PREFIX" >>"$LOGS/testbed.log" 2>&1 </dev/null
-		[ $? -ne 0 ] && [ $rc -eq 0 ] && say "FAIL: testbed down" && rc=1
+		[ $? -ne 0 ] && [ "$rc" -eq 0 ] && say "FAIL: testbed down" && rc=1
 		# whatever is still in our own namespaces is ours
 		left=$(ip netns pids "$PREFIX-srv" 2>/dev/null; ip netns pids "$PREFIX-cli" 2>/dev/null)
 		for p in $left; do
-			[ $rc -eq 0 ] && say "FAIL: left behind: $p $(readlink "/proc/$p/exe")" && rc=1
+			[ "$rc" -eq 0 ] && say "FAIL: left behind: $p $(readlink "/proc/$p/exe")" && rc=1
 			kill -9 "$p" 2>/dev/null
 		done
 		for p in srv cli; do
 			if [ -e "/run/netns/$PREFIX-$p" ]; then
-				[ $rc -eq 0 ] && say "FAIL: namespace $PREFIX-$p left behind" && rc=1
+				[ "$rc" -eq 0 ] && say "FAIL: namespace $PREFIX-$p left behind" && rc=1
 				ip netns del "$PREFIX-$p" 2>/dev/null
 			fi
 		done
 		if [ -d "$RUN_DIR" ]; then
-			[ $rc -eq 0 ] && say "FAIL: $RUN_DIR left behind: $(ls "$RUN_DIR")" && rc=1
+			[ "$rc" -eq 0 ] && say "FAIL: $RUN_DIR left behind: $(ls "$RUN_DIR")" && rc=1
 			rm -rf "$RUN_DIR"
 		fi
 	fi
-	exit $rc
+	exit "$rc"
 }
 
 # The kernel of the server's namespace knows nothing of connections to PORT: the engine has them.

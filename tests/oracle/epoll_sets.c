@@ -87,7 +87,7 @@ static void dups(int l, int ep)
 
 static void forked(int l)
 {
-	int c = ora_accept(l, 'A'), ep = MUST(epoll_create1(0)), go[2], status;
+	int c = ora_accept(l, 'A'), ep = MUST(epoll_create1(0)), go[2];
 	pid_t pid;
 	char x;
 
@@ -95,7 +95,7 @@ static void forked(int l)
 	MUST(pipe(go));
 	T(ep_ctl(ep, EPOLL_CTL_ADD, c, EPOLLIN, 1));
 	T(ep_ctl(ep, EPOLL_CTL_ADD, l, EPOLLIN, 2));
-	pid = MUST(fork());
+	pid = ora_fork();
 	if (pid == 0) {
 		MUST(read(go[0], &x, 1));
 		EWAIT(ep);
@@ -109,7 +109,7 @@ static void forked(int l)
 	WAIT(c, POLLIN);
 	MUST(write(go[1], "x", 1));
 	PEER("recv A 2");
-	MUST(waitpid(pid, &status, 0));
+	ora_join(pid);
 	ENOW(ep);
 	SAY("connect %s\n", peer_quiet("connect B %s %u", ora.my, ora.port));
 	EWAIT(ep);
@@ -149,6 +149,7 @@ static void room(int l)
 {
 	int c = ora_accept(l, 'A'), ep = MUST(epoll_create1(0));
 	size_t sent = 0;
+	bool more;
 	ssize_t n;
 
 	SAY("-- room\n");
@@ -156,17 +157,16 @@ static void room(int l)
 	T(ep_ctl(ep, EPOLL_CTL_ADD, c, EPOLLOUT | EPOLLET, 1));
 	EWAIT(ep);
 	ENOW(ep);
-	for (;;) { /* full, and nothing in flight that could make room by itself */
-		struct pollfd p = {c, POLLOUT, 0};
-
-		while ((n = write(c, buf, sizeof(buf))) > 0)
+	do { /* full, and nothing in flight that could make room by itself */
+		ora_writable(c);
+		more = false;
+		while ((n = write(c, buf, sizeof(buf))) > 0) {
 			sent += (size_t)n;
-		if (poll(&p, 1, 300) == 0)
-			break;
-	}
+			more = true;
+		}
+	} while (more);
 	while (epoll_wait(ep, &(struct epoll_event){0}, 1, 0) > 0)
 		;
-	ora_show("full", n, errno);
 	ENOW(ep);
 	SAY("peer has all: %d\n", strtoul(peer_quiet("recv A %zu", sent), NULL, 10) == sent);
 	EWAIT(ep);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 /*
- * sendfile, stdio over a descriptor, and descriptors sent with SCM_RIGHTS inside the process.
+ * sendfile, and descriptors sent with SCM_RIGHTS inside the process.
  */
 #include <sys/sendfile.h>
 
@@ -58,27 +58,6 @@ static void send_files(int c, int f)
 	close(pr[1]);
 }
 
-static void stdio(int l)
-{
-	int c = ora_accept(l, 'B');
-	FILE *s = fdopen(c, "r+");
-	char line[32] = "";
-
-	SAY("-- stdio\n");
-	PEER("text B hello\n");
-	SAY("%s", fgets(line, sizeof(line), s) ? line : "nothing\n");
-	fprintf(s, "number %d\n", 42);
-	T(fflush(s));
-	PEER("recv B 10");
-	dprintf(c, "direct\n");
-	PEER("recv B 7");
-	PEER("fin B");
-	T(fgetc(s));
-	SAY("feof %d\n", feof(s) != 0);
-	T(fclose(s));
-	PEER("end B");
-}
-
 static int pass(int fd)
 {
 	char control[CMSG_SPACE(sizeof(int))] = "", x = 'x';
@@ -96,8 +75,8 @@ static int pass(int fd)
 	h->cmsg_len = CMSG_LEN(sizeof(int));
 	memcpy(CMSG_DATA(h), &fd, sizeof(fd));
 	T(sendmsg(pair[0], &m, 0));
-	T(close(fd));
 	T(recvmsg(pair[1], &m, 0));
+	T(close(fd));
 	memcpy(&got, CMSG_DATA(CMSG_FIRSTHDR(&m)), sizeof(got));
 	close(pair[0]);
 	close(pair[1]);
@@ -136,7 +115,6 @@ int main(int argc, char **argv)
 	send_files(c, f);
 	close(c);
 	close(f);
-	stdio(l);
 	rights(l);
 	return 0;
 }

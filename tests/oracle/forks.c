@@ -7,27 +7,19 @@
 
 static char buf[64];
 
-static void join(pid_t pid)
-{
-	int status = -1;
-
-	MUST(waitpid(pid, &status, 0));
-	SAY("child: %d\n", WIFEXITED(status) ? WEXITSTATUS(status) : -1);
-}
-
 static void child_closes(int l)
 {
 	int c = ora_accept(l, 'A');
 	pid_t pid;
 
 	SAY("-- the child closes\n");
-	pid = MUST(fork());
+	pid = ora_fork();
 	if (pid == 0) {
 		T(close(c));
 		T(close(l));
 		_exit(3);
 	}
-	join(pid);
+	ora_join(pid);
 	T(write(c, "alive", 5));
 	PEER("recv A 5");
 	PEER("send A 4");
@@ -42,7 +34,7 @@ static void child_serves(int l)
 	pid_t pid;
 
 	SAY("-- the child serves, the parent has closed\n");
-	pid = MUST(fork());
+	pid = ora_fork();
 	if (pid == 0) {
 		ssize_t n;
 
@@ -58,7 +50,7 @@ static void child_serves(int l)
 	PEER("send A 6");
 	PEER("recv A 6");
 	PEER("fin A");
-	join(pid);
+	ora_join(pid);
 	PEER("end A");
 }
 
@@ -71,7 +63,7 @@ static void both_read(int l)
 	PEER("send A 6");
 	WAIT(c, POLLIN);
 	T(read(c, buf, 2));
-	pid = MUST(fork());
+	pid = ora_fork();
 	if (pid == 0) {
 		T(read(c, buf, 2));
 		SAY("%.2s\n", buf);
@@ -79,7 +71,7 @@ static void both_read(int l)
 		T(write(c, "ab", 2));
 		_exit(0);
 	}
-	join(pid);
+	ora_join(pid);
 	T(read(c, buf, 10));
 	SAY("%.2s\n", buf);
 	T(read(c, buf, 10));
@@ -97,7 +89,7 @@ static void child_accepts(int l)
 
 	SAY("-- the child accepts\n");
 	MUST(pipe(ready));
-	pid = MUST(fork());
+	pid = ora_fork();
 	if (pid == 0) {
 		int c = TFD(accept(l, NULL, NULL));
 
@@ -112,7 +104,7 @@ static void child_accepts(int l)
 	PEER("send A 5");
 	PEER("recv A 4");
 	PEER("end A");
-	join(pid);
+	ora_join(pid);
 	SAY("-- the parent accepts after that\n");
 	close(ora_accept(l, 'B'));
 	PEER("end B");
@@ -129,7 +121,7 @@ static void killed(int l)
 
 	SAY("-- SIGKILL\n");
 	MUST(pipe(go));
-	pid = MUST(fork());
+	pid = ora_fork();
 	if (pid == 0) {
 		T(write(c, "mine", 4));
 		MUST(write(go[1], "r", 1));
@@ -141,56 +133,68 @@ static void killed(int l)
 	PEER("recv A 4");
 	MUST(kill(pid, SIGKILL));
 	PEER("end A");
-	MUST(waitpid(pid, NULL, 0));
+	ora_join(pid);
 	close(go[0]);
 	close(go[1]);
 }
 
 static void grandchild(int l)
 {
-	pid_t pid = MUST(fork());
+	pid_t pid;
 
-	SAY("-- %s\n", pid ? "parent" : "a grandchild serves");
+	SAY("-- a grandchild serves\n");
+	pid = ora_fork();
 	if (pid == 0) {
 		int c = ora_accept(l, 'A'); /* in the child */
-		pid_t sub = MUST(fork());
+		pid_t sub = ora_fork();
 
 		if (sub == 0) {
 			T(write(c, "sub", 3));
 			_exit(0);
 		}
-		join(sub);
+		ora_join(sub);
 		PEER("recv A 3");
 		_exit(0);
 	}
-	waitpid(pid, NULL, 0);
+	ora_join(pid);
 	PEER("end A");
+}
+
+/* What execs() starts: the descriptor's number is the last argument. */
+static int after_exec(int c)
+{
+	T(write(c, "shell\n", 6));
+	T(read(c, buf, 5));
+	T(close(c));
+	return 7;
+}
+
+static void exec_self(int c)
+{
+	char number[16];
+
+	snprintf(number, sizeof(number), "%d", c);
+	execl("/proc/self/exe", "forks", "after-exec", number, NULL);
+	_exit(99);
 }
 
 static void execs(int l)
 {
 	int c = ora_accept(l, 'A');
-	char cmd[64];
 	pid_t pid;
 
 	SAY("-- exec\n");
-	snprintf(cmd, sizeof(cmd), "echo shell >&%d; read x <&%d; echo \"got $x\"", c, c);
-	pid = MUST(fork());
-	if (pid == 0) {
-		execl("/bin/bash", "bash", "-c", cmd, NULL);
-		_exit(99);
-	}
+	pid = ora_fork();
+	if (pid == 0)
+		exec_self(c);
 	PEER("recv A 6");
 	PEER("text A line\n");
-	join(pid);
-	fcntl(c, F_SETFD, FD_CLOEXEC);
-	snprintf(cmd, sizeof(cmd), "{ echo shell >&%d; } 2>/dev/null || echo closed", c);
-	pid = MUST(fork());
-	if (pid == 0) {
-		execl("/bin/bash", "bash", "-c", cmd, NULL);
-		_exit(99);
-	}
-	join(pid);
+	ora_join(pid);
+	T(fcntl(c, F_SETFD, FD_CLOEXEC));
+	pid = ora_fork();
+	if (pid == 0)
+		exec_self(c);
+	ora_join(pid);
 	T(close(c));
 	PEER("end A");
 }
@@ -199,6 +203,8 @@ int main(int argc, char **argv)
 {
 	int l;
 
+	if (argc == 3 && strcmp(argv[1], "after-exec") == 0)
+		return after_exec(atoi(argv[2]));
 	ora_start(argc, argv);
 	l = ora_listen();
 	child_closes(l);
@@ -207,7 +213,6 @@ int main(int argc, char **argv)
 	child_accepts(l);
 	killed(l);
 	execs(l);
-	fflush(stdout);
 	grandchild(l);
 	return 0;
 }

@@ -136,6 +136,23 @@ static void faults(int c)
 	T(recv(c, buf, 3, MSG_DONTWAIT));
 }
 
+/* An error behind data is for the call after the one that got the data. */
+static void reset_behind(int l)
+{
+	int c = ora_accept(l, 'B');
+
+	SAY("-- reset behind data\n");
+	PEER("send B 3");
+	WAIT(c, POLLIN);
+	PEER("rst B");
+	WAIT(c, 0);
+	T(recv(c, buf, 10, MSG_PEEK | MSG_WAITALL));
+	T(recv(c, buf, 10, MSG_WAITALL));
+	T(recv(c, buf, 10, MSG_WAITALL));
+	T(recv(c, buf, 10, 0));
+	T(close(c));
+}
+
 int main(int argc, char **argv)
 {
 	int l, c;
@@ -150,5 +167,6 @@ int main(int argc, char **argv)
 	if (getenv("ORACLE_FAULTS"))
 		faults(c);
 	ends(c);
+	reset_behind(l);
 	return 0;
 }

@@ -13,7 +13,8 @@ static void show(const char *what, const struct sockaddr_in *a, socklen_t len)
 
 	inet_ntop(AF_INET, &a->sin_addr, text, sizeof(text));
 	SAY("%s: len %u family %d %s%s port %s\n", what, len, a->sin_family,
-	    strcmp(text, ora.my) == 0 ? "mine" : "", strcmp(ora.my, ora.peer) && strcmp(text, ora.peer) == 0 ? "peer" : "",
+	    strcmp(text, ora.my) == 0 ? "mine" : "",
+	    strcmp(ora.my, ora.peer) && strcmp(text, ora.peer) == 0 ? "peer" : "",
 	    ntohs(a->sin_port) == ora.port ? "mine"
 	    : a->sin_port                  ? "other"
 					   : "none");

@@ -19,32 +19,27 @@ static void show_flags(const char *what, int fd)
 }
 
 /* Sends until EAGAIN; how many bytes depends on buffers. */
-static size_t fill(int c)
+static size_t fill_step(int c)
 {
 	size_t sent = 0;
 	ssize_t n;
 
 	while ((n = send(c, buf, sizeof(buf), MSG_DONTWAIT)) > 0)
 		sent += (size_t)n;
-	ora_show("full", n, errno);
 	return sent;
 }
 
 static void full_buffer(int c)
 {
-	size_t sent;
+	size_t sent, more;
 	char cmd[64];
 
-	sent = fill(c);
+	sent = fill_step(c);
 	/* what is in flight may still make room: full means full when the peer's buffer is, too */
-	for (int i = 0; i < 100; i++) {
-		struct pollfd p = {c, POLLOUT, 0};
-
-		if (poll(&p, 1, 300) == 0)
-			break;
-		while (send(c, buf, 1, MSG_DONTWAIT) == 1)
-			sent++;
-	}
+	do {
+		ora_writable(c);
+		sent += more = fill_step(c);
+	} while (more);
 	NOW(c);
 	T(send(c, buf, 1, MSG_DONTWAIT));
 	T(send(c, buf, sizeof(buf), MSG_DONTWAIT));

@@ -25,13 +25,15 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define ORA_WAIT_MS 10000 /* for what must happen: longer than any retransmission here */
+#define ORA_QUIET_MS 300   /* longer than an acknowledgement takes, shorter than a probe */
+#define ORA_WAIT_MS  10000 /* for what must happen: longer than any retransmission here */
 
 static struct {
 	const char *my;
@@ -216,6 +218,51 @@ static inline int ora_accept(int listener, char x)
 		exit(2);
 	}
 	return MUST(accept(listener, NULL, NULL));
+}
+
+/* Becomes writable within the quiet time: what was in flight made room.  A buffer is full when
+ * after pass over it sent nothing and this says no. */
+static inline bool ora_writable(int fd)
+{
+	struct pollfd p = {fd, POLLOUT, 0};
+
+	return poll(&p, 1, ORA_QUIET_MS) > 0;
+}
+
+/* fork() whose child's lines are printed by ora_join(): the order of both does not depend on time.
+ */
+static int ora_child_out = -1;
+
+static inline pid_t ora_fork(void)
+{
+	int out = MUST(memfd_create("transcript", MFD_CLOEXEC));
+	pid_t pid = MUST(fork());
+
+	if (pid == 0) {
+		MUST(dup2(out, 1));
+		close(out);
+		if (ora_child_out >= 0)
+			close(ora_child_out);
+		ora_child_out = -1;
+	} else {
+		ora_child_out = out;
+	}
+	return pid;
+}
+
+static inline void ora_join(pid_t pid)
+{
+	char text[4096];
+	int status = -1;
+	ssize_t n;
+
+	MUST(waitpid(pid, &status, 0));
+	n = pread(ora_child_out, text, sizeof(text), 0);
+	SAY("child {\n%.*s} exit %d signal %d\n", (int)n, text,
+	    WIFEXITED(status) ? WEXITSTATUS(status) : -1,
+	    WIFSIGNALED(status) ? WTERMSIG(status) : 0);
+	close(ora_child_out);
+	ora_child_out = -1;
 }
 
 static inline int so_error(int fd)

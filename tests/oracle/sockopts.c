@@ -97,12 +97,14 @@ static void all(int fd)
 {
 	for (size_t i = 0; i < sizeof(opts) / sizeof(opts[0]); i++) {
 		const struct opt *o = &opts[i];
+		int rc;
 
 		get(fd, o, o->show);
 		if (o->value == ONLY_READ)
 			continue;
 		SAY("set %s to %d: ", o->text, o->value);
-		ora_show("", setsockopt(fd, o->level, o->name, &o->value, sizeof(o->value)), errno);
+		rc = setsockopt(fd, o->level, o->name, &o->value, sizeof(o->value));
+		ora_show("", rc, errno);
 		get(fd, o, o->name != TCP_MAXSEG && o->name != TCP_QUICKACK);
 	}
 }

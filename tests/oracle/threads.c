@@ -14,6 +14,7 @@ struct waiter {
 	volatile int tid;
 	pthread_t thread;
 	char buf[64];
+	char said[128]; /* printed by end() */
 };
 
 enum { READ, WRITE_ALL, ACCEPT, POLL, EPOLL, CONNECTION };
@@ -54,10 +55,11 @@ static void *run(void *arg)
 		rc = 1; /* how much depends on buffers */
 	if (w->what == ACCEPT && rc > 0)
 		rc = close((int)rc);
-	SAY("thread: %s = %ld %s", names[w->what], rc, rc < 0 ? strerrorname_np(errno) : "");
-	if (w->what == POLL || w->what == EPOLL)
-		SAY(" %s", ev_names(w->what == POLL ? (uint32_t)p.revents : ev.events));
-	SAY("\n");
+	if (w->what == POLL)
+		ev.events = (uint32_t)p.revents;
+	snprintf(w->said, sizeof(w->said), "thread: %s = %ld %s %s\n", names[w->what], rc,
+		 rc < 0 ? strerrorname_np(errno) : "",
+		 w->what == POLL || w->what == EPOLL ? ev_names(ev.events) : "");
 	return NULL;
 }
 
@@ -78,6 +80,7 @@ static void begin_asleep(struct waiter *w, int fd, int what)
 static void end(struct waiter *w)
 {
 	MUST(-pthread_join(w->thread, NULL));
+	SAY("%s", w->said);
 }
 
 static void serve(int l)

@@ -57,14 +57,14 @@ static int64_t now_ms(clockid_t clock)
 
 static void fill(int c)
 {
-	for (;;) {
-		struct pollfd p = {c, POLLOUT, 0};
+	bool more;
 
+	do {
+		ora_writable(c);
+		more = false;
 		while (send(c, buf, sizeof(buf), MSG_DONTWAIT) > 0)
-			;
-		if (poll(&p, 1, 300) == 0)
-			return;
-	}
+			more = true;
+	} while (more);
 }
 
 static void timeouts(int l, int c, int full)

@@ -27,14 +27,14 @@
 #include "common/raw_sys.h"
 
 #define LISTENERS 8u
-#define TOKENS	  160u
-#define BACKLOG	  64u
-#define HINTS	  128u
-#define CLIENTS	  80u
+#define TOKENS    160u
+#define BACKLOG   64u
+#define HINTS     128u
+#define CLIENTS   80u
 
-#define LOAD(p)	    __atomic_load_n(p, __ATOMIC_ACQUIRE)
+#define LOAD(p)     __atomic_load_n(p, __ATOMIC_ACQUIRE)
 #define STORE(p, v) __atomic_store_n(p, v, __ATOMIC_RELEASE)
-#define FENCE()	    __atomic_thread_fence(__ATOMIC_SEQ_CST)
+#define FENCE()     __atomic_thread_fence(__ATOMIC_SEQ_CST)
 
 enum mode { FREE, ECHO, PAIR, LONELY, PENDING };
 
@@ -88,7 +88,10 @@ static struct toe_context *context(uint32_t i)
 			i * toe_context_stride(HINTS, k.g.doorbell_n));
 }
 
-static uint32_t *token_map(void) { return (uint32_t *)(k.control + k.l.off_tokens); }
+static uint32_t *token_map(void)
+{
+	return (uint32_t *)(k.control + k.l.off_tokens);
+}
 
 /* ---- towards the application ---- */
 
@@ -128,8 +131,7 @@ static void wake_all(void)
 			continue;
 		k.wake[c] = false;
 		if (__atomic_exchange_n(&context(c)->waiting, 0, __ATOMIC_SEQ_CST) & 1 &&
-		    k.waiter[c] >= 0 &&
-		    send(k.waiter[c], "", 1, MSG_DONTWAIT | MSG_NOSIGNAL) == 1)
+		    k.waiter[c] >= 0 && send(k.waiter[c], "", 1, MSG_DONTWAIT | MSG_NOSIGNAL) == 1)
 			stats->wakeups++;
 	}
 }
@@ -276,8 +278,7 @@ static void hung_up(uint32_t i)
 	if (e->mode == FREE)
 		return;
 	if (e->mode != PAIR || rst || (e->state & TOE_SLOT_ERROR)) {
-		bool tell = rst && e->mode == PAIR && !gone(peer) &&
-			    !(e->state & TOE_SLOT_ERROR);
+		bool tell = rst && e->mode == PAIR && !gone(peer) && !(e->state & TOE_SLOT_ERROR);
 
 		if (rst && e->mode == PAIR) /* what was sent before arrives */
 			pump(i);
@@ -454,6 +455,7 @@ static int do_listen(uint32_t ctx, struct toe_ctl_listen *req)
 	if (l == TOE_NONE)
 		return -ENOBUFS;
 	k.listen[l] = *req;
+	stats->listen_users += !(k.listen_procs[l] & 1ull << ctx);
 	k.listen_procs[l] |= 1ull << ctx;
 	req->listener = l;
 	return 0;
@@ -466,6 +468,7 @@ static void unlisten(uint32_t ctx, uint32_t l)
 	if (l >= LISTENERS || !(k.listen_procs[l] & bit))
 		return;
 	k.listen_procs[l] &= ~bit;
+	stats->listen_users--;
 	if (!k.listen_procs[l])
 		close_listener(l);
 }
@@ -546,6 +549,18 @@ static void do_connect(int fd, struct toe_ctl_msg *m, int held)
 	reply(fd, m, 0, NULL, 0);
 }
 
+/* A process ended: what it has written counts, even where we had not looked at its doorbells. */
+static void leave_slots(uint64_t bit)
+{
+	for (uint32_t i = 0; i < FAKE_SLOTS; i++) {
+		__atomic_fetch_and(&slot(i)->ctx_mask, ~bit, __ATOMIC_SEQ_CST);
+		__atomic_fetch_and(&slot(i)->hint_pending, ~bit, __ATOMIC_SEQ_CST);
+		if (__atomic_exchange_n(&slot(i)->doorbell_pending, 0, __ATOMIC_SEQ_CST) &&
+		    k.ends[i].mode != FREE)
+			pump(i);
+	}
+}
+
 static void message(uint32_t c)
 {
 	int fd = k.clients[c];
@@ -560,9 +575,7 @@ static void message(uint32_t c)
 		k.live[c] = false;
 		if (ctx != TOE_NONE) {
 			k.attached[ctx] = false;
-			for (uint32_t i = 0; i < FAKE_SLOTS; i++)
-				__atomic_fetch_and(&slot(i)->ctx_mask, ~(1ull << ctx),
-						   __ATOMIC_SEQ_CST);
+			leave_slots(1ull << ctx);
 			close(k.kick[ctx]);
 			close(k.waiter[ctx]);
 			stats->procs--;
@@ -731,7 +744,7 @@ static void make_region(void)
 {
 	struct toe_region_hdr *h;
 
-	k.g = (struct toe_region_geometry){FAKE_SLOTS, LISTENERS, TOKENS,   BACKLOG,
+	k.g = (struct toe_region_geometry){FAKE_SLOTS, LISTENERS,  TOKENS,   BACKLOG,
 					   HINTS,      FAKE_SLOTS, FAKE_BUF, FAKE_BUF};
 	toe_region_layout(&k.l, &k.g);
 	k.fds[0] = memfd("fake-control", k.l.control_bytes);

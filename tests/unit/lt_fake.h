@@ -11,9 +11,9 @@
 #include <sys/types.h>
 
 #define FAKE_ADDR      "10.9.9.9" /* any address that is not this host's will do */
-#define FAKE_ECHO      7	  /* sends back what it gets */
-#define FAKE_BLACKHOLE 2	  /* the handshake never ends */
-#define FAKE_KERNEL    3	  /* -EXDEV: not offloaded */
+#define FAKE_ECHO      7          /* sends back what it gets */
+#define FAKE_BLACKHOLE 2          /* the handshake never ends */
+#define FAKE_KERNEL    3          /* -EXDEV: not offloaded */
 
 #define FAKE_SLOTS 64u
 #define FAKE_BUF   16384u
@@ -28,13 +28,14 @@ struct fake_stats {
 	uint32_t tokens_live;
 	uint32_t procs;
 	uint32_t listeners;
-	uint32_t connects; /* CONNECTs that got a slot, ever */
+	uint32_t listen_users; /* processes that use one, summed */
+	uint32_t connects;     /* CONNECTs that got a slot, ever */
 	uint32_t kicks;
 	uint32_t wakeups;
 	uint32_t hints;
 	uint32_t doorbells;
 	uint32_t hint_full; /* a ring had no room: the protocol allows none */
-	uint32_t bad;	    /* cursors the engine would refuse */
+	uint32_t bad;       /* cursors the engine would refuse */
 };
 extern volatile struct fake_stats *fake_stats;
 

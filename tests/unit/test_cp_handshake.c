@@ -125,6 +125,27 @@ static void synack_is_repeated_with_backoff(void **state)
 	assert_int_equal(rig.cp.half_list.n, 1);
 }
 
+/* RFC 5681 §3.1: the path may be in trouble. */
+static void repeated_synack_means_one_segment(void **state)
+{
+	struct cp_build b = rig_client(5004, CP_TCP_SYN);
+	struct toe_cmd_install in;
+	uint32_t iss;
+
+	(void)state;
+	rig_listen(8);
+	rig_rx(&b);
+	rig_run_ms(1100);
+	iss = rig_sent().seq;
+	b = rig_client(5004, CP_TCP_ACK);
+	b.seq = 1001;
+	b.ack = iss + 1;
+	rig_rx(&b);
+	memcpy(&in, rig_last(TOE_CMD_INSTALL)->data, sizeof(in));
+	assert_int_equal(in.cwnd, in.mss);
+	assert_int_equal(in.srtt_us, 0);
+}
+
 static void half_open_rules(void **state)
 {
 	struct cp_build b = rig_client(5005, CP_TCP_SYN);
@@ -481,6 +502,7 @@ int main(void)
 		T(no_options),
 		T(data_with_the_last_ack_is_reinjected_in_order),
 		T(synack_is_repeated_with_backoff),
+		T(repeated_synack_means_one_segment),
 		T(half_open_rules),
 		T(nobody_listens),
 		T(backlog_holds_back),

@@ -84,6 +84,87 @@ static void progress_restarts(void **state)
 	assert_int_equal(rig_count(TOE_CMD_RTO), 2);
 }
 
+/* RFC 8985 §7: once per progress, from two segments on, only with SACK. */
+static void tail_loss_probe(void **state)
+{
+	uint32_t id = established();
+	struct cp_conn *c = &rig.cp.conns[id];
+
+	(void)state;
+	c->in.flags |= TOE_INSTALL_SACK;
+	rig.prog[id].srtt_us = 20000;
+	rig.prog[id].rttvar_us = 1000;
+	outstanding(id, 2 * c->in.mss);
+	rig_run_ms(38);
+	assert_int_equal(rig_count(TOE_CMD_PROBE), 0);
+	rig_run_ms(25);
+	assert_int_equal(rig_count(TOE_CMD_PROBE), 1);
+	rig_run_ms(120);
+	assert_int_equal(rig_count(TOE_CMD_PROBE), 1);
+	assert_int_equal(rig_count(TOE_CMD_RTO), 0);
+	rig_run_ms(60);
+	assert_int_equal(rig_count(TOE_CMD_RTO), 1);
+	rig_run_ms(300); /* backing off: no probes */
+	assert_int_equal(rig_count(TOE_CMD_PROBE), 1);
+
+	rig.prog[id].snd_una += c->in.mss; /* one segment is left: its ACK may be delayed */
+	rig_run_ms(180);
+	assert_int_equal(rig_count(TOE_CMD_PROBE), 1);
+	rig.prog[id].snd_una += 10;
+	rig.prog[id].flags = TOE_PROG_RECOVERY; /* but a retransmission was lost */
+	rig_run_ms(70);
+	assert_int_equal(rig_count(TOE_CMD_PROBE), 2);
+
+	rig.prog[id].snd_una += 10;
+	rig.prog[id].flags = 0;
+	rig.prog[id].snd_nxt = rig.prog[id].tx_tail += 10 * c->in.mss;
+	c->in.flags &= (uint8_t)~TOE_INSTALL_SACK;
+	rig_run_ms(190);
+	assert_int_equal(rig_count(TOE_CMD_PROBE), 2);
+}
+
+/* RFC 5681 §4.1 */
+static void idle_restarts_the_window(void **state)
+{
+	uint32_t id = established();
+	struct cc_state *s = &rig.cp.conns[id].cc;
+	struct toe_cmd_cc cc;
+
+	(void)state;
+	outstanding(id, 1000);
+	rig_run_ms(5);
+	s->cwnd = 200000;
+	s->ssthresh = 50000;
+	rig.prog[id].snd_una = rig.prog[id].snd_nxt;
+	rig_run_ms(300);
+	assert_int_equal(rig_count(TOE_CMD_QUIET), 1);
+	assert_int_equal(rig_count(TOE_CMD_CC), 1);
+	memcpy(&cc, rig_last(TOE_CMD_CC)->data, sizeof(cc));
+	assert_int_equal(cc.cwnd, 14480);
+	assert_int_equal(cc.ssthresh, 150000);
+	outstanding(id, 1000);
+	rig_run_ms(5);
+	rig.prog[id].snd_una = rig.prog[id].snd_nxt;
+	rig_run_ms(300);
+	assert_int_equal(rig_count(TOE_CMD_QUIET), 2);
+	assert_int_equal(rig_count(TOE_CMD_CC), 1);
+}
+
+/* RFC 6298 §5.7: until there is a sample. */
+static void repeated_syn_means_3_s(void **state)
+{
+	uint32_t id = established();
+
+	(void)state;
+	rig.cp.conns[id].flags |= CP_CONN_SYN_LOST;
+	rig.prog[id].srtt_us = 0;
+	outstanding(id, 1000);
+	rig_run_ms(2900);
+	assert_int_equal(rig_count(TOE_CMD_RTO), 0);
+	rig_run_ms(200);
+	assert_int_equal(rig_count(TOE_CMD_RTO), 1);
+}
+
 static void user_timeout(void **state)
 {
 	uint32_t id = established();
@@ -232,6 +313,9 @@ int main(void)
 		T(rto_formula),
 		T(backs_off_and_gives_up),
 		T(progress_restarts),
+		T(tail_loss_probe),
+		T(idle_restarts_the_window),
+		T(repeated_syn_means_3_s),
 		T(user_timeout),
 		T(persist_probes_for_ever),
 		T(quiet_after_a_while),

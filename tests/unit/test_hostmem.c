@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/* LINK: datapath/hostmem.c datapath/hostmem_memcpy.c datapath/hostmem_dmadev.c datapath/apps.c common/closer.c
- * datapath/sigbus.c common/log.c */
+/* LINK: datapath/hostmem.c datapath/hostmem_memcpy.c datapath/hostmem_dmadev.c datapath/apps.c
+ * datapath/sigbus.c common/closer.c common/log.c */
 /* hostmem: both backends, order of completion, bounds, full queue, applications that leave. */
 #include "hostmem.h"
 #include "host_rig.h"

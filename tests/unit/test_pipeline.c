@@ -407,7 +407,7 @@ static void test_sleeping_lcores(void **state)
 	}
 	for (unsigned i = 0; i < 20000 && (t.made != t.total || !all_back()); i++)
 		nanosleep(&ms, NULL);
-	stop = true;
+	__atomic_store_n(&stop, true, __ATOMIC_RELAXED);
 	toe_pipeline_wake_all(engine.pipeline);
 	for (unsigned i = 0; i < 3; i++) {
 		struct toe_lcore_stats st = toe_pipeline_lcore_stats(engine.pipeline, i);

@@ -92,12 +92,14 @@ static void test_permissions(void **state)
 	assert_int_equal(n, 2);
 	struct toe_work *second = env.emitted[1];
 	assert_int_equal(poll(32), 1);
+	struct toe_work *third = env.emitted[0];
 	assert_int_equal(poll(32), 0);
 	second->todo = TOE_TODO_SCHED;
 	second->snap.sendable = 0;
 	pass(second);
 	assert_int_equal(poll(32), 0);
 	assert_int_equal(env.engine.flow_sched[CONN].inflight, 1);
+	toe_work_free(&env.stage, third);
 	env_stop();
 }
 
