@@ -109,6 +109,7 @@ struct kp_pending {
 	bool relayed;    /* of a client, to the control plane: asked again after its restart */
 	bool sent;
 	bool again;
+	uint8_t in_use; /* times the answer to LISTEN was "in use" */
 };
 
 /* One of the two programs. */
@@ -133,6 +134,7 @@ struct kp_keeper {
 	uv_poll_t listen_poll;
 	uv_poll_t token_poll;
 	uv_timer_t linger_timer;
+	uv_timer_t again_timer; /* relay.c: questions to ask once more */
 	enum kp_state state;
 	bool loop_ready;
 	int exit_code;
@@ -260,6 +262,7 @@ int kp_ask(struct kp_keeper *kp, enum kp_peer peer, const struct kp_pending *lik
 /* A client's question to the control plane; takes *fd (sets it to -1) if there is one. */
 void kp_relay(struct kp_client *c, const struct toe_ctl_msg *m, int *fd);
 void kp_answer(struct kp_keeper *kp, enum kp_peer peer, const struct toe_ctl_msg *reply);
+int kp_relay_init(struct kp_keeper *kp);
 void kp_relay_resume(struct kp_keeper *kp); /* the control plane is ready (again) */
 void kp_relay_lost(struct kp_keeper *kp);   /* it died */
 void kp_relay_client_gone(struct kp_keeper *kp, struct kp_client *c);

@@ -306,6 +306,8 @@ static int open_loop(struct kp_keeper *kp)
 	if (rc == 0)
 		rc = kp_linger_init(kp);
 	if (rc == 0)
+		rc = kp_relay_init(kp);
+	if (rc == 0)
 		rc = kp_token_watch_init(&kp->tokens);
 	if (rc == 0)
 		rc = uv_poll_init(&kp->loop, &kp->token_poll, kp->tokens.epfd);

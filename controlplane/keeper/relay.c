@@ -18,6 +18,27 @@
 #include "common/ctl_sock.h"
 #include "common/log.h"
 
+#define LISTEN_TRIES    10u
+#define LISTEN_AGAIN_MS 10u
+
+static void again(uv_timer_t *t)
+{
+	struct kp_keeper *kp = t->data;
+
+	if (kp->cp.ready)
+		kp_relay_resume(kp);
+}
+
+int kp_relay_init(struct kp_keeper *kp)
+{
+	int rc = uv_timer_init(&kp->loop, &kp->again_timer);
+
+	kp->again_timer.data = kp;
+	if (rc == 0)
+		uv_unref((uv_handle_t *)&kp->again_timer);
+	return rc;
+}
+
 static void append(struct kp_keeper *kp, enum kp_peer peer, struct kp_pending *p)
 {
 	p->next = NULL;
@@ -73,6 +94,23 @@ int kp_ask(struct kp_keeper *kp, enum kp_peer peer, const struct kp_pending *lik
 	return 0;
 }
 
+/*
+ * A port may be taken by a program that has just been killed: its descriptors are closed before it
+ * is a zombie, but we may read of that end after the LISTEN of its successor.  So "in use" is asked
+ * again a few times before it is believed.
+ */
+static bool ask_again(struct kp_keeper *kp, struct kp_pending *p, const struct toe_ctl_msg *reply)
+{
+	if (reply->type != TOE_CTL_LISTEN || reply->status != -EADDRINUSE || !p->client ||
+	    p->in_use >= LISTEN_TRIES)
+		return false;
+	p->in_use++;
+	p->sent = false;
+	append(kp, KP_CP, p);
+	uv_timer_start(&kp->again_timer, again, LISTEN_AGAIN_MS, 0);
+	return true;
+}
+
 void kp_answer(struct kp_keeper *kp, enum kp_peer peer, const struct toe_ctl_msg *reply)
 {
 	for (struct kp_pending **at = &kp->pending[peer]; *at; at = &(*at)->next) {
@@ -81,6 +119,8 @@ void kp_answer(struct kp_keeper *kp, enum kp_peer peer, const struct toe_ctl_msg
 		if (!p->sent || p->msg.req != reply->req || p->msg.type != reply->type)
 			continue;
 		unlink_at(kp, peer, at);
+		if (ask_again(kp, p, reply))
+			return;
 		p->done(kp, p, reply);
 		free_pending(p);
 		return;
