@@ -322,6 +322,7 @@ void cp_reset(struct cp *cp, uint32_t id);
 void cp_removed(struct cp *cp, uint32_t id);
 /* A connection nobody accepted: it and its slot go. */
 void cp_unaccepted(struct cp *cp, uint32_t app, uint32_t slot);
+bool cp_slot_accepted(const struct cp *cp, uint32_t app, uint32_t slot);
 void cp_slot_error(struct cp *cp, uint32_t app, uint32_t slot, uint32_t error);
 /* The application let go before our start: closes as its slot says. */
 void cp_close_again(struct cp *cp, uint32_t id);

@@ -86,8 +86,9 @@ void cp_installed(struct cp *cp, uint32_t id)
 	if (c->in.listener == TOE_NONE)
 		return;
 	if (!l || l->state == CP_LISTENER_FREE || l->gen != c->listener_gen) {
-		/* closed in the meantime: nobody will accept it */
-		cp_unaccepted(cp, c->app, c->in.slot);
+		/* closed in the meantime, perhaps after accept(): else nobody will */
+		if (!cp_slot_accepted(cp, c->app, c->in.slot))
+			cp_unaccepted(cp, c->app, c->in.slot);
 		return;
 	}
 	if (cp_listener_rt(cp, c->app, c->in.listener)->installing)

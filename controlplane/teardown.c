@@ -92,6 +92,10 @@ void cp_conn_close(struct cp *cp, uint32_t id, uint32_t mode)
 	case CP_INSTALLING:
 	case CP_ESTABLISHED:
 		if (mode == TOE_CLOSE_FIN && orphan_allowed(cp, c->app)) {
+			/* accepted and closed before we heard INSTALLED, which will count no more
+			 */
+			if (c->state == CP_INSTALLING && c->in.listener != TOE_NONE)
+				installing_done(cp, c);
 			close_cmd(cp, id, TOE_CLOSE_FIN);
 			cp_conn_enter(cp, id, CP_CLOSING);
 			return;
@@ -190,6 +194,20 @@ static uint32_t token_slot(const struct cp *cp, uint32_t app, uint32_t token)
 	if (s && s->flags == CP_SLOT_USED && (s->token == TOE_NONE || s->token == token))
 		return slot;
 	return connect_slot(cp, app, token);
+}
+
+/* Somebody has accepted the connection in slot.  A search, for rare questions only. */
+bool cp_slot_accepted(const struct cp *cp, uint32_t app, uint32_t slot)
+{
+	const struct cp_app *a = &cp->apps[app];
+	const uint8_t *base = cp->app_rt[app].control;
+	const uint32_t *map = (const uint32_t *)(base + a->off_tokens);
+
+	for (uint32_t i = 0; base && i < a->token_n; i++) {
+		if (__atomic_load_n(&map[i], __ATOMIC_ACQUIRE) == slot)
+			return true;
+	}
+	return false;
 }
 
 void cp_token_renew(struct cp *cp, uint32_t app, uint32_t token)

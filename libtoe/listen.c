@@ -220,7 +220,9 @@ static int accept_ring(uint32_t index, int flags, struct lt_sock *c)
 	lt_slot_init(slot, lt.lsocks[index].req.family,
 		     LT_F_CONNECTED | (flags & SOCK_NONBLOCK ? LT_F_NONBLOCK : 0), &lib->opts);
 	rc = lt_conn_open(&t, slot, flags & SOCK_CLOEXEC);
-	lt_sock_get(rc, c);
+	if (rc < 0)
+		return rc;
+	lt_sock_of(rc, lt_ent_make(LT_CONN, slot, lt.conns[slot].gen), c);
 	c->lib->opts.priority = 0; /* the one thing Linux does not inherit */
 	lt_opts_apply(c);
 	return rc;

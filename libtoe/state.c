@@ -102,6 +102,9 @@ uint32_t lt_conn_sig(const struct lt_sock *c, uint32_t *rx_tail)
 	struct lt_state st = lt_state(c);
 
 	*rx_tail = st.rx_tail;
+	if (st.bits & TOE_SLOT_ERROR)
+		st.bits = TOE_SLOT_ERROR; /* what else changes when it is removed is no news */
+	st.bits &= ~TOE_SLOT_DEAD;        /* nor after an orderly end */
 	return st.bits | (LT_PEEK(&c->s->ctl) & (TOE_CTL_SHUT_WR | TOE_CTL_SHUT_RD)) << 8;
 }
 

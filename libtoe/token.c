@@ -90,8 +90,8 @@ static int make_pairs(unsigned n, int *near, int *far)
 static int refill(void)
 {
 	unsigned want = __atomic_exchange_n(&started, true, __ATOMIC_RELAXED) ? BATCH : BATCH_FIRST;
-	int near[BATCH];
-	int far[BATCH];
+	int near[BATCH] = {0};
+	int far[BATCH] = {0};
 	struct toe_ctl_msg m;
 	int n = make_pairs(want, near, far);
 	int rc;

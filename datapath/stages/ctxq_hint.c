@@ -117,8 +117,13 @@ static unsigned wake_app(struct toe_stage *s, uint32_t app_id)
 	uint64_t *ctxs = &p->wake_ctxs[app_id];
 	unsigned n = 0;
 
+	if (a == NULL) {
+		*ctxs = 0;
+		p->wake_apps &= ~(UINT64_C(1) << app_id);
+		return 0;
+	}
 	/* acquire: the waiters of a context were set up before its bit */
-	*ctxs &= a == NULL ? 0 : atomic_load_explicit(&a->proc_mask, memory_order_acquire);
+	*ctxs &= atomic_load_explicit(&a->proc_mask, memory_order_acquire);
 	for (uint64_t m = *ctxs; m != 0 && n < WAKES_MAX; m &= m - 1) {
 		bool done;
 

@@ -17,7 +17,7 @@ static int new_socket(int flags)
 
 static void blocking(void)
 {
-	struct sockaddr_in a;
+	struct sockaddr_in a = {0};
 	socklen_t len = sizeof(a);
 	int s = new_socket(0);
 
@@ -132,7 +132,7 @@ static void arguments(void)
 /* A socket bound before it connects keeps its port. */
 static void bound(void)
 {
-	struct sockaddr_in a = ora_addr(ora.my, 0), b;
+	struct sockaddr_in a = ora_addr(ora.my, 0), b = {0};
 	socklen_t len = sizeof(a);
 	int s = new_socket(0);
 
@@ -147,7 +147,7 @@ static void bound(void)
 	PEER("rst A");
 	WAIT(s, 0);
 	T(read(s, buf, 1));
-	CONNECT(s) >= 0 ? PEER("accept L A") : (void)0;
+	CONNECT(s);
 	T(close(s));
 }
 

@@ -101,7 +101,7 @@ static void numbers(int l)
 	bool again = false, seen[FD_SETSIZE] = {false};
 
 	SAY("-- numbers\n");
-	for (int i = 0; i < 40; i++) {
+	for (int i = 0; i < 200; i++) {
 		int c = ora_accept(l, 'A');
 
 		if (c >= FD_SETSIZE) {

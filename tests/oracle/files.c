@@ -70,6 +70,8 @@ static int pass(int fd)
 	int pair[2], got = -1;
 
 	MUST(socketpair(AF_UNIX, SOCK_STREAM, 0, pair));
+	if (!h)
+		return -1;
 	h->cmsg_level = SOL_SOCKET;
 	h->cmsg_type = SCM_RIGHTS;
 	h->cmsg_len = CMSG_LEN(sizeof(int));
@@ -77,7 +79,9 @@ static int pass(int fd)
 	T(sendmsg(pair[0], &m, 0));
 	T(recvmsg(pair[1], &m, 0));
 	T(close(fd));
-	memcpy(&got, CMSG_DATA(CMSG_FIRSTHDR(&m)), sizeof(got));
+	h = CMSG_FIRSTHDR(&m);
+	if (h)
+		memcpy(&got, CMSG_DATA(h), sizeof(got));
 	close(pair[0]);
 	close(pair[1]);
 	return got;

@@ -87,6 +87,7 @@ static inline void ora_show(const char *what, long rc, int err)
 static inline const char *ev_names(uint32_t ev)
 {
 	static __thread char text[128];
+	size_t len = 0;
 	static const struct {
 		uint32_t bit;
 		const char *name;
@@ -97,13 +98,12 @@ static inline const char *ev_names(uint32_t ev)
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
 		if (!(ev & names[i].bit))
 			continue;
-		if (text[0])
-			strcat(text, "|");
-		strcat(text, names[i].name);
+		len += (size_t)snprintf(text + len, sizeof(text) - len, "%s%s", len ? "|" : "",
+					names[i].name);
 		ev &= ~names[i].bit;
 	}
 	if (ev)
-		strcat(text, "|other");
+		snprintf(text + len, sizeof(text) - len, "|other");
 	return text[0] ? text : "none";
 }
 

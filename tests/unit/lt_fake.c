@@ -6,7 +6,7 @@
  * tell: hint_pending and doorbell_pending, at most one hint outstanding, `waiting` taken with an
  * exchange, engine_asleep with a recheck, line 0 written with state last.
  */
-#include "lt_fake.h"
+#include "lt_fake_int.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -26,76 +26,13 @@
 #include "common/ctl_sock.h"
 #include "common/raw_sys.h"
 
-#define LISTENERS 8u
-#define TOKENS    160u
-#define BACKLOG   64u
-#define HINTS     128u
-#define CLIENTS   80u
-
-#define LOAD(p)     __atomic_load_n(p, __ATOMIC_ACQUIRE)
-#define STORE(p, v) __atomic_store_n(p, v, __ATOMIC_RELEASE)
-#define FENCE()     __atomic_thread_fence(__ATOMIC_SEQ_CST)
-
-enum mode { FREE, ECHO, PAIR, LONELY, PENDING };
-
-struct end {
-	enum mode mode;
-	uint32_t gen, rx_tail, tx_head, state, error;
-	uint32_t peer;
-	bool orphan;
-	bool fin_done;
-	uint32_t listener;
-	uint16_t port;
-	int held; /* the kernel socket of a CONNECT */
-};
-
-static struct {
-	struct toe_region_geometry g;
-	struct toe_region_layout l;
-	uint8_t *control, *payload;
-	int fds[2];
-	struct end ends[FAKE_SLOTS];
-	uint32_t next_slot;
-	int tokens[TOKENS];
-	bool live[CLIENTS];
-	int clients[CLIENTS];
-	uint32_t ctx_of[CLIENTS];
-	int kick[TOE_CTX_N], waiter[TOE_CTX_N];
-	bool attached[TOE_CTX_N];
-	uint32_t hint_prod[TOE_CTX_N], db_cons[TOE_CTX_N];
-	bool wake[TOE_CTX_N];
-	struct toe_ctl_listen listen[LISTENERS];
-	uint64_t listen_procs[LISTENERS];
-	uint32_t listen_prod[LISTENERS];
-} k;
-
-static struct fake_stats *stats;
+struct fake k;
+struct fake_stats *stats;
 volatile struct fake_stats *fake_stats;
-
-static struct toe_slot *slot(uint32_t i)
-{
-	return (struct toe_slot *)(k.control + k.l.off_slots) + i;
-}
-
-static struct toe_listener *listener(uint32_t i)
-{
-	return (void *)(k.control + k.l.off_listeners + i * toe_listener_stride(BACKLOG));
-}
-
-static struct toe_context *context(uint32_t i)
-{
-	return (void *)(k.control + k.l.off_contexts +
-			i * toe_context_stride(HINTS, k.g.doorbell_n));
-}
-
-static uint32_t *token_map(void)
-{
-	return (uint32_t *)(k.control + k.l.off_tokens);
-}
 
 /* ---- towards the application ---- */
 
-static void hint(uint32_t id)
+void hint(uint32_t id)
 {
 	bool is_l = id & TOE_ID_LISTENER;
 	uint32_t i = id & ~TOE_ID_LISTENER;
@@ -136,7 +73,7 @@ static void wake_all(void)
 	}
 }
 
-static void write_line0(uint32_t i, bool fresh)
+void write_line0(uint32_t i, bool fresh)
 {
 	struct end *e = &k.ends[i];
 	struct toe_slot *s = slot(i);
@@ -156,7 +93,7 @@ static void write_line0(uint32_t i, bool fresh)
 
 /* ---- connections ---- */
 
-static uint32_t new_slot(enum mode mode)
+uint32_t new_slot(enum mode mode)
 {
 	for (uint32_t n = 0; n < FAKE_SLOTS; n++) {
 		uint32_t i = (k.next_slot + n) % FAKE_SLOTS;
@@ -179,7 +116,7 @@ static uint32_t new_slot(enum mode mode)
 	return TOE_NONE;
 }
 
-static void free_slot(uint32_t i)
+void free_slot(uint32_t i)
 {
 	struct end *e = &k.ends[i];
 
@@ -192,10 +129,12 @@ static void free_slot(uint32_t i)
 	stats->slots_used--;
 }
 
-static void fail(uint32_t i, uint32_t error)
+void fail(uint32_t i, uint32_t error)
 {
 	k.ends[i].state |= TOE_SLOT_ERROR;
 	k.ends[i].error = error;
+	write_line0(i, false);
+	k.ends[i].state |= TOE_SLOT_DEAD; /* as the engine: later, and with a hint of its own */
 	write_line0(i, false);
 }
 
@@ -206,13 +145,13 @@ static void ring_copy(uint8_t *to, uint32_t to_pos, const uint8_t *from, uint32_
 		to[(to_pos + i) % FAKE_BUF] = from[(from_pos + i) % FAKE_BUF];
 }
 
-static bool gone(uint32_t i)
+bool gone(uint32_t i)
 {
 	return i == TOE_NONE || k.ends[i].mode == FREE || k.ends[i].orphan;
 }
 
 /* What i has written goes to its peer. */
-static void pump(uint32_t i)
+void pump(uint32_t i)
 {
 	struct end *a = &k.ends[i];
 	uint32_t to = a->mode == ECHO ? i : a->peer;
@@ -293,8 +232,8 @@ static void hung_up(uint32_t i)
 		pump(i);
 }
 
-static void fill_names(uint32_t i, const uint8_t *local, uint16_t lport, const uint8_t *remote,
-		       uint16_t rport)
+void fill_names(uint32_t i, const uint8_t *local, uint16_t lport, const uint8_t *remote,
+		uint16_t rport)
 {
 	struct toe_slot *s = slot(i);
 
@@ -308,7 +247,7 @@ static void fill_names(uint32_t i, const uint8_t *local, uint16_t lport, const u
 	STORE(&s->info_gen, k.ends[i].gen);
 }
 
-static uint32_t find_listener(uint16_t port)
+uint32_t find_listener(uint16_t port)
 {
 	for (uint32_t l = 0; l < LISTENERS; l++) {
 		if (k.listen_procs[l] && k.listen[l].port == port)
@@ -356,264 +295,6 @@ static void finish_connect(uint32_t i)
 	e->state |= TOE_SLOT_ESTABLISHED;
 	write_line0(i, false);
 	pump(i);
-}
-
-/* ---- messages ---- */
-
-static void reply(int fd, struct toe_ctl_msg *m, int status, const int *fds, unsigned n)
-{
-	m->status = status;
-	toe_ctl_send(fd, m, fds, n);
-}
-
-static void attach(uint32_t c, struct toe_ctl_msg *m)
-{
-	uint32_t ctx = 0;
-	int kick[2];
-	int fds[3];
-
-	while (ctx < TOE_CTX_N && k.attached[ctx])
-		ctx++;
-	if (ctx == TOE_CTX_N || toe_ctl_pair(kick) < 0) {
-		reply(k.clients[c], m, -EUSERS, NULL, 0);
-		return;
-	}
-	fcntl(kick[0], F_SETFL, O_NONBLOCK);
-	fcntl(kick[1], F_SETFL, O_NONBLOCK);
-	k.kick[ctx] = kick[0];
-	k.waiter[ctx] = -1;
-	k.attached[ctx] = true;
-	k.ctx_of[c] = ctx;
-	k.hint_prod[ctx] = LOAD(&context(ctx)->hint_prod);
-	k.db_cons[ctx] = LOAD(&context(ctx)->doorbell_prod);
-	STORE(&context(ctx)->doorbell_cons, k.db_cons[ctx]);
-	stats->procs++;
-	m->u.app.ctx = ctx;
-	m->u.app.slot_n = k.g.slot_n;
-	m->u.app.listener_n = k.g.listener_n;
-	m->u.app.token_n = k.g.token_n;
-	m->u.app.backlog_n = k.g.backlog_n;
-	m->u.app.hint_n = k.g.hint_n;
-	m->u.app.doorbell_n = k.g.doorbell_n;
-	m->u.app.rx_buf_bytes = k.g.rx_buf_bytes;
-	m->u.app.tx_buf_bytes = k.g.tx_buf_bytes;
-	fds[0] = k.fds[0];
-	fds[1] = k.fds[1];
-	fds[2] = kick[1];
-	reply(k.clients[c], m, 0, fds, 3);
-	close(kick[1]);
-}
-
-static bool add_client(int fd)
-{
-	for (uint32_t c = 0; c < CLIENTS; c++) {
-		if (k.live[c])
-			continue;
-		k.live[c] = true;
-		k.clients[c] = fd;
-		k.ctx_of[c] = TOE_NONE;
-		return true;
-	}
-	close(fd);
-	return false;
-}
-
-static void close_listener(uint32_t l)
-{
-	struct toe_listener *m = listener(l);
-
-	for (uint32_t at = LOAD(&m->cons); at != k.listen_prod[l]; at++) {
-		uint32_t i = ((uint32_t *)(m + 1))[at & (BACKLOG - 1)];
-		uint32_t peer = k.ends[i].peer;
-
-		if (k.ends[i].listener != l || k.ends[i].mode == FREE)
-			continue;
-		free_slot(i);
-		if (!gone(peer))
-			fail(peer, ECONNRESET);
-	}
-	STORE(&m->state, 0);
-	stats->listeners--;
-	hint(l | TOE_ID_LISTENER);
-}
-
-static int do_listen(uint32_t ctx, struct toe_ctl_listen *req)
-{
-	uint32_t l = find_listener(req->port);
-
-	for (uint32_t i = 0; i < LISTENERS && l == TOE_NONE; i++) {
-		struct toe_listener *m = listener(i);
-
-		if (k.listen_procs[i])
-			continue;
-		l = i;
-		memset(&m->cons, 0, sizeof(*m) - offsetof(struct toe_listener, cons));
-		m->prod = k.listen_prod[l] = 0;
-		STORE(&m->state, TOE_LISTENER_OPEN);
-		stats->listeners++;
-	}
-	if (l == TOE_NONE)
-		return -ENOBUFS;
-	k.listen[l] = *req;
-	stats->listen_users += !(k.listen_procs[l] & 1ull << ctx);
-	k.listen_procs[l] |= 1ull << ctx;
-	req->listener = l;
-	return 0;
-}
-
-static void unlisten(uint32_t ctx, uint32_t l)
-{
-	uint64_t bit = 1ull << ctx;
-
-	if (l >= LISTENERS || !(k.listen_procs[l] & bit))
-		return;
-	k.listen_procs[l] &= ~bit;
-	stats->listen_users--;
-	if (!k.listen_procs[l])
-		close_listener(l);
-}
-
-/* As the keeper: getpeername() on the near end tells which token it is. */
-static void name_token(int fd, uint32_t id)
-{
-	static unsigned serial;
-	struct sockaddr_un sa = {.sun_family = AF_UNIX};
-	int n = snprintf(sa.sun_path + 1, sizeof(sa.sun_path) - 1, "toe-fake-%08x-%06u-%010u",
-			 (unsigned)getpid(), id, ++serial);
-
-	if (bind(fd, (struct sockaddr *)&sa,
-		 (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)n)) < 0)
-		stats->bad++;
-}
-
-static void claim(int fd, struct toe_ctl_msg *m, int token)
-{
-	struct sockaddr_un sa = {0};
-	socklen_t len = sizeof(sa);
-	unsigned id = TOKENS;
-
-	if (getpeername(token, (struct sockaddr *)&sa, &len) == 0)
-		sscanf(sa.sun_path + 1, "toe-fake-%*x-%u", &id);
-	close(token);
-	m->u.token.ids[0] = id;
-	reply(fd, m, id < TOKENS ? 0 : -ENOENT, NULL, 0);
-}
-
-static void add_tokens(int fd, struct toe_ctl_msg *m, const int *fds, unsigned n)
-{
-	for (unsigned i = 0; i < n; i++) {
-		uint32_t id = 0;
-
-		while (id < TOKENS && k.tokens[id] >= 0)
-			id++;
-		if (id == TOKENS) {
-			reply(fd, m, -ENOSPC, NULL, 0);
-			return;
-		}
-		k.tokens[id] = fds[i];
-		name_token(fds[i], id);
-		shutdown(fds[i], SHUT_RD);
-		token_map()[id] = TOE_NONE;
-		m->u.token.ids[i] = id;
-		stats->tokens_live++;
-	}
-	m->u.token.count = n;
-	reply(fd, m, 0, NULL, 0);
-}
-
-static void do_connect(int fd, struct toe_ctl_msg *m, int held)
-{
-	static const uint8_t local[4] = {10, 9, 9, 1};
-	struct toe_ctl_conn *c = &m->u.conn;
-	uint32_t i;
-
-	if (c->remote_port == FAKE_KERNEL) {
-		close(held);
-		reply(fd, m, -EXDEV, NULL, 0);
-		return;
-	}
-	i = new_slot(PENDING);
-	if (i == TOE_NONE) {
-		close(held);
-		reply(fd, m, -ENOMEM, NULL, 0);
-		return;
-	}
-	stats->connects++;
-	k.ends[i].held = held;
-	k.ends[i].port = c->remote_port;
-	fill_names(i, local, (uint16_t)(40000 + i), c->remote_addr, c->remote_port);
-	slot(i)->ctl = c->ctl;
-	c->slot = i;
-	c->gen = k.ends[i].gen;
-	write_line0(i, true);
-	reply(fd, m, 0, NULL, 0);
-}
-
-/* A process ended: what it has written counts, even where we had not looked at its doorbells. */
-static void leave_slots(uint64_t bit)
-{
-	for (uint32_t i = 0; i < FAKE_SLOTS; i++) {
-		__atomic_fetch_and(&slot(i)->ctx_mask, ~bit, __ATOMIC_SEQ_CST);
-		__atomic_fetch_and(&slot(i)->hint_pending, ~bit, __ATOMIC_SEQ_CST);
-		if (__atomic_exchange_n(&slot(i)->doorbell_pending, 0, __ATOMIC_SEQ_CST) &&
-		    k.ends[i].mode != FREE)
-			pump(i);
-	}
-}
-
-static void message(uint32_t c)
-{
-	int fd = k.clients[c];
-	int fds[TOE_CTL_FDS_MAX];
-	struct toe_ctl_msg m;
-	unsigned n = 0;
-	int rc = toe_ctl_recv(fd, &m, fds, TOE_CTL_FDS_MAX, &n);
-	uint32_t ctx = k.ctx_of[c];
-
-	if (rc < 0) {
-		close(fd);
-		k.live[c] = false;
-		if (ctx != TOE_NONE) {
-			k.attached[ctx] = false;
-			leave_slots(1ull << ctx);
-			close(k.kick[ctx]);
-			close(k.waiter[ctx]);
-			stats->procs--;
-			for (uint32_t l = 0; l < LISTENERS; l++)
-				unlisten(ctx, l);
-		}
-		return;
-	}
-	switch (m.type) {
-	case TOE_CTL_PROC_ATTACH:
-		attach(c, &m);
-		return;
-	case TOE_CTL_PROC_FORK:
-		add_client(fds[0]);
-		return;
-	case TOE_CTL_WAITER_ADD:
-		k.waiter[ctx] = fds[0];
-		reply(fd, &m, 0, NULL, 0);
-		return;
-	case TOE_CTL_TOKEN_ADD:
-		add_tokens(fd, &m, fds, n);
-		return;
-	case TOE_CTL_CLAIM:
-		claim(fd, &m, fds[0]);
-		return;
-	case TOE_CTL_LISTEN:
-		reply(fd, &m, do_listen(ctx, &m.u.listen), NULL, 0);
-		return;
-	case TOE_CTL_UNLISTEN:
-		unlisten(ctx, m.u.listen.listener);
-		reply(fd, &m, 0, NULL, 0);
-		return;
-	case TOE_CTL_CONNECT:
-		do_connect(fd, &m, fds[0]);
-		return;
-	default:
-		reply(fd, &m, -EPROTO, NULL, 0);
-	}
 }
 
 /* ---- loop ---- */
