@@ -15,14 +15,13 @@
 
 /* ---- lines 0 ---- */
 
-/* Everything of line 0 that starts anew with a connection; state is stored last. */
+/* Everything of line 0 that starts anew with a connection. */
 static void write_fresh(struct toe_app *a, uint32_t i)
 {
 	struct toe_slot_own *own = &a->own[i];
 	struct toe_slot *slot = toe_app_slot(a, i);
 
 	own->rx_tail = own->tx_head = own->rtx_segs = 0;
-	__atomic_store_n(&slot->gen, own->slot_gen, __ATOMIC_RELAXED);
 	__atomic_store_n(&slot->rx_tail, 0, __ATOMIC_RELAXED);
 	__atomic_store_n(&slot->tx_head, 0, __ATOMIC_RELAXED);
 	__atomic_store_n(&slot->error, own->error, __ATOMIC_RELAXED);
@@ -30,6 +29,8 @@ static void write_fresh(struct toe_app *a, uint32_t i)
 	__atomic_store_n(&slot->cwnd_bytes, 0, __ATOMIC_RELAXED);
 	__atomic_store_n(&slot->rtx_segs, 0, __ATOMIC_RELAXED);
 	__atomic_store_n(&slot->state, own->state, __ATOMIC_RELEASE);
+	/* last: who sees the new generation must not see the old one's state */
+	__atomic_store_n(&slot->gen, own->slot_gen, __ATOMIC_RELEASE);
 	if (atomic_load_explicit(&a->slot_top, memory_order_relaxed) <= i)
 		atomic_store_explicit(&a->slot_top, i + 1, memory_order_release);
 }
