@@ -31,6 +31,12 @@ echo 'port: { interface = "nosuch0"; };' >"$LOGS/noif.conf"
 expect_error 'nosuch0' "$BIN/toe" up --config "$LOGS/noif.conf"
 [ -e "$RUN_DIR.none/keeper.sock" ] && fail "half-started engine left a socket"
 rm -rf "$RUN_DIR.none"
+# DPDK is not installed: its library is an empty file in a mount namespace of our own
+eal=$(ldconfig -p | sed -n 's/.*librte_eal\.so\.[0-9]* .*=> //p' | head -1)
+echo 'port: { interface = "dpdk0"; };' >"$LOGS/nodpdk.conf"
+expect_error 'librte_' unshare --mount --net sh -c "ip link add dpdk0 type veth peer name dpdk1 &&
+	mount --bind /dev/null '$eal' && exec '$BIN/toe' up --config '$LOGS/nodpdk.conf'"
+[ -e "$RUN_DIR.none/keeper.sock" ] && fail "half-started engine left a socket"
 # not root
 expect_error 'root|CAP_|privilege|permission' setpriv --reuid=65534 --regid=65534 --clear-groups \
 	"$BIN/toe" up --config "$LOGS/noif.conf"
