@@ -90,8 +90,8 @@ struct toe_stage {
  */
 void toe_emit(struct toe_stage *s, enum toe_stage_id next, struct toe_work *w);
 
-/* Where an item goes after egress, or when its next TODO bit is cleared: emits to the stage of the
- * lowest bit left in w->todo, or frees w. */
+/* Where an item goes after egress, or when one of its TODO bits is cleared: along the chain ctxq >
+ * sched > ctrl > netif_tx, so that nothing overtakes an earlier item; freed if no bit is left. */
 void toe_emit_next(struct toe_stage *s, struct toe_work *w);
 
 /* Takes an item from a pool, zeroed line 0; NULL if the pool is empty (count it, try later). */

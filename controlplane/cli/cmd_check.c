@@ -6,6 +6,7 @@
  * 1 if anything fails.  Changes nothing.
  */
 #include "cli.h"
+#include "common/privileges.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -24,9 +25,7 @@
 
 #include "controlplane/keeper/siblings.h"
 
-#define CAP_BIT_NET_ADMIN (1ull << 12)
-#define CAP_BIT_NET_RAW   (1ull << 13)
-#define FDS_OF_KEEPER     256u
+#define FDS_OF_KEEPER 256u
 
 enum level { OK, WARN, FAIL };
 
@@ -59,17 +58,7 @@ static void item(struct check *c, enum level level, const char *name, const char
 
 static void check_privileges(struct check *c)
 {
-	char line[128];
-	unsigned long long caps = 0;
-	FILE *f = fopen("/proc/self/status", "re");
-
-	while (f && fgets(line, sizeof(line), f)) {
-		if (sscanf(line, "CapEff: %llx", &caps) == 1)
-			break;
-	}
-	if (f)
-		fclose(f);
-	if ((caps & CAP_BIT_NET_ADMIN) && (caps & CAP_BIT_NET_RAW))
+	if (toe_may_own_port())
 		item(c, OK, "privileges", "CAP_NET_ADMIN and CAP_NET_RAW");
 	else
 		item(c, FAIL, "privileges", "`toe up` needs root: sudo toe check, sudo toe up");

@@ -20,6 +20,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/privileges.h"
 #include "common/ctl_sock.h"
 #include "common/log.h"
 
@@ -239,18 +240,7 @@ static int copy_config(struct kp_keeper *kp)
 
 static int check_privileges(struct kp_keeper *kp)
 {
-	char line[128];
-	unsigned long long caps = 0;
-	FILE *f = fopen("/proc/self/status", "re");
-
-	while (f && fgets(line, sizeof(line), f)) {
-		if (sscanf(line, "CapEff: %llx", &caps) == 1)
-			break;
-	}
-	if (f)
-		fclose(f);
-	/* CAP_NET_ADMIN 12, CAP_NET_RAW 13 */
-	if ((caps & (1ull << 12)) && (caps & (1ull << 13)))
+	if (toe_may_own_port())
 		return 0;
 	return fail(kp, "needs root (CAP_NET_ADMIN and CAP_NET_RAW)");
 }
