@@ -20,24 +20,36 @@ static void mem_close(struct toe_hostmem *h)
 	(void)h;
 }
 
-/* Words are copied as words: the other side may be writing them. */
+#define WORDS_MAX 4u
+
+/* A few words are copied as words: the other side may be writing them.  In rising order, each read
+ * before the next one (acquire; pairs with libtoe's releases of the cursors of a slot). */
+static void copy_words(uint8_t *dst, const uint8_t *src, size_t len)
+{
+	for (size_t at = 0; at < len; at += sizeof(uint32_t)) {
+		uint32_t word = __atomic_load_n((const uint32_t *)(const void *)(src + at),
+						__ATOMIC_ACQUIRE);
+
+		memcpy(dst + at, &word, sizeof(word));
+	}
+}
+
+static bool is_words(const struct toe_hostmem_job *j)
+{
+	return j->len <= WORDS_MAX * sizeof(uint32_t) && j->len % sizeof(uint32_t) == 0 &&
+	       (uintptr_t)j->src % sizeof(uint32_t) == 0;
+}
+
 static int mem_copy(struct toe_hostmem *h, const struct toe_hostmem_job *j)
 {
 	(void)h;
 	/* an earlier copy read from the region happens before this one reads */
 	if (j->fence)
 		atomic_thread_fence(memory_order_acquire);
-	if (j->len == sizeof(uint32_t) && (uintptr_t)j->src % sizeof(uint32_t) == 0) {
-		uint32_t word = __atomic_load_n((const uint32_t *)j->src, __ATOMIC_RELAXED);
-
-		memcpy(j->dst, &word, sizeof(word));
-	} else if (j->len == sizeof(uint64_t) && (uintptr_t)j->src % sizeof(uint64_t) == 0) {
-		uint64_t word = __atomic_load_n((const uint64_t *)j->src, __ATOMIC_RELAXED);
-
-		memcpy(j->dst, &word, sizeof(word));
-	} else {
+	if (is_words(j))
+		copy_words(j->dst, j->src, j->len);
+	else
 		memcpy(j->dst, j->src, j->len);
-	}
 	return 0;
 }
 

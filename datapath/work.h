@@ -70,6 +70,7 @@ struct toe_hc {
 	uint32_t slot;
 	uint32_t tx_tail;
 	uint32_t rx_head;
+	uint32_t tx_short; /* sends that found too little room, never less than at tx_tail */
 	uint32_t ctl;
 };
 /* toe_work.cmd of an HC item on its way from ctxq to dma: cursors not read, no number yet. */

@@ -2,7 +2,7 @@
 /*
  * The byte streams: copying between application buffers and a slot's two rings.
  *
- * In: iovecs; out: cursors rx_head and tx_tail of line 1, doorbells.  Any thread, any process of
+ * In: iovecs; out: rx_head, tx_tail and tx_short of line 1, doorbells.  Any thread, any process of
  * the application, signal handlers; several at once on one connection.
  *
  * Receiving takes no lock: copy, then compare-and-swap rx_head; who loses copies again.  Bytes
@@ -337,20 +337,30 @@ static uint32_t reserve(struct lt_sock *c, const struct lt_state *st, size_t len
 	return n;
 }
 
-/* Puts up to len bytes into the ring; how many, 0 = full, or -errno. */
-static ssize_t put(struct lt_sock *c, struct cursor *u, size_t len)
+/* Puts up to len bytes into the ring; how many, 0 = full, or -errno.  *whole: no put() of this send
+ * has found too little room yet. */
+static ssize_t put(struct lt_sock *c, struct cursor *u, size_t len, bool *whole)
 {
 	bool owner = lt_tx_lock(c);
 	struct lt_state st = lt_state(c);
 	ssize_t n = tx_ended(c, &st);
+	bool tell = false;
 
 	if (n == 0) {
 		uint32_t from;
 
 		n = reserve(c, &st, len, &from);
+		if ((size_t)n < len && *whole) {
+			*whole = false;
+			tell = n == 0; /* nothing to publish: no other doorbell */
+			/* before tx_tail moves; the engine reads it after tx_tail (dma stage) */
+			__atomic_fetch_add(&c->s->tx_short, 1, __ATOMIC_RELAXED);
+		}
 		copy(u, lt_tx(c->slot), lt.g.tx_buf_bytes, from, (uint32_t)n, false);
 	}
 	lt_tx_unlock(c, owner);
+	if (tell)
+		lt_doorbell(c->slot);
 	return n;
 }
 
@@ -375,9 +385,10 @@ static ssize_t send_all(struct lt_sock *c, struct cursor *u, size_t len, int fla
 {
 	int64_t deadline = lt_nonblock(c, flags) ? 0 : lt_deadline_us(c->lib->opts.snd_timeo_us);
 	size_t sent = 0;
+	bool whole = true;
 
 	for (;;) {
-		ssize_t n = put(c, u, len - sent);
+		ssize_t n = put(c, u, len - sent, &whole);
 		int rc;
 
 		if (n < 0 && n != -EAGAIN)

@@ -24,9 +24,13 @@
 #define COLLECT   64u
 #define L2_BYTES  14u
 
-/* Line 1 of a slot is fetched by two copies into three words of struct toe_hc. */
+/* Line 1 of a slot is fetched by two copies into four words of struct toe_hc. */
+#define CURSORS 3u
 static_assert(offsetof(struct toe_hc, rx_head) == offsetof(struct toe_hc, tx_tail) + 4 &&
-		      offsetof(struct toe_slot, rx_head) == offsetof(struct toe_slot, tx_tail) + 4,
+		      offsetof(struct toe_hc, tx_short) == offsetof(struct toe_hc, tx_tail) + 8,
+	      "cursors are neighbours");
+static_assert(offsetof(struct toe_slot, rx_head) == offsetof(struct toe_slot, tx_tail) + 4 &&
+		      offsetof(struct toe_slot, tx_short) == offsetof(struct toe_slot, tx_tail) + 8,
 	      "cursors are neighbours");
 
 /* What is left to submit of one item: at most two copies (a payload that wraps). */
@@ -120,7 +124,8 @@ static unsigned collect(struct toe_stage *s)
 /* ---- submission ---- */
 
 /* Line 1: the wishes first.  The application sets SHUT_WR after its last tx_tail; read in the
- * other order, the end of the stream could seem to be at an older tail. */
+ * other order, the end of the stream could seem to be at an older tail.  Of the cursors tx_short is
+ * read last: libtoe raises it before the next tx_tail. */
 static bool plan_fetch(const struct toe_engine *e, struct job *j)
 {
 	struct toe_hc *hc = &j->w->hc;
@@ -137,7 +142,7 @@ static bool plan_fetch(const struct toe_engine *e, struct job *j)
 	op.local = &hc->ctl;
 	j->op[0] = op;
 	op.offset = toe_app_slot_off(a, hc->slot) + offsetof(struct toe_slot, tx_tail);
-	op.len = 2 * sizeof(hc->tx_tail);
+	op.len = CURSORS * sizeof(hc->tx_tail);
 	op.local = &hc->tx_tail;
 	op.fence = true;
 	j->op[1] = op;

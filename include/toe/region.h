@@ -87,12 +87,14 @@ struct toe_slot {
 	/* line 1.  Writer: libtoe, under the slot's lock.  Reader: dma stage (copied, checked). */
 	TOE_LINE_ALIGNED uint32_t tx_tail; /* bytes [tx_head, tx_tail) are to be sent */
 	uint32_t rx_head;                  /* bytes before it have been consumed */
-	uint32_t ctl;                      /* TOE_CTL_* */
-	uint32_t user_timeout_ms;          /* TCP_USER_TIMEOUT, 0 = default */
+	uint32_t tx_short; /* counts sends that the full buffer did not take whole; rises before
+			      tx_tail moves again, so who sees bytes of a later send sees it */
+	uint32_t ctl;      /* TOE_CTL_* */
+	uint32_t user_timeout_ms; /* TCP_USER_TIMEOUT, 0 = default */
 	uint32_t keep_idle_s;
 	uint32_t keep_intvl_s;
 	uint32_t keep_cnt;
-	uint32_t reserved1[9];
+	uint32_t reserved1[8];
 
 	/* line 2.  Read-modify-written by both sides. */
 	TOE_LINE_ALIGNED uint32_t
@@ -121,6 +123,8 @@ struct toe_slot {
 };
 TOE_ASSERT_SIZE(struct toe_slot, 448);
 TOE_ASSERT_OFFSET(struct toe_slot, tx_tail, 64);
+TOE_ASSERT_OFFSET(struct toe_slot, tx_short, 72);
+TOE_ASSERT_OFFSET(struct toe_slot, ctl, 76);
 TOE_ASSERT_OFFSET(struct toe_slot, doorbell_pending, 128);
 TOE_ASSERT_OFFSET(struct toe_slot, family, 192);
 TOE_ASSERT_OFFSET(struct toe_slot, lib, 256);

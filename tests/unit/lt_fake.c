@@ -321,6 +321,8 @@ static bool doorbells(void)
 			if (k.ends[i].mode == FREE)
 				continue;
 			pump(i);
+			stats->tx_short += LOAD(&slot(i)->tx_short) - k.ends[i].tx_short;
+			k.ends[i].tx_short = LOAD(&slot(i)->tx_short);
 			if (k.ends[i].peer != TOE_NONE)
 				pump(k.ends[i].peer);
 		}

@@ -35,6 +35,7 @@ struct fake_stats {
 	uint32_t hints;
 	uint32_t doorbells;
 	uint32_t hint_full; /* a ring had no room: the protocol allows none */
+	uint32_t tx_short;  /* rises seen after a doorbell, all slots */
 	uint32_t bad;       /* cursors the engine would refuse */
 };
 extern volatile struct fake_stats *fake_stats;

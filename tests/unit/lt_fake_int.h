@@ -22,7 +22,7 @@ enum mode { FREE, ECHO, PAIR, LONELY, PENDING };
 
 struct end {
 	enum mode mode;
-	uint32_t gen, rx_tail, tx_head, state, error;
+	uint32_t gen, rx_tail, tx_head, tx_short, state, error;
 	uint32_t peer;
 	bool orphan;
 	bool fin_done;

@@ -203,6 +203,7 @@ static void fetch(const char *backend)
 	slot = toe_app_slot(app, SLOT);
 	slot->tx_tail = 0x11111111;
 	slot->rx_head = 0x22222222;
+	slot->tx_short = 0x33333333;
 	slot->ctl = TOE_CTL_SHUT_WR;
 	w = toe_work_alloc(&env.stage, TOE_WORK_HC);
 	w->cmd = TOE_HC_FETCH;
@@ -213,6 +214,7 @@ static void fetch(const char *backend)
 	assert_ptr_equal(rig_take(TOE_STAGE_SEQ), w);
 	assert_int_equal(w->hc.tx_tail, 0x11111111);
 	assert_int_equal(w->hc.rx_head, 0x22222222);
+	assert_int_equal(w->hc.tx_short, 0x33333333);
 	assert_int_equal(w->hc.ctl, TOE_CTL_SHUT_WR);
 	assert_int_equal(w->cmd, 0);
 	/* numbered now, it passes straight */

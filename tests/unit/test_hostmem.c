@@ -78,6 +78,14 @@ static void there_and_back(int backend)
 	assert_int_equal(toe_hostmem_submit(h, &op), 0);
 	expect_cookies(h, 9, 1);
 	assert_memory_equal(in, a->control + 64, 8);
+	/* three of them, and no byte more */
+	memset(a->control + 64, 0x55, 16);
+	memset(in, 0, 16);
+	op.len = 12;
+	assert_int_equal(toe_hostmem_submit(h, &op), 0);
+	expect_cookies(h, 9, 1);
+	assert_memory_equal(in, a->control + 64, 12);
+	assert_int_equal(in[12], 0);
 	close_queue(h);
 }
 

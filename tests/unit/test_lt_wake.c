@@ -261,6 +261,58 @@ static void shared_by_threads(void)
 	CHECK(sum == want);
 }
 
+/* ---- the engine learns of sends that found too little room ---- */
+
+static void await_short(uint32_t want)
+{
+	for (int i = 0; i < 5000 && fake_stats->tx_short != want; i++)
+		nap(1);
+	CHECK(fake_stats->tx_short == want);
+}
+
+static void *drain_all(void *arg)
+{
+	char buf[4000];
+
+	while (read(*(int *)arg, buf, sizeof(buf)) > 0)
+		;
+	return NULL;
+}
+
+static void short_writes(void)
+{
+	static char out_buf[10 * FAKE_BUF];
+	uint32_t want = 0;
+	ssize_t n;
+	pthread_t t;
+	int c;
+	int s;
+
+	make_pair(&c, &s);
+	CHECK(write(c, out_buf, 1000) == 1000);
+	CHECK(write(c, out_buf, 1000) == 1000);
+	CHECK(poll(&(struct pollfd){s, POLLIN, 0}, 1, 5000) == 1);
+	await_short(0);
+	/* part of it, until both buffers are full: once each */
+	CHECK(fcntl(c, F_SETFL, O_NONBLOCK) == 0);
+	do {
+		n = write(c, out_buf, sizeof(out_buf));
+		CHECK(n < (ssize_t)sizeof(out_buf));
+		await_short(++want);
+	} while (n > 0 || want < 2);
+	/* nothing at all, and no doorbell is under way */
+	CHECK(write(c, out_buf, 1) == -1 && errno == EAGAIN);
+	await_short(++want);
+	/* one that waits, many times: once */
+	CHECK(fcntl(c, F_SETFL, 0) == 0);
+	pthread_create(&t, NULL, drain_all, &s);
+	CHECK(write(c, out_buf, sizeof(out_buf)) == (ssize_t)sizeof(out_buf));
+	CHECK(shutdown(c, SHUT_WR) == 0);
+	pthread_join(t, NULL);
+	await_short(++want);
+	CHECK(fake_stats->bad == 0);
+}
+
 static void *blocked_read(void *arg)
 {
 	char b;
@@ -526,6 +578,7 @@ int main(int argc, char **argv)
 		CASE(epoll_level),         CASE(epoll_edge),         CASE(ping_pong),
 		CASE(ping_pong_processes), CASE(shared_by_threads),  CASE(close_wakes),
 		CASE(ctl_wakes),           CASE(threads_on_one_set), CASE(fairness),
+		CASE(short_writes),
 #ifndef __SANITIZE_THREAD__ /* TSan runs handlers later, at a call of its choice */
 		CASE(send_from_handler),
 #endif

@@ -70,7 +70,7 @@ static void poke_fields(void)
 	uint64_t ctx = context_off(rnd(TOE_CTX_N));
 
 	poke32(slot + rnd(sizeof(struct toe_slot)));
-	poke32(hot + offsetof(struct toe_slot, tx_tail) + 4 * rnd(4));
+	poke32(hot + offsetof(struct toe_slot, tx_tail) + 4 * rnd(5));
 	poke32(hot + offsetof(struct toe_slot, doorbell_pending) + 4 * rnd(6));
 	poke32(lis + rnd(toe_listener_stride(h->backlog_n)));
 	poke32(ctx + rnd(sizeof(struct toe_context)));
