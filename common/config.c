@@ -273,6 +273,83 @@ static int read_lcores(const struct reader *r, const config_setting_t *s)
 	return 0;
 }
 
+/* Lists of the group mqtt. */
+static int read_mqtt_ports(const struct reader *r, const config_setting_t *s)
+{
+	static const char right[] = "a list of 0 to 8 port numbers like ( 1883 )";
+	int n;
+
+	if (!config_setting_is_list(s) && !config_setting_is_array(s))
+		return fail(r, s, "mqtt.ports", right);
+	n = config_setting_length(s);
+	if (n > (int)TOE_CFG_MQTT_PORTS_MAX)
+		return fail(r, s, "mqtt.ports", right);
+	for (int i = 0; i < n; i++) {
+		const config_setting_t *e = config_setting_get_elem(s, (unsigned)i);
+		int port = config_setting_get_int(e);
+
+		if (config_setting_type(e) != CONFIG_TYPE_INT || port < 1 || port > 65535)
+			return fail(r, e, "mqtt.ports", right);
+		r->c->mqtt_ports[i] = (uint16_t)port;
+	}
+	r->c->mqtt_port_n = (uint32_t)n;
+	return 0;
+}
+
+static int read_mqtt_offload(const struct reader *r, const config_setting_t *s)
+{
+	static const char right[] = "a list of at most 64 topic filters like ( \"sensors/#\" )";
+	int n;
+
+	if (!config_setting_is_list(s) && !config_setting_is_array(s))
+		return fail(r, s, "mqtt.offload", right);
+	n = config_setting_length(s);
+	if (n > (int)TOE_CFG_MQTT_FILTERS_MAX)
+		return fail(r, s, "mqtt.offload", right);
+	for (int i = 0; i < n; i++) {
+		const config_setting_t *e = config_setting_get_elem(s, (unsigned)i);
+		const char *text = config_setting_get_string(e);
+
+		if (text == NULL || *text == '\0' || strlen(text) >= TOE_CFG_MQTT_FILTER_MAX)
+			return fail(r, e, "mqtt.offload", right);
+		snprintf(r->c->mqtt_offload[i], sizeof(r->c->mqtt_offload[i]), "%s", text);
+	}
+	r->c->mqtt_offload_n = (uint32_t)n;
+	return 0;
+}
+
+/* Options that are lists. */
+static const struct {
+	const char *group;
+	const char *name;
+	int (*read)(const struct reader *r, const config_setting_t *s);
+	const char *sample;
+} lists[] = {
+	{"pipeline", "lcores", read_lcores,
+	 "\t# one line per core: \"CPU: stage stage.replica ...\"; \"all\" means every stage\n"
+	 "\t#lcores = ( \"" LCORES_DEFAULT "\" );\n"},
+	{"mqtt", "ports", read_mqtt_ports,
+	 "\t# listening ports of the broker whose connections the stage follows; none: it is off\n"
+	 "\t#ports = ( );\n"},
+	{"mqtt", "offload", read_mqtt_offload,
+	 "\t# topic filters whose messages the stage delivers; see docs/MQTT.md before you add "
+	 "one\n"
+	 "\t#offload = ( );\n"},
+};
+#define LIST_N (sizeof(lists) / sizeof(lists[0]))
+
+/* Index in lists, LIST_N: it is none. */
+static size_t find_list(const char *group, const char *name)
+{
+	size_t i;
+
+	for (i = 0; i < LIST_N; i++) {
+		if (strcmp(lists[i].group, group) == 0 && strcmp(lists[i].name, name) == 0)
+			break;
+	}
+	return i;
+}
+
 static const struct option *find_option(const char *group, const char *name)
 {
 	for (size_t i = 0; i < OPTION_N; i++) {
@@ -296,8 +373,11 @@ static int fail_name(const struct reader *r, const config_setting_t *s, const ch
 	}
 	for (size_t i = 0; i < GROUP_N && !*group && at < sizeof(right); i++)
 		at += (size_t)snprintf(right + at, sizeof(right) - at, " %s", groups[i].name);
-	if (strcmp(group, "pipeline") == 0 && at < sizeof(right))
-		snprintf(right + at, sizeof(right) - at, " lcores");
+	for (size_t i = 0; i < LIST_N && at < sizeof(right); i++) {
+		if (strcmp(lists[i].group, group) == 0)
+			at += (size_t)snprintf(right + at, sizeof(right) - at, " %s",
+					       lists[i].name);
+	}
 	snprintf(what, sizeof(what), "unknown %s %s%s%.40s", *group ? "option" : "option or group",
 		 group, *group ? "." : "", config_setting_name(s));
 	return fail(r, s, what, right);
@@ -323,8 +403,8 @@ static int read_group(const struct reader *r, const config_setting_t *g, const c
 
 		if (o)
 			rc = read_value(r, o, s);
-		else if (strcmp(group, "pipeline") == 0 && strcmp(name, "lcores") == 0)
-			rc = read_lcores(r, s);
+		else if (find_list(group, name) < LIST_N)
+			rc = lists[find_list(group, name)].read(r, s);
 		else if (!*group && is_group(name) && config_setting_is_group(s))
 			rc = read_group(r, s, name);
 		else if (!*group && is_group(name))
@@ -410,11 +490,10 @@ void toe_config_print_defaults(FILE *out)
 			if (strcmp(options[i].group, groups[g].name) == 0)
 				print_option(out, &options[i], "\t");
 		}
-		if (strcmp(groups[g].name, "pipeline") == 0)
-			fprintf(out,
-				"\t# one line per core: \"CPU: stage stage.replica ...\"; \"all\" "
-				"means every stage\n\t#lcores = ( \"%s\" );\n",
-				LCORES_DEFAULT);
+		for (size_t i = 0; i < LIST_N; i++) {
+			if (strcmp(lists[i].group, groups[g].name) == 0)
+				fputs(lists[i].sample, out);
+		}
 		fprintf(out, "};\n");
 	}
 }

@@ -16,6 +16,10 @@
 #define TOE_CFG_LCORES_MAX 64u
 #define TOE_CFG_CC_NAME    16u
 
+#define TOE_CFG_MQTT_PORTS_MAX   8u
+#define TOE_CFG_MQTT_FILTERS_MAX 64u
+#define TOE_CFG_MQTT_FILTER_MAX  256u
+
 struct toe_config {
 	char path[256];         /* where it came from, "" = built-in defaults */
 	char run_dir[108 - 16]; /* sockets and pid file; environment TOE_RUN_DIR wins */
@@ -57,6 +61,22 @@ struct toe_config {
 	uint32_t time_wait_ms;
 	uint32_t syn_backlog;
 	uint32_t orphans;
+
+	/* stream = { ... } */
+	uint32_t stream_memory_mb;
+
+	/* mqtt = { ... } */
+	uint32_t mqtt_message_max;
+	uint32_t mqtt_queue_messages;
+	uint32_t mqtt_queue_bytes;
+	uint32_t mqtt_subscriptions;
+	uint32_t mqtt_canary;
+	bool mqtt_shadow;
+	uint32_t mqtt_port_n;
+	uint16_t mqtt_ports[TOE_CFG_MQTT_PORTS_MAX]; /* listeners whose connections are tracked */
+	uint32_t mqtt_offload_n;
+	/* Topic filters; a leading "!" says that nobody unseen subscribes to it ("closed"). */
+	char mqtt_offload[TOE_CFG_MQTT_FILTERS_MAX][TOE_CFG_MQTT_FILTER_MAX];
 
 	/* limits = { ... }, per application */
 	uint32_t app_connections;

@@ -46,6 +46,8 @@ struct toe_app {
 	uint32_t app_id;
 	_Atomic bool
 		evicted; /* SIGBUS on its memory: all its traffic is dropped until it is gone */
+	_Atomic uint32_t
+		kernel_conns; /* stream sockets of all its processes that are the kernel's */
 	struct toe_apps *owner;
 	uint8_t *control;
 	uint8_t *payload;

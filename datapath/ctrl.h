@@ -16,6 +16,7 @@ struct ctrl_conn {
 	uint32_t app_id;
 	uint32_t slot;
 	bool removing; /* REMOVE is on its way, REMOVED not raised yet */
+	bool streamed; /* a stream module owns its byte streams */
 };
 
 /* An event that found the ring full. */

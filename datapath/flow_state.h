@@ -66,6 +66,7 @@ TOE_ASSERT_SIZE(struct toe_flow_pre, 8);
 #define TOE_FP_CWND_LIMITED 0x100000u  /* data waited for cwnd since the last TOE_CMD_CC */
 #define TOE_FP_LOSS         0x200000u  /* after an RTO, until snd_una >= recover: slow start here */
 #define TOE_FP_TLP          0x400000u  /* a tail loss probe is out, see tlp_end (RFC 8985 §7) */
+#define TOE_FP_STREAM       0x2000000u /* a stream module owns the byte streams */
 #define TOE_FP_RX_TURN      0x1000000u /* data received since we last sent new data */
 
 /* The TCP machine.  Written and read by: the proto instance of the flow-group only. */
@@ -145,8 +146,9 @@ struct toe_flow_post {
 	uint8_t flags; /* TOE_POST_* */
 	uint8_t reserved;
 };
-#define TOE_POST_TS   0x01u
-#define TOE_POST_IPV6 0x02u
+#define TOE_POST_TS     0x01u
+#define TOE_POST_IPV6   0x02u
+#define TOE_POST_STREAM 0x04u /* a stream module owns the byte streams */
 TOE_ASSERT_SIZE(struct toe_flow_post, 64);
 
 /* Scheduler's view.  Written and read by: sched stage only. */

@@ -129,3 +129,8 @@ unsigned toe_hostmem_inflight(const struct toe_hostmem *h)
 {
 	return h->tail - h->head;
 }
+
+bool toe_hostmem_async(const struct toe_hostmem *h)
+{
+	return h->ops->async;
+}

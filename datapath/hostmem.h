@@ -44,6 +44,9 @@ int toe_hostmem_submit(struct toe_hostmem *h, const struct toe_hostmem_op *op);
 /* Up to n cookies of completed copies; returns how many. */
 unsigned toe_hostmem_poll(struct toe_hostmem *h, void **cookies, unsigned n);
 
+/* True: memory is touched after submit() has returned, so local must stay as it is until poll. */
+bool toe_hostmem_async(const struct toe_hostmem *h);
+
 /* Copies submitted and not yet returned by poll. */
 unsigned toe_hostmem_inflight(const struct toe_hostmem *h);
 

@@ -151,9 +151,10 @@ void toe_emit(struct toe_stage *s, enum toe_stage_id next, struct toe_work *w)
 }
 
 /*
- * CTXQ > SCHED > CTRL > NETIF_TX is a chain: what has something to do in a later link passes CTXQ
- * and SCHED even without business there.  A short cut would let its absolutes (sendable), events
- * and frames overtake those of an item before it, which is still in the queue of an earlier link.
+ * STREAM > CTXQ > SCHED > CTRL > NETIF_TX is a chain: what has something to do in a later link
+ * passes CTXQ and SCHED even without business there; all items of a streamed connection pass
+ * STREAM, no other does.  A short cut would let its absolutes (sendable), events and frames
+ * overtake those of an item before it, which is still in the queue of an earlier link.
  */
 void toe_emit_next(struct toe_stage *s, struct toe_work *w)
 {
@@ -161,7 +162,9 @@ void toe_emit_next(struct toe_stage *s, struct toe_work *w)
 
 	if (w->todo == 0)
 		toe_work_free(s, w);
-	else if ((w->todo & TOE_TODO_CTXQ) != 0 || at == TOE_STAGE_EGRESS)
+	else if ((w->todo & TOE_TODO_STREAM) != 0)
+		toe_emit(s, TOE_STAGE_STREAM, w);
+	else if ((w->todo & TOE_TODO_CTXQ) != 0 || at == TOE_STAGE_EGRESS || at == TOE_STAGE_STREAM)
 		toe_emit(s, TOE_STAGE_CTXQ, w);
 	else if ((w->todo & TOE_TODO_SCHED) != 0 || at == TOE_STAGE_CTXQ)
 		toe_emit(s, TOE_STAGE_SCHED, w);

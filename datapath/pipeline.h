@@ -67,6 +67,6 @@ void toe_pipeline_unwatch(struct toe_pipeline *p, enum toe_stage_id id, int fd);
 /* All stages, indexed by id: stages/<name>.c each defines its entry. */
 extern const struct toe_stage_ops toe_stage_netif_rx, toe_stage_ctrl, toe_stage_seq, toe_stage_pre,
 	toe_stage_reorder, toe_stage_proto, toe_stage_post, toe_stage_dma, toe_stage_egress,
-	toe_stage_ctxq, toe_stage_sched, toe_stage_netif_tx, toe_stage_exception;
+	toe_stage_stream, toe_stage_ctxq, toe_stage_sched, toe_stage_netif_tx, toe_stage_exception;
 
 #endif

@@ -117,6 +117,9 @@ void proto_hc(struct toe_flow_proto *fp, const struct toe_hc *hc, struct proto_o
 void proto_ctrl(struct toe_flow_proto *fp, struct toe_flow_post *post,
 		const struct toe_work_ctrl *wc, const struct toe_clock *now, struct proto_out *out);
 
+/* Resets the connection at the wish of a stream module. */
+void proto_abort(struct toe_flow_proto *fp, struct proto_out *out);
+
 /* ---- parts ---- */
 
 /* Payload and FIN of a segment that passed proto_rx's checks; answers with an ACK. */

@@ -35,6 +35,7 @@ enum toe_stage_id {
 	TOE_STAGE_POST,
 	TOE_STAGE_DMA,
 	TOE_STAGE_EGRESS,
+	TOE_STAGE_STREAM, /* stream modules */
 	TOE_STAGE_CTXQ,
 	TOE_STAGE_SCHED,
 	TOE_STAGE_NETIF_TX,
@@ -90,8 +91,9 @@ struct toe_stage {
  */
 void toe_emit(struct toe_stage *s, enum toe_stage_id next, struct toe_work *w);
 
-/* Where an item goes after egress, or when one of its TODO bits is cleared: along the chain ctxq >
- * sched > ctrl > netif_tx, so that nothing overtakes an earlier item; freed if no bit is left. */
+/* Where an item goes after egress, or when one of its TODO bits is cleared: along the chain stream
+ * > ctxq > sched > ctrl > netif_tx, so that nothing overtakes an earlier item; freed if no bit is
+ * left. */
 void toe_emit_next(struct toe_stage *s, struct toe_work *w);
 
 /* Takes an item from a pool, zeroed line 0; NULL if the pool is empty (count it, try later). */

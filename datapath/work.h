@@ -36,6 +36,9 @@ enum toe_verdict {
 };
 
 /* What is left to do after egress, in this order of stages.  Each stage clears its own bit. */
+#define TOE_TODO_STREAM                                                                            \
+	0x10u                /* the connection belongs to a stream module: always all its items    \
+			      */
 #define TOE_TODO_CTXQ  0x01u /* publish cursors/state to the application */
 #define TOE_TODO_SCHED 0x02u /* tell sched how much is sendable */
 #define TOE_TODO_CTRL  0x04u /* raise snap.event to the control plane */
@@ -75,6 +78,8 @@ struct toe_hc {
 };
 /* toe_work.cmd of an HC item on its way from ctxq to dma: cursors not read, no number yet. */
 #define TOE_HC_FETCH 1u
+/* Made by the stream stage: proto resets the connection. */
+#define TOE_HC_ABORT 2u
 
 /*
  * Everything post, dma, egress, ctxq and sched need to know of proto's decision: a copy, never a

@@ -158,7 +158,8 @@ static int ctrl_init(struct toe_stage *s)
 const struct toe_stage_ops toe_stage_ctrl = {
 	.id = TOE_STAGE_CTRL,
 	.name = "ctrl",
-	.next_mask = 1u << TOE_STAGE_SEQ | 1u << TOE_STAGE_CTXQ | 1u << TOE_STAGE_NETIF_TX,
+	.next_mask = 1u << TOE_STAGE_SEQ | 1u << TOE_STAGE_STREAM | 1u << TOE_STAGE_CTXQ |
+		     1u << TOE_STAGE_NETIF_TX,
 	.init = ctrl_init,
 	.fini = ctrl_fini,
 	.process = ctrl_process,

@@ -17,6 +17,7 @@
 #include "apps.h"
 #include "ctrl.h"
 #include "netif_parse.h"
+#include "stream.h"
 
 /* A copy: the peer is trusted, but the ring is still shared memory. */
 struct command {
@@ -88,6 +89,21 @@ static void refuse_install(struct toe_stage *s, const struct command *c)
 	ctrl_raise(s, &entry, &ev);
 }
 
+/* Connections accepted on a port that a stream module wants are its for life. */
+static bool claim_stream(const struct toe_engine *e, struct toe_cmd_install *in)
+{
+	int module = in->listener != TOE_NONE ? toe_stream_wanted(e->cfg, in->local_port) : -1;
+
+	in->flags &= (uint8_t)~TOE_INSTALL_STREAM;
+	if (module < 0)
+		return false;
+	in->flags |= TOE_INSTALL_STREAM;
+	in->module = (uint8_t)module;
+	/* What the module queues is bounded by its own budgets, not by the application's buffer. */
+	in->tx_buf_bytes = TOE_REGION_BUF_MAX;
+	return true;
+}
+
 static enum outcome do_install(struct toe_stage *s, const struct command *c)
 {
 	struct toe_engine *e = s->engine;
@@ -108,8 +124,11 @@ static enum outcome do_install(struct toe_stage *s, const struct command *c)
 	w = make_item(s, c);
 	if (w == NULL)
 		return LATER;
-	p->conns[c->e.conn] =
-		(struct ctrl_conn){.tuple = tuple, .app_id = in.app_id, .slot = in.slot};
+	p->conns[c->e.conn] = (struct ctrl_conn){.tuple = tuple,
+						 .app_id = in.app_id,
+						 .slot = in.slot,
+						 .streamed = claim_stream(e, &in)};
+	toe_work_ctrl(w)->cmd.install = in;
 	/* before the flow table points here; readers come through the table */
 	*pre = (struct toe_flow_pre){.gen = c->e.gen, .fg = w->fg, .valid = 1};
 	if (toe_flow_table_add(e->flows, &tuple, c->e.conn) != 0) {
@@ -149,6 +168,7 @@ static enum outcome do_remove(struct toe_stage *s, const struct command *c)
 static enum outcome do_conn(struct toe_stage *s, const struct command *c)
 {
 	const struct toe_flow_pre *pre = &s->engine->flow_pre[c->e.conn];
+	const struct ctrl *p = s->priv;
 	struct toe_work *w;
 
 	if (!pre->valid || pre->gen != c->e.gen) {
@@ -158,7 +178,11 @@ static enum outcome do_conn(struct toe_stage *s, const struct command *c)
 	w = make_item(s, c);
 	if (w == NULL)
 		return LATER;
-	toe_emit(s, TOE_STAGE_SEQ, w);
+	/* the last bytes are the module's to add first */
+	toe_emit(s,
+		 w->cmd == TOE_CMD_CLOSE && p->conns[w->conn].streamed ? TOE_STAGE_STREAM
+								       : TOE_STAGE_SEQ,
+		 w);
 	return DONE;
 }
 

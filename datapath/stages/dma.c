@@ -3,26 +3,23 @@
  * dma: moves bytes between packet buffers and application memory (replicable).
  *
  * Input: items from post (payload of RX and TX), HC items from ctxq whose cursors are to be
- * fetched.  Output: egress, and seq for fetched HC items.  An item goes on when its last copy has
+ * fetched.  Output: egress, and seq (or stream) for fetched HC items.  Payload of a streamed
+ * connection is the stream stage's.  An item goes on when its last copy has
  * completed, so nothing that speaks of bytes leaves before they are in place.  When the queue is
  * full items wait in a backlog that can hold every item there is.  Order is egress's business.
  */
 #include <errno.h>
 #include <stdlib.h>
 
-#include <rte_byteorder.h>
-#include <rte_ip.h>
-#include <rte_tcp.h>
-
 #include "apps.h"
 #include "common/log.h"
 #include "engine.h"
 #include "hostmem.h"
+#include "seg_cksum.h"
 #include "stage.h"
 
 #define DEPTH_MAX 4096u
 #define COLLECT   64u
-#define L2_BYTES  14u
 
 /* Line 1 of a slot is fetched by two copies into four words of struct toe_hc. */
 #define CURSORS 3u
@@ -57,30 +54,23 @@ static bool is_fetch(const struct toe_work *w)
 
 /* ---- completion ---- */
 
-/* The port does not do it, and the payload is there now. */
-static void fill_tcp_cksum(struct rte_mbuf *m)
-{
-	struct rte_ipv4_hdr *ip = rte_pktmbuf_mtod_offset(m, struct rte_ipv4_hdr *, L2_BYTES);
-	struct rte_tcp_hdr *tcp = (struct rte_tcp_hdr *)((uint8_t *)ip + rte_ipv4_hdr_len(ip));
-
-	tcp->cksum = 0;
-	tcp->cksum = rte_ipv4_udptcp_cksum(ip, tcp);
-}
-
 static void finish(struct toe_stage *s, struct toe_work *w)
 {
 	const struct dma *p = s->priv;
 
 	if (is_fetch(w)) {
 		w->cmd = 0;
-		if (w->verdict == TOE_FORWARD)
-			toe_emit(s, TOE_STAGE_SEQ, w);
-		else
+		if (w->verdict != TOE_FORWARD)
 			toe_work_free(s, w);
+		else if (s->engine->flow_post[w->conn].flags & TOE_POST_STREAM)
+			toe_emit(s, TOE_STAGE_STREAM, w); /* cursors of the module's stream */
+		else
+			toe_emit(s, TOE_STAGE_SEQ, w);
 		return;
 	}
-	if (p->tcp_cksum && (w->todo & TOE_TODO_TX) && w->tx_mbuf != NULL)
-		fill_tcp_cksum(w->tx_mbuf);
+	if (p->tcp_cksum && (w->todo & (TOE_TODO_TX | TOE_TODO_STREAM)) == TOE_TODO_TX &&
+	    w->tx_mbuf != NULL)
+		toe_seg_fill_cksum(w->tx_mbuf);
 	toe_emit(s, TOE_STAGE_EGRESS, w);
 }
 
@@ -211,7 +201,7 @@ static bool plan_payload(const struct toe_engine *e, struct job *j)
 
 static bool has_payload(const struct toe_work *w)
 {
-	if (w->verdict != TOE_FORWARD)
+	if (w->verdict != TOE_FORWARD || (w->todo & TOE_TODO_STREAM))
 		return false;
 	if (w->type == TOE_WORK_RX)
 		return w->snap.len != 0 && w->mbuf != NULL;
@@ -346,7 +336,7 @@ const struct toe_stage_ops toe_stage_dma = {
 	.id = TOE_STAGE_DMA,
 	.name = "dma",
 	.replicable = true,
-	.next_mask = 1u << TOE_STAGE_EGRESS | 1u << TOE_STAGE_SEQ,
+	.next_mask = 1u << TOE_STAGE_EGRESS | 1u << TOE_STAGE_STREAM | 1u << TOE_STAGE_SEQ,
 	.init = dma_init,
 	.fini = dma_fini,
 	.process = dma_process,

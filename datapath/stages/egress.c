@@ -19,8 +19,8 @@ static void egress_process(struct toe_stage *s, struct toe_work **items, unsigne
 const struct toe_stage_ops toe_stage_egress = {
 	.id = TOE_STAGE_EGRESS,
 	.name = "egress",
-	.next_mask = 1u << TOE_STAGE_CTXQ | 1u << TOE_STAGE_SCHED | 1u << TOE_STAGE_CTRL |
-		     1u << TOE_STAGE_NETIF_TX,
+	.next_mask = 1u << TOE_STAGE_STREAM | 1u << TOE_STAGE_CTXQ | 1u << TOE_STAGE_SCHED |
+		     1u << TOE_STAGE_CTRL | 1u << TOE_STAGE_NETIF_TX,
 	.init = toe_sequencer_set_init,
 	.fini = toe_sequencer_set_fini,
 	.process = egress_process,

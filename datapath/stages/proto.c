@@ -90,7 +90,10 @@ static void proto_run(struct toe_stage *s, struct toe_work *w, struct proto_out 
 		proto_tx(fp, now, out);
 		break;
 	case TOE_WORK_HC:
-		proto_hc(fp, &w->hc, out);
+		if (w->cmd == TOE_HC_ABORT)
+			proto_abort(fp, out);
+		else
+			proto_hc(fp, &w->hc, out);
 		break;
 	default:
 		proto_ctrl(fp, &e->flow_post[w->conn], toe_work_ctrl(w), now, out);
@@ -152,6 +155,8 @@ static enum proto_fate proto_item(struct toe_stage *s, struct toe_work *w, uint8
 	 * with nothing left to do: post counts it, and its payload is still to be moved. */
 	if (w->todo == 0 && (w->verdict == TOE_NOTHING || w->type != TOE_WORK_RX))
 		return PROTO_FREE;
+	if (proto_is(&e->flow_proto[w->conn], TOE_FP_STREAM))
+		w->todo |= TOE_TODO_STREAM;
 	return PROTO_KEEP;
 }
 
@@ -260,6 +265,8 @@ static bool proto_pay(struct toe_stage *s, const struct toe_delack_entry *d)
 	proto_reply_ack(fp, &out);
 	w->verdict = out.verdict;
 	w->todo = out.todo;
+	if (proto_is(fp, TOE_FP_STREAM))
+		w->todo |= TOE_TODO_STREAM;
 	w->out_seq = p->out_seq[w->fg]++;
 	s->counters[TOE_C_SEGS_ACK_TX]++;
 	toe_emit(s, TOE_STAGE_POST, w);

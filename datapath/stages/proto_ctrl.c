@@ -72,7 +72,8 @@ static void ctrl_install_flow(struct toe_flow_proto *fp, const struct toe_cmd_in
 	fp->gen = gen;
 	fp->flags = TOE_FP_VALID | (in->flags & TOE_INSTALL_TS ? TOE_FP_TS : 0u) |
 		    (in->flags & TOE_INSTALL_SACK ? TOE_FP_SACK : 0u) |
-		    (in->flags & TOE_INSTALL_ECN ? TOE_FP_ECN : 0u);
+		    (in->flags & TOE_INSTALL_ECN ? TOE_FP_ECN : 0u) |
+		    (in->flags & TOE_INSTALL_STREAM ? TOE_FP_STREAM : 0u);
 	fp->iss = in->iss;
 	fp->irs = in->irs;
 	fp->snd_una = fp->snd_nxt = fp->snd_max = fp->tx_tail = in->snd_nxt;
@@ -117,6 +118,8 @@ static void ctrl_install_post(struct toe_flow_post *post, const struct toe_cmd_i
 	post->app_id = (uint16_t)in->app_id;
 	if (in->flags & TOE_INSTALL_TS)
 		post->flags |= TOE_POST_TS;
+	if (in->flags & TOE_INSTALL_STREAM)
+		post->flags |= TOE_POST_STREAM;
 	if (in->family == AF_INET6)
 		post->flags |= TOE_POST_IPV6;
 }

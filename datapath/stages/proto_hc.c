@@ -8,6 +8,8 @@
  */
 #include "proto.h"
 
+#include <errno.h>
+
 /* tx_tail only moves forward, by no more than the buffer has free, and not after its end was
  * declared. */
 static bool hc_tx_ok(const struct toe_flow_proto *fp, uint32_t tail)
@@ -47,6 +49,21 @@ static void hc_wishes(struct toe_flow_proto *fp, uint32_t ctl)
 		fp->flags |= TOE_FP_RX_DISCARD;
 		fp->rx_head = proto_rcv_end(fp);
 	}
+}
+
+void proto_abort(struct toe_flow_proto *fp, struct proto_out *out)
+{
+	if (proto_is(fp, TOE_FP_RESET | TOE_FP_CLOSED)) {
+		proto_dropped(out, TOE_D_AFTER_RESET);
+		return;
+	}
+	proto_fill(fp, out->snap, proto_ack_seq(fp), RTE_TCP_RST_FLAG | RTE_TCP_ACK_FLAG);
+	fp->flags |= TOE_FP_RESET;
+	out->snap->state = TOE_SLOT_ERROR;
+	out->snap->error = ECONNRESET;
+	out->todo |= TOE_TODO_CTXQ | TOE_TODO_TX;
+	proto_event(out, TOE_EV_RESET);
+	proto_finish(fp, out, true);
 }
 
 void proto_hc(struct toe_flow_proto *fp, const struct toe_hc *hc, struct proto_out *out)

@@ -122,14 +122,17 @@ struct toe_cmd_install {
 	uint8_t snd_wscale; /* shift applied to windows we receive */
 	uint8_t rcv_wscale; /* shift applied to windows we send */
 	uint8_t flags;      /* TOE_INSTALL_* */
-	uint8_t reserved;
-	uint32_t srtt_us; /* from the handshake, 0 = none */
+	uint8_t module;     /* 0; the ctrl stage's with TOE_INSTALL_STREAM: index of the module */
+	uint32_t srtt_us;   /* from the handshake, 0 = none */
 	uint32_t rttvar_us;
 	uint32_t ctl; /* TOE_CTL_* the connection starts with (inherited from the listener) */
 };
 #define TOE_INSTALL_TS   0x01u /* timestamps negotiated (RFC 7323) */
 #define TOE_INSTALL_SACK 0x02u /* SACK permitted (RFC 2018) */
 #define TOE_INSTALL_ECN  0x04u /* ECN negotiated (RFC 3168) */
+#define TOE_INSTALL_STREAM                                                                         \
+	0x80u /* set by the ctrl stage: a stream module owns the byte streams                      \
+	       */
 TOE_ASSERT_SIZE(struct toe_cmd_install, 128);
 
 /* rate_bps: TOE_RATE_UNPACED = round-robin bypass, 0 = stopped (never "unlimited"). */

@@ -99,7 +99,7 @@ write_config()
 			cat <<-'END'
 			pipeline: {
 				pre = 2; post = 2; reorder_inject = 7;
-				lcores = ( "0: netif_rx netif_tx exception seq reorder egress sched ctrl pre.0 post.0",
+				lcores = ( "0: netif_rx netif_tx exception seq reorder egress stream sched ctrl pre.0 post.0",
 				           "1: pre.1 post.1 proto dma ctxq" );
 			};
 			END

@@ -74,6 +74,7 @@ static struct {
 	struct sim_wire in, out; /* to and from the engine */
 	uint64_t tap_frames;
 	bool app_gone;      /* detached */
+	bool accepted;      /* connections come from listener 0: a stream module may want them */
 	struct toe_app app; /* the application's view of its region: geometry and mappings only */
 	int kick_fd;        /* its end */
 	int cpq_kick_fd;    /* the control plane's end */
@@ -187,9 +188,9 @@ static const struct toe_stage_ops sim_netif_rx = {.id = TOE_STAGE_NETIF_RX,
 						   .process = sim_tap_process};
 
 const struct toe_stage_ops *const toe_stage_table[TOE_STAGE_N] = {
-	&sim_netif_rx,    &toe_stage_ctrl, &toe_stage_seq, &toe_stage_pre,    &toe_stage_reorder,
-	&toe_stage_proto, &toe_stage_post, &toe_stage_dma, &toe_stage_egress, &toe_stage_ctxq,
-	&toe_stage_sched, &sim_netif_tx,   &sim_exception,
+	&sim_netif_rx,    &toe_stage_ctrl,  &toe_stage_seq, &toe_stage_pre,    &toe_stage_reorder,
+	&toe_stage_proto, &toe_stage_post,  &toe_stage_dma, &toe_stage_egress, &toe_stage_stream,
+	&toe_stage_ctxq,  &toe_stage_sched, &sim_netif_tx,  &sim_exception,
 };
 
 /* ---- engine ---- */
@@ -326,7 +327,7 @@ static inline void sim_start(const struct sim_setup *u)
 	sim.us = 1000000;
 	sim.in.head = sim.in.tail = sim.out.head = sim.out.tail = 0;
 	sim.tap_frames = 0;
-	sim.app_gone = false;
+	sim.app_gone = sim.accepted = false;
 	sim.loss_percent = sim.shuffle_percent = 0;
 	e->cfg = c;
 	e->flow_group_n = c->flow_groups;

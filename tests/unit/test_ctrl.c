@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 /* LINK: datapath/stages/ctrl.c datapath/stages/ctrl_cmd.c datapath/stages/ctrl_event.c
- * datapath/flow_table.c datapath/netif_parse.c datapath/seg_parse.c datapath/apps.c common/closer.c
- * datapath/sigbus.c common/flow_hash.c common/log.c */
+ * datapath/stream_registry.c datapath/flow_table.c datapath/netif_parse.c datapath/seg_parse.c
+ * datapath/apps.c common/closer.c datapath/sigbus.c common/flow_hash.c common/log.c */
 /* ctrl: every command, every event, full rings, exhaustion, dump, sleeping. */
 #include "common/cpq_ring.h"
 #include "flow_table.h"

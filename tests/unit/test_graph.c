@@ -28,14 +28,15 @@ STAGE(PROTO, "proto", false, BIT(POST));
 STAGE(POST, "post", true, BIT(DMA));
 STAGE(DMA, "dma", true, BIT(EGRESS));
 STAGE(EGRESS, "egress", false, BIT(CTXQ) | BIT(NETIF_TX));
+STAGE(STREAM, "stream", false, BIT(CTXQ));
 STAGE(CTXQ, "ctxq", false, BIT(SCHED));
 STAGE(SCHED, "sched", false, BIT(SEQ) | BIT(NETIF_TX));
 STAGE(NETIF_TX, "netif_tx", false, 0);
 STAGE(EXCEPTION, "exception", false, BIT(NETIF_TX));
 
 const struct toe_stage_ops *const toe_stage_table[TOE_STAGE_N] = {
-	&op_NETIF_RX, &op_CTRL,   &op_SEQ,  &op_PRE,   &op_REORDER,  &op_PROTO,     &op_POST,
-	&op_DMA,      &op_EGRESS, &op_CTXQ, &op_SCHED, &op_NETIF_TX, &op_EXCEPTION,
+	&op_NETIF_RX, &op_CTRL,   &op_SEQ,    &op_PRE,  &op_REORDER, &op_PROTO,    &op_POST,
+	&op_DMA,      &op_EGRESS, &op_STREAM, &op_CTXQ, &op_SCHED,   &op_NETIF_TX, &op_EXCEPTION,
 };
 
 static struct toe_config cfg;

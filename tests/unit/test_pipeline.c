@@ -32,7 +32,8 @@ static struct {
 	uint32_t serial[FG];
 	uint32_t proto[FG]; /* next in_seq that proto may see, minimum */
 	uint32_t out[FG];
-	uint32_t ctxq[FG]; /* serial last seen */
+	uint32_t stream[FG]; /* serial last seen */
+	uint32_t ctxq[FG];
 	uint32_t sched[FG];
 	uint32_t ctrl[FG];
 	_Atomic uint32_t ended; /* arrived somewhere and were freed */
@@ -107,6 +108,8 @@ static void proto_process(struct toe_stage *s, struct toe_work **items, unsigned
 		w->out_seq = t.out[w->fg]++;
 		w->verdict = w->cookie % 5 == 0 ? TOE_NOTHING : TOE_FORWARD;
 		w->todo = (uint8_t)(w->cookie * 2654435761u >> 28);
+		if (w->fg % 2 == 0)
+			w->todo |= TOE_TODO_STREAM; /* all items of a connection or none */
 		toe_emit(s, TOE_STAGE_POST, w);
 	}
 }
@@ -136,6 +139,14 @@ static void pass_on(struct toe_stage *s, struct toe_work *w)
 		finish(s, w);
 	else
 		toe_emit_next(s, w);
+}
+
+static void stream_process(struct toe_stage *s, struct toe_work **items, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++) {
+		check_serial(items[i], t.stream, TOE_TODO_STREAM);
+		pass_on(s, items[i]);
+	}
 }
 
 static void ctxq_process(struct toe_stage *s, struct toe_work **items, unsigned n)
@@ -221,11 +232,16 @@ static const struct toe_stage_ops source_ops = {.id = TOE_STAGE_NETIF_RX,
 					     .name = "exception",
 					     .process = tap_process};
 
+static const struct toe_stage_ops stream_ops = {.id = TOE_STAGE_STREAM,
+						.name = "stream",
+						.next_mask = BIT(CTXQ),
+						.process = stream_process};
+
 /* Items that end in egress without business are freed there: counted by pool instead. */
 const struct toe_stage_ops *const toe_stage_table[TOE_STAGE_N] = {
-	&source_ops, &ctrl_ops, &toe_stage_seq, &pre_ops,          &toe_stage_reorder,
-	&proto_ops,  &post_ops, &dma_ops,       &toe_stage_egress, &ctxq_ops,
-	&sched_ops,  &tx_ops,   &tap_ops,
+	&source_ops, &ctrl_ops,  &toe_stage_seq, &pre_ops,          &toe_stage_reorder,
+	&proto_ops,  &post_ops,  &dma_ops,       &toe_stage_egress, &stream_ops,
+	&ctxq_ops,   &sched_ops, &tx_ops,        &tap_ops,
 };
 
 static struct toe_config cfg;

@@ -8,6 +8,9 @@
  * datapath/stages/proto_ctrl.c datapath/stages/proto_hc.c datapath/stages/proto_rx.c
  * datapath/stages/proto_rx_data.c datapath/stages/proto_loss.c datapath/stages/proto_tx.c
  * datapath/stages/post.c
+ * datapath/stages/stream.c datapath/stages/stream_wire.c datapath/stages/stream_app.c
+ * datapath/stages/stream_api.c datapath/stages/stream_control.c datapath/stream_mem.c
+ * datapath/stream_extq.c datapath/stream_registry.c
  * datapath/stages/dma.c datapath/stages/egress.c datapath/stages/ctxq.c
  * datapath/stages/ctxq_doorbell.c datapath/stages/ctxq_hint.c datapath/stages/sched.c
  * datapath/stages/ctrl.c datapath/stages/ctrl_cmd.c datapath/stages/ctrl_event.c common/config.c
@@ -21,7 +24,7 @@
 
 static const char *const three[] = {"0: netif_rx seq pre.0 reorder proto post.1 exception",
 				    "0: pre.1 post.0 dma.1 egress",
-				    "0: dma.0 ctxq sched ctrl netif_tx"};
+				    "0: dma.0 stream ctxq sched ctrl netif_tx"};
 
 static const struct sim_setup plain = {.pre = 1, .proto = 1, .post = 1, .dma = 1, .seed = 1};
 static const struct sim_setup replicated = {.pre = 2,

@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * stream: what modules call (stream_module.h).
+ *
+ * Input: a module's wishes.  Output: queue entries, copies, and the connection on the list of those
+ * to look after; proto and the application hear of them once per turn, however many wishes there
+ * were.  Owns nothing.  Thread: the stage's.
+ */
+#include <errno.h>
+
+#include <rte_byteorder.h>
+
+#include "common/log.h"
+#include "stream_priv.h"
+
+/* ---- asking ---- */
+
+uint32_t toe_stream_ms(const struct toe_stream *s)
+{
+	return toe_now(s->core->stage)->ms;
+}
+
+void *toe_stream_state(struct toe_stream_conn *c)
+{
+	return c->of->states + (size_t)c->id * c->of->m->conn_bytes;
+}
+
+void *toe_stream_private(struct toe_stream *s)
+{
+	return s->priv;
+}
+
+void toe_stream_set_private(struct toe_stream *s, void *p)
+{
+	s->priv = p;
+}
+
+uint32_t toe_stream_id(const struct toe_stream_conn *c)
+{
+	return c->id;
+}
+
+uint32_t toe_stream_gen(const struct toe_stream_conn *c)
+{
+	return c->gen;
+}
+
+struct toe_stream_conn *toe_stream_conn(struct toe_stream *s, uint32_t id, uint32_t gen)
+{
+	struct toe_stream_conn *c = stream_find(s->core, id, gen);
+
+	return c != NULL && c->of == s ? c : NULL;
+}
+
+uint32_t toe_stream_conn_max(const struct toe_stream *s)
+{
+	return s->core->engine->conn_n;
+}
+
+void toe_stream_peer(struct toe_stream *s, const struct toe_stream_conn *c,
+		     struct toe_stream_peer *out)
+{
+	const struct toe_flow_post *post = &s->core->engine->flow_post[c->id];
+
+	*out = (struct toe_stream_peer){.port = rte_be_to_cpu_16(post->remote_port),
+					.local_port = rte_be_to_cpu_16(post->local_port),
+					.app_id = c->app_id};
+	memcpy(out->addr, post->remote_addr, sizeof(out->addr));
+}
+
+uint32_t toe_stream_kernel_conns(struct toe_stream *s, uint32_t app_id)
+{
+	const struct toe_app *a = toe_app_get(s->core->engine, app_id);
+
+	/* pairs with the release in keeper_link.c: counted before the application sees it */
+	return a == NULL ? 0 : atomic_load_explicit(&a->kernel_conns, memory_order_acquire);
+}
+
+uint32_t toe_stream_queued(const struct toe_stream_conn *c)
+{
+	return toe_extq_bytes(&c->tx);
+}
+
+uint32_t toe_stream_short_writes(const struct toe_stream_conn *c)
+{
+	return c->tx_short;
+}
+
+bool toe_stream_tx_ended(const struct toe_stream_conn *c)
+{
+	return (c->flags & (SC_TX_ENDED | SC_DEAD)) != 0;
+}
+
+/* ---- doing ---- */
+
+struct toe_buf *toe_stream_buf_new(struct toe_stream *s, size_t len)
+{
+	struct stream_core *k = s->core;
+	size_t size = toe_arena_size(k->arena);
+
+	if (toe_arena_used(k->arena) + len > size - size / STREAM_RESERVE)
+		return NULL;
+	return toe_buf_new(k->arena, len);
+}
+
+void toe_stream_buf_put(struct toe_stream *s, struct toe_buf *b)
+{
+	toe_buf_put(s->core->arena, b);
+}
+
+size_t toe_stream_mem_used(const struct toe_stream *s)
+{
+	return toe_arena_used(s->core->arena);
+}
+
+size_t toe_stream_mem_size(const struct toe_stream *s)
+{
+	return toe_arena_size(s->core->arena);
+}
+
+void stream_give_up(struct stream_core *k, struct toe_stream_conn *c)
+{
+	if (c->flags & SC_DEAD)
+		return;
+	toe_count(k->stage, TOE_C_STREAM_ABORTS, 1);
+	if (!(c->flags & SC_TX_ENDED)) {
+		c->flags |= SC_TX_ENDED;
+		c->of->m->tx_end(c->of, c);
+	}
+	c->flags |= SC_ABORT | SC_DEAD;
+	stream_mark(k, c);
+}
+
+static int forward(struct toe_stream *s, struct toe_stream_conn *c, struct toe_buf *b,
+		   const uint8_t *data, size_t len, bool from_peer)
+{
+	int rc = stream_app_forward(s->core, c, b, data, (uint32_t)len);
+
+	if (from_peer)
+		c->held -= (uint32_t)len;
+	if (rc != 0)
+		stream_give_up(s->core, c);
+	return rc;
+}
+
+int toe_stream_forward(struct toe_stream *s, struct toe_stream_conn *c, const uint8_t *data,
+		       size_t len, bool from_peer)
+{
+	return len == 0 ? 0 : forward(s, c, NULL, data, len, from_peer);
+}
+
+int toe_stream_forward_buf(struct toe_stream *s, struct toe_stream_conn *c, struct toe_buf *b,
+			   uint32_t off, uint32_t len, bool from_peer)
+{
+	return len == 0 ? 0 : forward(s, c, b, b->data + off, len, from_peer);
+}
+
+void toe_stream_consume(struct toe_stream *s, struct toe_stream_conn *c, size_t n)
+{
+	c->held -= (uint32_t)n;
+	stream_mark(s->core, c);
+}
+
+int toe_stream_send(struct toe_stream *s, struct toe_stream_conn *c, struct toe_buf *b,
+		    uint32_t off, uint32_t len)
+{
+	int rc;
+
+	if (toe_stream_tx_ended(c))
+		return -EPIPE;
+	rc = toe_extq_push(s->core->arena, &c->tx, b, off, len);
+	if (rc == 0)
+		stream_mark(s->core, c);
+	return rc;
+}
+
+void toe_stream_rx_resume(struct toe_stream *s, struct toe_stream_conn *c)
+{
+	c->flags &= ~SC_RX_WAIT;
+	stream_mark(s->core, c);
+}
+
+void toe_stream_tx_resume(struct toe_stream *s, struct toe_stream_conn *c)
+{
+	c->flags &= ~SC_TX_WAIT;
+	stream_mark(s->core, c);
+}
+
+void toe_stream_abort(struct toe_stream *s, struct toe_stream_conn *c)
+{
+	stream_give_up(s->core, c);
+}

@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * stream, the application's side: fills RX-PAYLOAD-BUF with what the module forwards, empties
+ * TX-PAYLOAD-BUF into buffers of the arena.
+ *
+ * Input: cursors of the application (line 1 of its slot: every word may be a lie), bytes to
+ * forward.  Output: copies through hostmem; their completions, in order, move the cursors that
+ * ctxq publishes and hand fetched bytes to the module.  Owns the FIFO of copies.  Thread: the
+ * stage's.
+ */
+#include <errno.h>
+
+#include "common/log.h"
+#include "common/tcp_seq.h"
+#include "stream_priv.h"
+
+#define COLLECT 64u
+
+/* ---- what the application says ---- */
+
+static bool tail_ok(const struct toe_stream_conn *c, uint32_t tail)
+{
+	if (tail == c->tx_tail)
+		return true;
+	return !(c->flags & SC_TX_FIN) && seq_gt(tail, c->tx_tail) &&
+	       tail - c->tx_head <= c->tx_size;
+}
+
+void stream_app_hc(struct stream_core *k, struct toe_stream_conn *c, const struct toe_hc *hc)
+{
+	uint32_t tail = hc->tx_tail;
+
+	if (c->end != NULL && seq_lt(tail, c->tx_tail))
+		tail = c->tx_tail; /* fetched before CLOSE told the last one */
+	if (hc->app_id != c->app_id || hc->slot != c->slot || !tail_ok(c, tail) ||
+	    hc->rx_head - c->rx_head > c->rx_tail - c->rx_head) {
+		k->stage->drops[TOE_D_HC_INVALID]++;
+		return;
+	}
+	c->tx_tail = tail;
+	c->rx_head = hc->rx_head;
+	c->tx_short = hc->tx_short;
+	/* a direction once shut stays shut */
+	c->ctl = hc->ctl | (c->ctl & (TOE_CTL_SHUT_WR | TOE_CTL_SHUT_RD));
+	if (c->ctl & TOE_CTL_SHUT_WR)
+		c->flags |= SC_TX_FIN;
+}
+
+/* ---- copies ---- */
+
+static bool op_room(const struct stream_core *k, uint32_t n)
+{
+	return STREAM_OPS - (k->op_tail - k->op_head) >= n;
+}
+
+static void op_add(struct stream_core *k, const struct toe_stream_conn *c, struct stream_op op)
+{
+	op.conn = c->id;
+	op.gen = c->gen;
+	k->ops[k->op_tail++ % STREAM_OPS] = op;
+}
+
+/* 0, -EAGAIN, or the application is gone: then there is nobody to read or write. */
+static int submit(struct stream_core *k, struct toe_stream_conn *c, uint8_t dir, uint64_t offset,
+		  uint8_t *local, uint32_t len)
+{
+	const struct toe_hostmem_op op = {.app_id = c->app_id,
+					  .dir = dir,
+					  .segment = TOE_SEG_PAYLOAD,
+					  .len = (uint16_t)len,
+					  .offset = offset,
+					  .local = local};
+	int rc = toe_hostmem_submit(k->mem, &op);
+
+	if (rc != 0 && rc != -EAGAIN) {
+		k->stage->drops[TOE_D_APP_GONE]++;
+		c->flags |= SC_NO_APP;
+	}
+	if (rc == 0) {
+		toe_count(k->stage, TOE_C_DMA_OPS, 1);
+		toe_count(k->stage, TOE_C_DMA_BYTES, len);
+	}
+	return rc;
+}
+
+static uint32_t piece(uint32_t pos, uint32_t len, uint32_t size)
+{
+	uint32_t left = size - (pos & (size - 1));
+
+	len = len < left ? len : left;
+	return len < STREAM_FETCH_MAX ? len : STREAM_FETCH_MAX;
+}
+
+/* ---- to the application ---- */
+
+/* As much as there is room for; returns the bytes that are on their way. */
+static uint32_t copy_out(struct stream_core *k, struct toe_stream_conn *c, struct toe_buf *b,
+			 const uint8_t *data, uint32_t len)
+{
+	uint64_t base = toe_slot_rx_off(c->slot, c->rx_size, c->tx_size);
+	uint32_t done = 0;
+
+	while (done < len && c->rx_put - c->rx_head < c->rx_size && op_room(k, 1)) {
+		uint32_t room = c->rx_size - (c->rx_put - c->rx_head);
+		uint32_t n = piece(c->rx_put, len - done < room ? len - done : room, c->rx_size);
+		uint64_t at = base + (c->rx_put & (c->rx_size - 1));
+		int rc = submit(k, c, TOE_TO_HOST, at, (uint8_t *)(uintptr_t)(data + done), n);
+
+		if (rc == -EAGAIN)
+			break;
+		if (rc != 0)
+			return len;
+		c->rx_put += n;
+		done += n;
+		op_add(k, c,
+		       (struct stream_op){.kind = STREAM_OP_FORWARD,
+					  .pos = c->rx_put,
+					  .buf = b != NULL ? toe_buf_get(b) : NULL});
+	}
+	return done;
+}
+
+/* A copy that outlives the call needs memory that does, too. */
+static int forward_copy(struct stream_core *k, struct toe_stream_conn *c, const uint8_t *data,
+			uint32_t len)
+{
+	struct toe_buf *b = toe_buf_new(k->arena, len);
+	int rc;
+
+	if (b == NULL)
+		return -ENOSPC;
+	memcpy(b->data, data, len);
+	b->len = len;
+	rc = stream_app_forward(k, c, b, b->data, len);
+	toe_buf_put(k->arena, b);
+	return rc;
+}
+
+int stream_app_forward(struct stream_core *k, struct toe_stream_conn *c, struct toe_buf *b,
+		       const uint8_t *data, uint32_t len)
+{
+	uint32_t n = 0;
+
+	if (c->flags & (SC_NO_APP | SC_DEAD) || (c->ctl & TOE_CTL_SHUT_RD))
+		return 0;
+	if (b == NULL && toe_hostmem_async(k->mem))
+		return forward_copy(k, c, data, len);
+	stream_mark(k, c);
+	if (toe_extq_bytes(&c->fwd) == 0)
+		n = copy_out(k, c, b, data, len);
+	if (n == len)
+		return 0;
+	if (b != NULL)
+		return toe_extq_push(k->arena, &c->fwd, b, (uint32_t)(data + n - b->data), len - n);
+	return stream_keep(k, &c->fwd, data + n, len - n) ? 0 : -ENOSPC;
+}
+
+void stream_app_drain(struct stream_core *k, struct toe_stream_conn *c)
+{
+	const struct toe_extent *e;
+
+	while ((e = toe_extq_first(&c->fwd)) != NULL) {
+		uint32_t n = copy_out(k, c, e->buf, e->buf->data + e->off, e->len);
+		bool all = n == e->len;
+
+		toe_extq_trim(k->arena, &c->fwd, c->fwd.begin + n);
+		if (!all)
+			break;
+	}
+}
+
+/* ---- from the application ---- */
+
+/* One buffer full; false: not now. */
+static bool fetch(struct stream_core *k, struct toe_stream_conn *c)
+{
+	uint64_t base = toe_slot_tx_off(c->slot, c->rx_size, c->tx_size);
+	uint32_t want = c->tx_tail - c->tx_get, got = 0;
+	struct toe_buf *b;
+
+	if (!op_room(k, 2))
+		return false;
+	want = want < STREAM_FETCH_MAX ? want : STREAM_FETCH_MAX;
+	b = toe_buf_new(k->arena, want);
+	if (b == NULL) {
+		stream_starve(k, c);
+		return false;
+	}
+	while (got < want) {
+		uint32_t n = piece(c->tx_get, want - got, c->tx_size);
+		uint64_t at = base + (c->tx_get & (c->tx_size - 1));
+
+		if (submit(k, c, TOE_FROM_HOST, at, b->data + got, n) != 0)
+			break;
+		got += n;
+		c->tx_get += n;
+		op_add(k, c,
+		       (struct stream_op){.kind = got == want ? STREAM_OP_FETCH : STREAM_OP_PART,
+					  .pos = c->tx_get,
+					  .buf = toe_buf_get(b)});
+	}
+	if (got != 0 && got < want) /* the second half found the queue full */
+		k->ops[(k->op_tail - 1) % STREAM_OPS].kind = STREAM_OP_FETCH;
+	b->len = got;
+	toe_buf_put(k->arena, b);
+	return got == want;
+}
+
+void stream_app_fetch(struct stream_core *k, struct toe_stream_conn *c)
+{
+	while (c->tx_get != c->tx_tail && toe_extq_bytes(&c->txq) == 0 &&
+	       !(c->flags & (SC_TX_WAIT | SC_DEAD | SC_NO_APP)) &&
+	       toe_extq_bytes(&c->tx) < STREAM_TX_LIMIT) {
+		if (!fetch(k, c))
+			return;
+		if (c->tx_get - c->tx_head >= STREAM_TX_LIMIT)
+			return;
+	}
+}
+
+/* Offers what arrived to the module; what it leaves waits, in order. */
+static void fetched(struct stream_core *k, struct toe_stream_conn *c, struct toe_buf *b)
+{
+	uint32_t n = 0;
+
+	if (c->flags & SC_DEAD)
+		return;
+	if (!(c->flags & SC_TX_WAIT) && toe_extq_bytes(&c->txq) == 0) {
+		c->flags |= SC_TX_WAIT;
+		n = (uint32_t)c->of->m->tx(c->of, c, b, 0, b->len);
+		TOE_ASSERT(n <= b->len);
+		if (n == b->len)
+			c->flags &= ~SC_TX_WAIT;
+	}
+	if (n < b->len && toe_extq_push(k->arena, &c->txq, b, n, b->len - n) != 0)
+		stream_give_up(k, c);
+}
+
+static void complete(struct stream_core *k, const struct stream_op *op)
+{
+	struct toe_stream_conn *c = stream_find(k, op->conn, op->gen);
+
+	if (c != NULL) {
+		if (op->kind == STREAM_OP_FORWARD) {
+			c->rx_tail = op->pos;
+		} else if (op->kind == STREAM_OP_FETCH) {
+			c->tx_head = op->pos;
+			fetched(k, c, op->buf);
+		}
+		stream_mark(k, c);
+	}
+	if (op->buf != NULL)
+		toe_buf_put(k->arena, op->buf);
+}
+
+unsigned stream_app_complete(struct stream_core *k)
+{
+	void *cookies[COLLECT];
+	unsigned total = 0;
+	unsigned n;
+
+	do {
+		n = toe_hostmem_poll(k->mem, cookies, COLLECT);
+		for (unsigned i = 0; i < n; i++) {
+			/* a copy: modules called from here may add to the FIFO */
+			const struct stream_op op = k->ops[k->op_head++ % STREAM_OPS];
+
+			complete(k, &op);
+		}
+		total += n;
+	} while (n == COLLECT);
+	return total;
+}

@@ -1,0 +1,353 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * stream, TCP's side: the peer's bytes to the module, the module's bytes into segments.
+ *
+ * Input: items behind egress.  In-order payload is offered to the module straight out of the packet
+ * buffer; acknowledged bytes leave the queue of extents; segments to be sent get their payload from
+ * it, and their checksum.  Output: cursors for proto (HC items), CLOSE when the last byte is in the
+ * queue, what the application may see (snapshot for ctxq).  Thread: the stage's.
+ */
+#include <errno.h>
+
+#include "common/log.h"
+#include "common/tcp_seq.h"
+#include "seg_cksum.h"
+#include "stream_priv.h"
+
+/* ---- opening and closing ---- */
+
+void stream_wire_install(struct stream_core *k, const struct toe_work *w)
+{
+	const struct toe_cmd_install *in = &((const struct toe_work_ctrl *)w)->cmd.install;
+	const struct toe_app *a = toe_app_get(k->engine, in->app_id);
+	struct toe_stream_conn *c = &k->conns[w->conn];
+	struct toe_stream *t;
+
+	TOE_ASSERT(c->of == NULL);
+	if (in->module >= k->module_n)
+		return;
+	t = &k->modules[in->module];
+	*c = (struct toe_stream_conn){.of = t,
+				      .id = w->conn,
+				      .gen = w->gen,
+				      .ctl = in->ctl,
+				      .told_ctl = in->ctl,
+				      .state = TOE_SLOT_ESTABLISHED,
+				      .pub_state = TOE_SLOT_ESTABLISHED,
+				      .app_id = in->app_id,
+				      .slot = in->slot,
+				      .rx_size = in->rx_buf_bytes,
+				      .tx_size = in->rx_buf_bytes,
+				      .flags = a == NULL ? SC_NO_APP : 0};
+	if (a != NULL) {
+		c->rx_size = a->rx_buf_bytes;
+		c->tx_size = a->tx_buf_bytes;
+	}
+	c->rx_pos = c->told_head = in->rcv_nxt - in->irs - 1;
+	c->told_tail = in->snd_nxt - in->iss - 1;
+	toe_extq_init(&c->tx, c->told_tail);
+	k->open_n++;
+	if (t->m->conn_bytes != 0)
+		memset(t->states + (size_t)c->id * t->m->conn_bytes, 0, t->m->conn_bytes);
+	t->m->open(t, c);
+	stream_mark(k, c);
+}
+
+void stream_wire_close(struct stream_core *k, struct toe_stream_conn *c)
+{
+	c->flags |= SC_TX_ENDED | SC_DEAD;
+	c->of->m->close(c->of, c);
+	toe_extq_clear(k->arena, &c->tx);
+	toe_extq_clear(k->arena, &c->fwd);
+	toe_extq_clear(k->arena, &c->rxq);
+	toe_extq_clear(k->arena, &c->txq);
+	if (c->end != NULL)
+		toe_work_free(k->stage, c->end);
+	c->end = NULL;
+	c->of = NULL;
+	k->open_n--;
+}
+
+/* ---- from the peer ---- */
+
+bool stream_keep(struct stream_core *k, struct toe_extq *q, const uint8_t *data, uint32_t len)
+{
+	struct toe_buf *b = toe_buf_new(k->arena, len);
+	int rc = -ENOSPC;
+
+	if (b != NULL) {
+		memcpy(b->data, data, len);
+		b->len = len;
+		rc = toe_extq_push(k->arena, q, b, 0, len);
+		toe_buf_put(k->arena, b);
+	}
+	return rc == 0;
+}
+
+/* Returns how many bytes the module took.  Its resume during the call is not lost. */
+static uint32_t give(struct toe_stream_conn *c, const uint8_t *data, uint32_t len)
+{
+	uint32_t n;
+
+	c->flags |= SC_RX_WAIT;
+	n = (uint32_t)c->of->m->rx(c->of, c, data, len);
+	TOE_ASSERT(n <= len);
+	c->held += n;
+	if (n == len)
+		c->flags &= ~SC_RX_WAIT;
+	return n;
+}
+
+static void take_payload(struct stream_core *k, struct toe_stream_conn *c, struct toe_work *w)
+{
+	uint32_t off = (uint32_t)w->seg.payload_off + w->snap.skip;
+	uint32_t len = w->snap.len;
+	const uint8_t *data = rte_pktmbuf_mtod_offset(w->mbuf, const uint8_t *, off);
+	uint32_t n = 0;
+
+	TOE_ASSERT(w->snap.pos == c->rx_pos && off + len <= w->mbuf->data_len);
+	c->rx_pos += len;
+	if (c->flags & SC_DEAD)
+		return;
+	if (!(c->flags & SC_RX_WAIT) && toe_extq_bytes(&c->rxq) == 0)
+		n = give(c, data, len);
+	if (n < len && !stream_keep(k, &c->rxq, data + n, len - n))
+		stream_give_up(k, c);
+	stream_mark(k, c);
+}
+
+void stream_wire_offer(struct stream_core *k, struct toe_stream_conn *c)
+{
+	const struct toe_extent *e;
+
+	while (!(c->flags & (SC_RX_WAIT | SC_DEAD)) && (e = toe_extq_first(&c->rxq)) != NULL) {
+		uint32_t n = give(c, e->buf->data + e->off, e->len);
+
+		toe_extq_trim(k->arena, &c->rxq, c->rxq.begin + n);
+	}
+	if ((c->flags & (SC_RX_FIN | SC_RX_ENDED | SC_RX_WAIT | SC_DEAD)) == SC_RX_FIN &&
+	    toe_extq_bytes(&c->rxq) == 0) {
+		c->flags |= SC_RX_ENDED;
+		c->of->m->rx_end(c->of, c);
+	}
+}
+
+/* ---- to the peer ---- */
+
+/* The payload of a segment proto has decided on, and the checksum of any. */
+static void fill_segment(struct stream_core *k, struct toe_stream_conn *c, struct toe_work *w)
+{
+	struct rte_mbuf *m = w->tx_mbuf;
+	uint32_t len = w->type == TOE_WORK_TX ? w->snap.len : 0;
+
+	if (len != 0) {
+		TOE_ASSERT(len <= m->data_len);
+		TOE_ASSERT(w->snap.pos - c->tx.begin + len <= toe_extq_bytes(&c->tx));
+		toe_extq_read(&c->tx, w->snap.pos,
+			      rte_pktmbuf_mtod_offset(m, uint8_t *, m->data_len - len), len);
+	}
+	if (!k->engine->caps.tx_tcp_cksum)
+		toe_seg_fill_cksum(m);
+}
+
+/* Items whose snapshot proto has finished: cursors and state of the wire. */
+static void take_progress(struct stream_core *k, struct toe_stream_conn *c, struct toe_work *w)
+{
+	c->srtt_us = w->snap.srtt_us;
+	c->cwnd = w->snap.cwnd;
+	c->state |= w->snap.state;
+	if (w->snap.state & TOE_SLOT_ERROR) {
+		c->error = w->snap.error;
+		if (!(c->flags & SC_TX_ENDED)) {
+			c->flags |= SC_TX_ENDED;
+			c->of->m->tx_end(c->of, c);
+		}
+	}
+	if (w->snap.state & TOE_SLOT_RX_FIN)
+		c->flags |= SC_RX_FIN;
+	if (seq_gt(w->snap.tx_head, c->tx.begin)) {
+		toe_extq_trim(k->arena, &c->tx, w->snap.tx_head);
+		stream_mark(k, c);
+	}
+}
+
+void stream_wire_item(struct stream_core *k, struct toe_stream_conn *c, struct toe_work *w)
+{
+	bool command =
+		w->type == TOE_WORK_CTRL && (w->cmd == TOE_CMD_INSTALL || w->cmd == TOE_CMD_REMOVE);
+
+	if (w->type == TOE_WORK_RX && w->verdict == TOE_FORWARD && w->snap.len != 0 &&
+	    w->mbuf != NULL)
+		take_payload(k, c, w);
+	if ((w->todo & TOE_TODO_TX) && w->tx_mbuf != NULL)
+		fill_segment(k, c, w);
+	if ((w->todo & TOE_TODO_CTXQ) && !command) {
+		take_progress(k, c, w);
+		stream_mark(k, c);
+		stream_app_complete(k);
+		if (!stream_wire_stamp(c, &w->snap))
+			w->todo &= (uint8_t)~TOE_TODO_CTXQ;
+	}
+	if (w->type == TOE_WORK_CTRL && w->cmd == TOE_CMD_REMOVE) {
+		stream_wire_stamp(c, &w->snap);
+		stream_wire_close(k, c);
+	}
+}
+
+/* ---- the application's bytes ---- */
+
+void stream_wire_offer_tx(struct stream_core *k, struct toe_stream_conn *c)
+{
+	const struct toe_extent *e;
+
+	while (!(c->flags & (SC_TX_WAIT | SC_DEAD)) && (e = toe_extq_first(&c->txq)) != NULL) {
+		uint32_t len = e->len, n;
+
+		c->flags |= SC_TX_WAIT;
+		n = (uint32_t)c->of->m->tx(c->of, c, e->buf, e->off, len);
+		TOE_ASSERT(n <= len);
+		if (n == len)
+			c->flags &= ~SC_TX_WAIT;
+		toe_extq_trim(k->arena, &c->txq, c->txq.begin + n);
+	}
+	if ((c->flags & (SC_TX_FIN | SC_TX_ENDED | SC_TX_WAIT)) == SC_TX_FIN &&
+	    toe_extq_bytes(&c->txq) == 0 && (c->tx_head == c->tx_tail || (c->flags & SC_NO_APP))) {
+		c->of->m->tx_end(c->of, c);
+		c->flags |= SC_TX_ENDED;
+	}
+}
+
+/* ---- to proto ---- */
+
+static struct toe_work *make_hc(struct stream_core *k, const struct toe_stream_conn *c)
+{
+	struct toe_work *w = toe_work_alloc(k->stage, TOE_WORK_HC);
+
+	if (w == NULL) {
+		k->stage->drops[TOE_D_NO_ITEM]++;
+		return NULL;
+	}
+	w->conn = c->id;
+	w->gen = c->gen;
+	w->fg = (uint16_t)(c->id % k->engine->flow_group_n);
+	return w;
+}
+
+/* Received bytes that still occupy memory count against the window. */
+static uint32_t rx_head_now(const struct toe_stream_conn *c)
+{
+	uint32_t kept = c->held + toe_extq_bytes(&c->rxq) + toe_extq_bytes(&c->fwd) +
+			(c->rx_put - c->rx_head);
+
+	return seq_max(c->rx_pos - kept, c->told_head);
+}
+
+/* CLOSE follows when all that was written is in the queue and shown to proto. */
+static void release_end(struct stream_core *k, struct toe_stream_conn *c)
+{
+	struct toe_cmd_close *close = &toe_work_ctrl(c->end)->cmd.close;
+
+	if (close->mode & TOE_CLOSE_FIN && !(close->mode & TOE_CLOSE_RST)) {
+		if (!(c->flags & SC_TX_ENDED) || c->told_tail != c->tx.end)
+			return;
+		close->tx_tail = c->told_tail;
+	} else if (!(c->flags & SC_TX_ENDED)) {
+		close->mode = TOE_CLOSE_RST;
+		c->of->m->tx_end(c->of, c);
+		c->flags |= SC_TX_ENDED;
+	}
+	toe_emit(k->stage, TOE_STAGE_SEQ, c->end);
+	c->end = NULL;
+}
+
+static bool tell_abort(struct stream_core *k, struct toe_stream_conn *c)
+{
+	struct toe_work *w = make_hc(k, c);
+
+	if (w == NULL)
+		return false;
+	c->flags &= ~SC_ABORT;
+	w->cmd = TOE_HC_ABORT;
+	toe_emit(k->stage, TOE_STAGE_SEQ, w);
+	return true;
+}
+
+bool stream_wire_tell(struct stream_core *k, struct toe_stream_conn *c)
+{
+	uint32_t tail = seq_min(c->tx.end, c->tx.begin + STREAM_AHEAD);
+	uint32_t head = rx_head_now(c);
+	/* A message of the module's must not wait for the peer's delayed ACK. */
+	uint32_t ctl = (c->ctl & ~TOE_CTL_SHUT_WR) | TOE_CTL_NODELAY;
+
+	if ((c->flags & SC_ABORT) && !tell_abort(k, c))
+		return false;
+	if ((c->flags & SC_TX_ENDED) && (c->ctl & TOE_CTL_SHUT_WR) && tail == c->tx.end)
+		ctl |= TOE_CTL_SHUT_WR;
+	if (tail != c->told_tail || head != c->told_head || ctl != c->told_ctl) {
+		struct toe_work *w = make_hc(k, c);
+
+		if (w == NULL)
+			return false;
+		w->hc = (struct toe_hc){.app_id = c->app_id,
+					.slot = c->slot,
+					.tx_tail = tail,
+					.rx_head = head,
+					.ctl = ctl};
+		c->told_tail = tail;
+		c->told_head = head;
+		c->told_ctl = ctl;
+		toe_emit(k->stage, TOE_STAGE_SEQ, w);
+	}
+	if (c->end != NULL)
+		release_end(k, c);
+	return true;
+}
+
+/* ---- to ctxq ---- */
+
+/* The peer's FIN is behind the last byte the application can read. */
+static bool all_forwarded(const struct toe_stream_conn *c)
+{
+	return (c->flags & SC_RX_ENDED) && toe_extq_bytes(&c->fwd) == 0 &&
+	       toe_extq_bytes(&c->rxq) == 0 && c->rx_put == c->rx_tail;
+}
+
+static uint32_t visible_state(const struct toe_stream_conn *c)
+{
+	return all_forwarded(c) ? c->state : c->state & ~TOE_SLOT_RX_FIN;
+}
+
+static bool has_news(const struct toe_stream_conn *c)
+{
+	return c->pub_rx_tail != c->rx_tail || c->pub_tx_head != c->tx_head ||
+	       c->pub_state != visible_state(c);
+}
+
+bool stream_wire_stamp(struct toe_stream_conn *c, struct toe_snap *snap)
+{
+	bool news = has_news(c);
+
+	snap->rx_tail = c->pub_rx_tail = c->rx_tail;
+	snap->tx_head = c->pub_tx_head = c->tx_head;
+	snap->state = c->pub_state = visible_state(c);
+	snap->error = c->error;
+	snap->srtt_us = c->srtt_us;
+	snap->cwnd = c->cwnd;
+	return news;
+}
+
+bool stream_wire_publish(struct stream_core *k, struct toe_stream_conn *c)
+{
+	struct toe_work *w;
+
+	if (!has_news(c))
+		return true;
+	w = make_hc(k, c);
+	if (w == NULL)
+		return false;
+	memset(&w->snap, 0, sizeof(w->snap));
+	stream_wire_stamp(c, &w->snap);
+	w->todo = TOE_TODO_CTXQ;
+	toe_emit_next(k->stage, w);
+	return true;
+}

@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Stream modules: code that owns both byte streams of a connection between TCP and the socket.
+ *
+ * This header is a module's whole view of the engine.  A module never sees a segment: TCP has put
+ * the peer's bytes in order and acknowledged them; the module decides what the application reads
+ * and what the peer receives.  tests/progs/line_module.c is a complete small module,
+ * modules/mqtt/ a large one.
+ *
+ *              rx()                                 tx()
+ *      peer ----------> module ----> application ----------> module ----> peer
+ *                         toe_stream_forward()                 toe_stream_send()
+ *
+ * Every byte given to rx() and taken by it is either forwarded or consumed, sooner or later; until
+ * then it counts against the connection's receive window, which is what pushes back (the right edge
+ * never moves back).  Every byte given to tx() is either sent on, or dropped.  Anything can be sent
+ * in between, from any connection's callback: there is one queue per connection, hence one order.
+ *
+ * Thread: all calls, both ways, happen in the one instance of the stream stage; nothing here needs
+ * or has locks.  Bounded work per call: callbacks handle what they are given, long work is cut into
+ * pieces in poll().  No allocation but toe_stream_buf_new().  Time comes from toe_stream_ms().
+ */
+#ifndef TOE_STREAM_MODULE_H
+#define TOE_STREAM_MODULE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/config.h"
+#include "stream_mem.h"
+
+struct toe_stream;      /* the stage's instance */
+struct toe_stream_conn; /* one connection of it; valid from open() to close() */
+
+/*
+ * One command to a module.  what, arg: text.  at: 0 first; the module sets it to go on with the
+ * next call (long lists come in pieces), or to 0 when it has finished.  out: JSON text of room
+ * bytes, len in use; a piece that does not fit stays for the next call.
+ */
+struct toe_stream_ask {
+	const char *what;
+	const char *arg;
+	uint64_t at;
+	char *out;
+	size_t room;
+	size_t len;
+};
+
+struct toe_stream_module {
+	const char *name;
+	size_t conn_bytes; /* private state per connection, zeroed before open() */
+
+	/* Does the module want connections accepted on this port?  From any thread, only the
+	 * configuration decides.  The first module that wants one gets it, for its whole life. */
+	bool (*wants)(const struct toe_config *cfg, uint16_t local_port);
+
+	/* Once, before traffic; the only place for malloc().  0 or -errno. */
+	int (*init)(struct toe_stream *s, const struct toe_config *cfg);
+	void (*fini)(struct toe_stream *s);
+
+	void (*open)(struct toe_stream *s, struct toe_stream_conn *c);
+	/* Last call for c: nothing more can be sent or forwarded. */
+	void (*close)(struct toe_stream *s, struct toe_stream_conn *c);
+
+	/* In-order bytes of the peer.  Returns how many the module takes.  The engine keeps the
+	 * rest (in the window's budget) and offers it again after toe_stream_rx_resume(). */
+	size_t (*rx)(struct toe_stream *s, struct toe_stream_conn *c, const uint8_t *data,
+		     size_t len);
+	/* The peer's FIN, behind the last byte: what is held has to be forwarded now. */
+	void (*rx_end)(struct toe_stream *s, struct toe_stream_conn *c);
+
+	/* Bytes the application wrote: b->data[off, off + len).  Returns how many the module takes;
+	 * the rest is offered again after toe_stream_tx_resume(), and no more is fetched from the
+	 * application until then.  The module may keep references to b. */
+	size_t (*tx)(struct toe_stream *s, struct toe_stream_conn *c, struct toe_buf *b,
+		     uint32_t off, uint32_t len);
+	/* The application closed its side (FIN follows what has been sent), or the whole socket, or
+	 * the connection was reset: nothing may be sent to the peer after this returns. */
+	void (*tx_end)(struct toe_stream *s, struct toe_stream_conn *c);
+
+	/* Optional.  Unfinished business, at most budget pieces; returns the number done. */
+	unsigned (*poll)(struct toe_stream *s, unsigned budget);
+	/* Optional.  TSC-free deadline of poll() without other work: milliseconds as
+	 * toe_stream_ms(), in *ms; false: none. */
+	bool (*deadline)(struct toe_stream *s, uint32_t *ms);
+
+	/* Optional.  A question or an order from outside (toe CLI, telemetry): a command word, its
+	 * argument and where to go on; text is written as JSON.  Called in the stage's thread. */
+	int (*control)(struct toe_stream *s, struct toe_stream_ask *ask);
+};
+
+/* Registers a module with the engine at link time: at file scope, once per module. */
+#define TOE_STREAM_MODULE(symbol)                                                                  \
+	static const struct toe_stream_module *const toe_stream_entry_##symbol                     \
+		__attribute__((used, retain, section("toe_stream_modules"))) = &(symbol)
+
+/* ---- what a module can ask ---- */
+
+uint32_t toe_stream_ms(const struct toe_stream *s); /* wraps; compare by difference */
+void *toe_stream_state(struct toe_stream_conn *c);  /* conn_bytes of it */
+void *toe_stream_private(struct toe_stream *s);     /* what toe_stream_set_private() left */
+void toe_stream_set_private(struct toe_stream *s, void *p);
+
+/* Connection id, and the connection of an id if it is open and of that generation, else NULL. */
+uint32_t toe_stream_id(const struct toe_stream_conn *c);
+uint32_t toe_stream_gen(const struct toe_stream_conn *c);
+struct toe_stream_conn *toe_stream_conn(struct toe_stream *s, uint32_t id, uint32_t gen);
+uint32_t toe_stream_conn_max(const struct toe_stream *s); /* ids are below it */
+
+struct toe_stream_peer {
+	uint8_t addr[4]; /* network order */
+	uint16_t port;   /* host order */
+	uint16_t local_port;
+	uint32_t app_id;
+};
+void toe_stream_peer(struct toe_stream *s, const struct toe_stream_conn *c,
+		     struct toe_stream_peer *out);
+
+/* Connections the application has through the kernel at this moment (docs/LIBTOE.md): they are not
+ * seen by any module. */
+uint32_t toe_stream_kernel_conns(struct toe_stream *s, uint32_t app_id);
+
+/* Bytes sent and not yet acknowledged by the peer. */
+uint32_t toe_stream_queued(const struct toe_stream_conn *c);
+/* Times the application's write() did not fit (short write), counted by libtoe. */
+uint32_t toe_stream_short_writes(const struct toe_stream_conn *c);
+/* True once tx_end() has been called: sending has no effect. */
+bool toe_stream_tx_ended(const struct toe_stream_conn *c);
+
+/* ---- what a module can do ---- */
+
+/* Memory for messages: one reference for the caller; NULL: the budget is used up, go without. */
+struct toe_buf *toe_stream_buf_new(struct toe_stream *s, size_t len);
+void toe_stream_buf_put(struct toe_stream *s, struct toe_buf *b);
+size_t toe_stream_mem_used(const struct toe_stream *s);
+size_t toe_stream_mem_size(const struct toe_stream *s);
+
+/*
+ * Towards the application, in the order of the calls.  data is copied.  from_peer: these bytes were
+ * taken in rx() and are done with; else they are the module's own (injected, or consumed before).
+ * What the application has no room for waits in the engine.  0, or -ENOSPC: out of memory, the
+ * connection is being reset.
+ */
+int toe_stream_forward(struct toe_stream *s, struct toe_stream_conn *c, const uint8_t *data,
+		       size_t len, bool from_peer);
+/* The same out of a buffer, without a copy where possible. */
+int toe_stream_forward_buf(struct toe_stream *s, struct toe_stream_conn *c, struct toe_buf *b,
+			   uint32_t off, uint32_t len, bool from_peer);
+/* n bytes taken in rx() go nowhere: their room in the window is given back. */
+void toe_stream_consume(struct toe_stream *s, struct toe_stream_conn *c, size_t n);
+
+/* Towards the peer: b->data[off, off + len), which must not change any more.  0; -ENOSPC: the queue
+ * or memory is full, nothing was queued; -EPIPE: after tx_end(). */
+int toe_stream_send(struct toe_stream *s, struct toe_stream_conn *c, struct toe_buf *b,
+		    uint32_t off, uint32_t len);
+
+/* What rx() or tx() did not take may be offered again (from the stage's next turn on). */
+void toe_stream_rx_resume(struct toe_stream *s, struct toe_stream_conn *c);
+void toe_stream_tx_resume(struct toe_stream *s, struct toe_stream_conn *c);
+
+/* Resets the connection: RST to the peer, ECONNRESET to the application. */
+void toe_stream_abort(struct toe_stream *s, struct toe_stream_conn *c);
+
+#endif

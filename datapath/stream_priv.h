@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Inside of the stream stage: what its files share.  Modules see stream_module.h only.
+ *
+ * To TCP the stage is the application: proto's cursors (rx_head, tx_tail) are moved by HC items the
+ * stage makes.  To the application it is TCP: it fills RX-PAYLOAD-BUF, empties TX-PAYLOAD-BUF and
+ * decides what ctxq publishes.  Wire positions and application positions therefore differ, by what
+ * the module consumed and injected.
+ */
+#ifndef TOE_STREAM_PRIV_H
+#define TOE_STREAM_PRIV_H
+
+#include "apps.h"
+#include "engine.h"
+#include "hostmem.h"
+#include "stage.h"
+#include "stream_extq.h"
+#include "stream_module.h"
+
+#define STREAM_MODULES_MAX 8u
+/* So much is shown to proto beyond what the peer has acknowledged: the rest can still be taken
+ * back, and no peer's window lets more go anyway. */
+#define STREAM_AHEAD      (512u << 10)
+#define STREAM_FETCH_MAX  32768u       /* bytes fetched from the application at once */
+#define STREAM_TX_LIMIT   (256u << 10) /* unacknowledged bytes above which none are fetched */
+#define STREAM_RESERVE    8u    /* modules leave one in so many bytes of the arena to the stage */
+#define STREAM_OPS        1024u /* copies in flight */
+#define STREAM_DIRTY_TURN 256u  /* connections looked after per poll */
+
+/* toe_stream_conn.flags */
+#define SC_DIRTY    0x001u /* on the list */
+#define SC_RX_WAIT  0x002u /* the module did not take all: until toe_stream_rx_resume() */
+#define SC_TX_WAIT  0x004u
+#define SC_RX_FIN   0x008u /* the peer's FIN has arrived */
+#define SC_RX_ENDED 0x010u /* rx_end() has been called */
+#define SC_TX_FIN   0x020u /* the application shut down or closed */
+#define SC_TX_ENDED 0x040u /* tx_end() has been called */
+#define SC_ABORT    0x080u /* reset it as soon as there is an item */
+#define SC_DEAD     0x100u /* reset: nothing is sent or forwarded any more */
+#define SC_NO_APP   0x200u /* its memory is gone */
+#define SC_STARVED  0x400u /* waits for memory: looked after again every millisecond */
+
+struct toe_stream_conn {
+	struct toe_stream *of; /* the module's; NULL: closed */
+	uint32_t id;
+	uint32_t gen;
+	uint32_t flags;
+	uint32_t ctl; /* the application's wishes, TOE_CTL_* */
+
+	/* wire */
+	uint32_t rx_pos;    /* position after the last byte proto gave us */
+	uint32_t held;      /* taken by the module, neither forwarded nor consumed */
+	uint32_t told_head; /* what proto knows */
+	uint32_t told_tail;
+	uint32_t told_ctl;
+	uint32_t state; /* TOE_SLOT_* as proto sees them */
+	uint32_t error;
+	uint32_t srtt_us;
+	uint32_t cwnd;
+
+	/* application */
+	uint32_t app_id;
+	uint32_t slot;
+	uint32_t rx_size;
+	uint32_t tx_size;
+	uint32_t rx_put;   /* copies submitted up to here */
+	uint32_t rx_tail;  /* copies completed up to here */
+	uint32_t rx_head;  /* the application has read up to here */
+	uint32_t tx_tail;  /* the application has written up to here */
+	uint32_t tx_get;   /* copies submitted up to here */
+	uint32_t tx_head;  /* copies completed up to here: the application may reuse it */
+	uint32_t tx_short; /* short writes counted by libtoe */
+	/* what ctxq has been told */
+	uint32_t pub_rx_tail;
+	uint32_t pub_tx_head;
+	uint32_t pub_state;
+
+	struct toe_extq tx;   /* to the peer, until acknowledged; wire positions */
+	struct toe_extq fwd;  /* to the application, waiting for room */
+	struct toe_extq rxq;  /* from the peer, not taken by the module */
+	struct toe_extq txq;  /* from the application, not taken by the module */
+	struct toe_work *end; /* CLOSE that waits for the last byte */
+	struct toe_stream_conn *next_dirty;
+};
+
+/* One module's view; what modules hold a pointer to. */
+struct toe_stream {
+	struct stream_core *core;
+	const struct toe_stream_module *m;
+	void *priv;
+	uint8_t *states; /* conn_bytes per connection */
+};
+
+/* A copy in flight, in order of submission. */
+enum stream_op_kind { STREAM_OP_FORWARD, STREAM_OP_FETCH, STREAM_OP_PART };
+struct stream_op {
+	uint32_t conn;
+	uint32_t gen;
+	uint32_t pos; /* FORWARD: new rx_tail.  FETCH: new tx_head */
+	uint32_t kind;
+	struct toe_buf *buf; /* one reference; NULL: none needed */
+};
+
+struct stream_ask; /* stream_control.c */
+
+struct stream_core {
+	struct toe_stage *stage;
+	struct toe_engine *engine;
+	struct toe_arena *arena;
+	struct toe_hostmem *mem;
+	struct toe_stream_conn *conns;
+	unsigned module_n;
+	struct toe_stream modules[STREAM_MODULES_MAX];
+	struct stream_op ops[STREAM_OPS];
+	uint32_t op_head;
+	uint32_t op_tail;
+	struct toe_stream_conn *dirty_first;
+	struct toe_stream_conn *dirty_last;
+	struct toe_stream_conn *starved; /* list by next_dirty */
+	uint32_t starved_ms;             /* when it was started */
+	uint32_t open_n;
+};
+
+/* The open connection an item is about, or NULL. */
+static inline struct toe_stream_conn *stream_find(struct stream_core *k, uint32_t id, uint32_t gen)
+{
+	struct toe_stream_conn *c;
+
+	if (id >= k->engine->conn_n)
+		return NULL;
+	c = &k->conns[id];
+	return c->of != NULL && c->gen == gen ? c : NULL;
+}
+
+/* On the list of connections to look after. */
+void stream_mark(struct stream_core *k, struct toe_stream_conn *c);
+/* The same, but no sooner than in the next millisecond: there was no memory. */
+void stream_starve(struct stream_core *k, struct toe_stream_conn *c);
+/* Nothing more can be done for it: RST. */
+void stream_give_up(struct stream_core *k, struct toe_stream_conn *c);
+/* A copy of data at the end of the queue; false: no memory. */
+bool stream_keep(struct stream_core *k, struct toe_extq *q, const uint8_t *data, uint32_t len);
+
+/* stream_app.c: the application's side. */
+void stream_app_hc(struct stream_core *k, struct toe_stream_conn *c, const struct toe_hc *hc);
+/* Room in the application's ring or copies to give: goes on with what waits. */
+void stream_app_drain(struct stream_core *k, struct toe_stream_conn *c);
+void stream_app_fetch(struct stream_core *k, struct toe_stream_conn *c);
+unsigned stream_app_complete(struct stream_core *k);
+/* data lies in b, which stays as it is, or (b NULL) anywhere.  0 or -ENOSPC. */
+int stream_app_forward(struct stream_core *k, struct toe_stream_conn *c, struct toe_buf *b,
+		       const uint8_t *data, uint32_t len);
+
+/* stream_wire.c: TCP's side. */
+void stream_wire_install(struct stream_core *k, const struct toe_work *w);
+void stream_wire_item(struct stream_core *k, struct toe_stream_conn *c, struct toe_work *w);
+void stream_wire_offer(struct stream_core *k, struct toe_stream_conn *c);
+void stream_wire_close(struct stream_core *k, struct toe_stream_conn *c);
+/* Tells proto about moved cursors; false: no item free. */
+bool stream_wire_tell(struct stream_core *k, struct toe_stream_conn *c);
+/* Puts what the application may know into the item's snapshot; true: there is news. */
+bool stream_wire_stamp(struct toe_stream_conn *c, struct toe_snap *snap);
+bool stream_wire_publish(struct stream_core *k, struct toe_stream_conn *c);
+/* The application's bytes that the module has not taken. */
+void stream_wire_offer_tx(struct stream_core *k, struct toe_stream_conn *c);
+
+/* stream_control.c */
+unsigned stream_control_poll(struct stream_core *k);
+
+#endif
