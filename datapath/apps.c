@@ -157,6 +157,7 @@ static struct toe_app *new_app(struct toe_engine *e, const struct toe_ctl_app *d
 	if (a == NULL)
 		return NULL;
 	a->app_id = desc->app_id;
+	a->serial = atomic_fetch_add(&e->apps->serials, 1) + 1;
 	a->owner = e->apps;
 	a->control_bytes = l->control_bytes;
 	a->payload_bytes = l->payload_bytes;

@@ -49,6 +49,7 @@ struct toe_app {
 	_Atomic uint32_t
 		kernel_conns; /* stream sockets of all its processes that are the kernel's */
 	struct toe_apps *owner;
+	uint32_t serial; /* differs from that of an earlier application with this id; never 0 */
 	uint8_t *control;
 	uint8_t *payload;
 	uint64_t control_bytes;
@@ -80,6 +81,7 @@ struct toe_apps {
 	_Atomic uint64_t mask;    /* attached applications */
 	_Atomic uint64_t redo;    /* bit a: application a has redo bits */
 	_Atomic uint64_t evicted; /* not reported to the keeper yet */
+	_Atomic uint32_t serials; /* of the newest application */
 	_Atomic uint32_t version; /* changes whenever an application or context comes or goes */
 	int evict_fd;             /* eventfd: evicted became non-zero */
 };

@@ -60,6 +60,15 @@ static int grow(struct toe_arena *a, struct toe_extq *q)
 	return 0;
 }
 
+int toe_extq_reserve(struct toe_arena *a, struct toe_extq *q, uint32_t n)
+{
+	while (q->ring == NULL || q->tail - q->head + n > q->mask + 1) {
+		if (grow(a, q) != 0)
+			return -ENOSPC;
+	}
+	return 0;
+}
+
 int toe_extq_push(struct toe_arena *a, struct toe_extq *q, struct toe_buf *b, uint32_t off,
 		  uint32_t len)
 {
@@ -75,7 +84,7 @@ int toe_extq_push(struct toe_arena *a, struct toe_extq *q, struct toe_buf *b, ui
 			return 0;
 		}
 	}
-	if ((q->ring == NULL || q->tail - q->head > q->mask) && grow(a, q) != 0)
+	if (toe_extq_reserve(a, q, 1) != 0)
 		return -ENOSPC;
 	*at(q, q->tail++) =
 		(struct toe_extent){.buf = toe_buf_get(b), .off = off, .len = len, .pos = q->end};

@@ -11,7 +11,7 @@
 
 #include "stream_mem.h"
 
-#define TOE_EXTQ_MAX 16384u /* extents of one queue */
+#define TOE_EXTQ_MAX 65536u /* extents of one queue */
 
 struct toe_extent {
 	struct toe_buf *buf; /* one reference */
@@ -43,6 +43,9 @@ static inline uint32_t toe_extq_bytes(const struct toe_extq *q)
 /* Takes a reference of its own.  0, or -ENOSPC: the queue or the arena is full. */
 int toe_extq_push(struct toe_arena *a, struct toe_extq *q, struct toe_buf *b, uint32_t off,
 		  uint32_t len);
+
+/* After it n pushes cannot fail.  0 or -ENOSPC. */
+int toe_extq_reserve(struct toe_arena *a, struct toe_extq *q, uint32_t n);
 
 /* Copies len bytes from stream position pos on; all of them must be in the queue. */
 void toe_extq_read(struct toe_extq *q, uint32_t pos, uint8_t *dst, uint32_t len);

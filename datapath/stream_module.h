@@ -67,8 +67,9 @@ struct toe_stream_module {
 	 * rest (in the window's budget) and offers it again after toe_stream_rx_resume(). */
 	size_t (*rx)(struct toe_stream *s, struct toe_stream_conn *c, const uint8_t *data,
 		     size_t len);
-	/* The peer's FIN, behind the last byte: what is held has to be forwarded now. */
-	void (*rx_end)(struct toe_stream *s, struct toe_stream_conn *c);
+	/* The peer's FIN, behind the last byte: what is held has to be forwarded now.  True: the
+	 * application may see it; false: not yet, call again after toe_stream_rx_resume(). */
+	bool (*rx_end)(struct toe_stream *s, struct toe_stream_conn *c);
 
 	/* Bytes the application wrote: b->data[off, off + len).  Returns how many the module takes;
 	 * the rest is offered again after toe_stream_tx_resume(), and no more is fetched from the
@@ -120,9 +121,14 @@ void toe_stream_peer(struct toe_stream *s, const struct toe_stream_conn *c,
 /* Connections the application has through the kernel at this moment (docs/LIBTOE.md): they are not
  * seen by any module. */
 uint32_t toe_stream_kernel_conns(struct toe_stream *s, uint32_t app_id);
+/* Differs for two applications that had the same id; 0: there is none. */
+uint32_t toe_stream_app_serial(struct toe_stream *s, uint32_t app_id);
 
 /* Bytes sent and not yet acknowledged by the peer. */
 uint32_t toe_stream_queued(const struct toe_stream_conn *c);
+/* All bytes the application is known to have written, modulo 2^32: those tx() was given and those
+ * still to come. */
+uint32_t toe_stream_written(const struct toe_stream_conn *c);
 /* Times the application's write() did not fit (short write), counted by libtoe. */
 uint32_t toe_stream_short_writes(const struct toe_stream_conn *c);
 /* True once tx_end() has been called: sending has no effect. */
@@ -155,7 +161,14 @@ void toe_stream_consume(struct toe_stream *s, struct toe_stream_conn *c, size_t 
 int toe_stream_send(struct toe_stream *s, struct toe_stream_conn *c, struct toe_buf *b,
 		    uint32_t off, uint32_t len);
 
-/* What rx() or tx() did not take may be offered again (from the stage's next turn on). */
+/* Two pieces, or nothing. */
+int toe_stream_send2(struct toe_stream *s, struct toe_stream_conn *c, struct toe_buf *b1,
+		     uint32_t off1, uint32_t len1, struct toe_buf *b2, uint32_t off2,
+		     uint32_t len2);
+
+/* What rx() or tx() did not take may be offered again (from the stage's next turn on).  The engine
+ * also does so by itself when memory was short or the peer has acknowledged something: a module
+ * that still waits takes nothing again. */
 void toe_stream_rx_resume(struct toe_stream *s, struct toe_stream_conn *c);
 void toe_stream_tx_resume(struct toe_stream *s, struct toe_stream_conn *c);
 

@@ -84,7 +84,9 @@ static bool ring(struct toe_stage *s, struct toe_app *a, uint32_t slot)
 	w->conn = own->conn;
 	w->gen = own->conn_gen;
 	w->fg = (uint16_t)(own->conn % s->engine->flow_group_n);
-	w->out_seq = own->conn; /* one dma replica: no fetch of a slot overtakes an older one */
+	/* One dma replica: no fetch of a slot overtakes an older one.  And of streamed connections,
+	 * all together: a module relies on the order in which the application wrote to them. */
+	w->out_seq = s->engine->flow_post[own->conn].flags & TOE_POST_STREAM ? 0 : own->conn;
 	w->hc = (struct toe_hc){.app_id = a->app_id, .slot = slot};
 	toe_emit(s, TOE_STAGE_DMA, w);
 	toe_count(s, TOE_C_DOORBELLS, 1);

@@ -52,7 +52,7 @@ static void starved_turn(struct stream_core *k)
 	while (c != NULL) {
 		struct toe_stream_conn *next = c->next_dirty;
 
-		c->flags &= ~SC_STARVED;
+		c->flags &= ~(SC_STARVED | SC_TX_WAIT);
 		stream_mark(k, c);
 		c = next;
 	}

@@ -76,6 +76,18 @@ uint32_t toe_stream_kernel_conns(struct toe_stream *s, uint32_t app_id)
 	return a == NULL ? 0 : atomic_load_explicit(&a->kernel_conns, memory_order_acquire);
 }
 
+uint32_t toe_stream_app_serial(struct toe_stream *s, uint32_t app_id)
+{
+	const struct toe_app *a = toe_app_get(s->core->engine, app_id);
+
+	return a == NULL ? 0 : a->serial;
+}
+
+uint32_t toe_stream_written(const struct toe_stream_conn *c)
+{
+	return c->tx_tail;
+}
+
 uint32_t toe_stream_queued(const struct toe_stream_conn *c)
 {
 	return toe_extq_bytes(&c->tx);
@@ -172,6 +184,19 @@ int toe_stream_send(struct toe_stream *s, struct toe_stream_conn *c, struct toe_
 	if (rc == 0)
 		stream_mark(s->core, c);
 	return rc;
+}
+
+int toe_stream_send2(struct toe_stream *s, struct toe_stream_conn *c, struct toe_buf *b1,
+		     uint32_t off1, uint32_t len1, struct toe_buf *b2, uint32_t off2, uint32_t len2)
+{
+	if (toe_stream_tx_ended(c))
+		return -EPIPE;
+	if (toe_extq_reserve(s->core->arena, &c->tx, 2) != 0)
+		return -ENOSPC;
+	toe_extq_push(s->core->arena, &c->tx, b1, off1, len1);
+	toe_extq_push(s->core->arena, &c->tx, b2, off2, len2);
+	stream_mark(s->core, c);
+	return 0;
 }
 
 void toe_stream_rx_resume(struct toe_stream *s, struct toe_stream_conn *c)

@@ -127,8 +127,9 @@ void stream_wire_offer(struct stream_core *k, struct toe_stream_conn *c)
 	}
 	if ((c->flags & (SC_RX_FIN | SC_RX_ENDED | SC_RX_WAIT | SC_DEAD)) == SC_RX_FIN &&
 	    toe_extq_bytes(&c->rxq) == 0) {
-		c->flags |= SC_RX_ENDED;
-		c->of->m->rx_end(c->of, c);
+		c->flags |= SC_RX_WAIT;
+		if (c->of->m->rx_end(c->of, c))
+			c->flags = (c->flags | SC_RX_ENDED) & ~SC_RX_WAIT;
 	}
 }
 
@@ -167,6 +168,7 @@ static void take_progress(struct stream_core *k, struct toe_stream_conn *c, stru
 		c->flags |= SC_RX_FIN;
 	if (seq_gt(w->snap.tx_head, c->tx.begin)) {
 		toe_extq_trim(k->arena, &c->tx, w->snap.tx_head);
+		c->flags &= ~SC_TX_WAIT; /* there may have been no room */
 		stream_mark(k, c);
 	}
 }

@@ -90,6 +90,13 @@ static size_t line_tx(struct toe_stream *s, struct toe_stream_conn *c, struct to
 	return len;
 }
 
+static bool line_rx_end(struct toe_stream *s, struct toe_stream_conn *c)
+{
+	(void)s;
+	(void)c;
+	return true;
+}
+
 static void line_end(struct toe_stream *s, struct toe_stream_conn *c)
 {
 	(void)s;
@@ -103,7 +110,7 @@ const struct toe_stream_module line_count_module = {
 	.open = line_open,
 	.close = line_end,
 	.rx = line_rx,
-	.rx_end = line_end,
+	.rx_end = line_rx_end,
 	.tx = line_tx,
 	.tx_end = line_end,
 };

@@ -96,13 +96,14 @@ static size_t pass_rx(struct toe_stream *s, struct toe_stream_conn *c, const uin
 	return n;
 }
 
-static void pass_rx_end(struct toe_stream *s, struct toe_stream_conn *c)
+static bool pass_rx_end(struct toe_stream *s, struct toe_stream_conn *c)
 {
 	struct pass *p = toe_stream_state(c);
 
 	(void)s;
 	assert_false(p->rx_ended || p->rx_waits);
 	p->rx_ended = true;
+	return true;
 }
 
 static size_t pass_tx(struct toe_stream *s, struct toe_stream_conn *c, struct toe_buf *b,
