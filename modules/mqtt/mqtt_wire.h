@@ -78,8 +78,9 @@ bool mqtt_first_valid(uint8_t level, uint8_t first);
 struct mqtt_framer {
 	uint32_t left; /* body bytes still to come */
 	uint8_t hdr[MQTT_FIXED_MAX];
-	uint8_t hdr_n; /* valid bytes of hdr; 0 at a boundary */
-	uint8_t reserved[6];
+	uint8_t hdr_n;  /* bytes of hdr taken; 0 at a boundary */
+	uint8_t broken; /* framing is lost; hdr_n bytes of hdr were taken before that */
+	uint8_t reserved[5];
 };
 
 enum mqtt_framer_event {
