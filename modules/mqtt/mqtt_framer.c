@@ -50,6 +50,8 @@ bool mqtt_first_valid(uint8_t level, uint8_t first)
 		return level <= MQTT_LEVEL_31 || flags == 2;
 	case MQTT_AUTH:
 		return level >= MQTT_LEVEL_5 && flags == 0;
+	case MQTT_PINGREQ: /* mosquitto answers it whatever its flags */
+		return true;
 	case MQTT_CONNECT:
 	case MQTT_CONNACK:
 	case MQTT_PUBACK:
@@ -57,7 +59,6 @@ bool mqtt_first_valid(uint8_t level, uint8_t first)
 	case MQTT_PUBCOMP:
 	case MQTT_SUBACK:
 	case MQTT_UNSUBACK:
-	case MQTT_PINGREQ:
 	case MQTT_PINGRESP:
 	case MQTT_DISCONNECT:
 		return level <= MQTT_LEVEL_31 || flags == 0;

@@ -93,28 +93,22 @@ bool mqtt_filter_shared(const uint8_t *s, size_t len)
 	return len >= SHARE_LEN && memcmp(s, SHARE, SHARE_LEN) == 0;
 }
 
-/* 4.8.2-1, 4.8.2-2: a name without wildcards, a slash, a filter. */
-static bool share_valid(const uint8_t *s, size_t len)
+struct mqtt_str mqtt_filter_inner(const uint8_t *s, size_t len)
 {
-	const uint8_t *name = s + SHARE_LEN;
-	size_t left = len - SHARE_LEN;
-	const uint8_t *slash = left ? memchr(name, '/', left) : NULL;
-	size_t name_len;
+	const uint8_t *slash;
 
+	if (!mqtt_filter_shared(s, len))
+		return (struct mqtt_str){s, (uint16_t)len};
+	slash = memchr(s + SHARE_LEN, '/', len - SHARE_LEN);
 	if (!slash)
-		return false;
-	name_len = (size_t)(slash - name);
-	return name_len > 0 && left > name_len + 1 && !memchr(name, '+', name_len) &&
-	       !memchr(name, '#', name_len);
+		return (struct mqtt_str){s + len, 0};
+	return (struct mqtt_str){slash + 1, (uint16_t)(s + len - slash - 1)};
 }
 
 bool mqtt_filter_valid(const uint8_t *s, size_t len)
 {
-	if (len == 0 || len > MQTT_TOPIC_MAX || !wildcards_valid(s, len))
-		return false;
-	if (mqtt_filter_shared(s, len) && !share_valid(s, len))
-		return false;
-	return mqtt_utf8_valid(s, len);
+	return len > 0 && len <= MQTT_TOPIC_MAX && wildcards_valid(s, len) &&
+	       mqtt_utf8_valid(s, len);
 }
 
 /* ---- reader --------------------------------------------------------------------------------- */
@@ -324,9 +318,6 @@ int mqtt_props_parse(const uint8_t *data, size_t len, unsigned where, struct mqt
 		out->seen |= UINT64_C(1) << p.id;
 		prop_keep(&p, out);
 	}
-	/* 3.1.2.11.10, 3.2.2.3.18, 3.15.2.2.3 */
-	if (mqtt_props_has(out, MQTT_PROP_AUTH_DATA) && !mqtt_props_has(out, MQTT_PROP_AUTH_METHOD))
-		return -EPROTO;
 	return r.bad ? -EPROTO : 0;
 }
 

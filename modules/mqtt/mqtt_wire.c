@@ -62,19 +62,19 @@ static void connect_protocol_read(struct mqtt_rd *r, struct mqtt_connect *out)
 			 (out->level != MQTT_LEVEL_311 && out->level != MQTT_LEVEL_5);
 }
 
-/* MQTT 3.1 leaves these open, and mosquitto does not look. */
 static bool connect_flags_valid(uint8_t level, uint8_t flags)
 {
 	if ((flags & CONNECT_WILL_QOS) == CONNECT_WILL_QOS) /* 3.1.2-12 */
 		return false;
-	if (level == MQTT_LEVEL_31)
+	/* v3 3.1.2-22; allowed in level 5 */
+	if (level != MQTT_LEVEL_5 && (flags & CONNECT_PASSWORD) && !(flags & CONNECT_USERNAME))
+		return false;
+	if (level == MQTT_LEVEL_31) /* leaves the rest open, and mosquitto does not look */
 		return true;
 	if (flags & CONNECT_RESERVED) /* 3.1.2-3 */
 		return false;
-	if (!(flags & CONNECT_WILL) && (flags & (CONNECT_WILL_QOS | CONNECT_WILL_RETAIN)))
-		return false; /* 3.1.2-11, 3.1.2-13 */
-	/* v3 3.1.2-22; allowed in level 5 */
-	return level == MQTT_LEVEL_5 || !(flags & CONNECT_PASSWORD) || (flags & CONNECT_USERNAME);
+	/* 3.1.2-11, 3.1.2-13 */
+	return (flags & CONNECT_WILL) || !(flags & (CONNECT_WILL_QOS | CONNECT_WILL_RETAIN));
 }
 
 static void connect_props_read(struct mqtt_rd *r, struct mqtt_connect *out)
@@ -168,16 +168,15 @@ int mqtt_connack_parse(uint8_t level, const uint8_t *body, size_t len, struct mq
 
 /* ---- SUBSCRIBE, UNSUBSCRIBE ----------------------------------------------------------------- */
 
-static bool sub_options_valid(uint8_t level, const struct mqtt_str *filter, uint8_t options)
+static bool sub_options_valid(uint8_t level, uint8_t options)
 {
-	if ((options & SUB_QOS) == 3) /* 3.8.3-4 */
+	if ((options & SUB_QOS) == 3) /* v3 3.8.3-4 */
 		return false;
 	if (level < MQTT_LEVEL_5)
 		return (options & ~SUB_QOS) == 0;
-	if ((options & SUB_RESERVED) || (options & SUB_RETAIN_HANDLING) == SUB_RETAIN_HANDLING)
-		return false; /* 3.8.3-5 */
-	/* 3.8.3-4 of level 5: no No Local on a shared subscription */
-	return !(options & SUB_NO_LOCAL) || !mqtt_filter_shared(filter->data, filter->len);
+	/* 3.8.3-5.  No Local on a shared subscription is an error too (3.8.3-4), but mosquitto
+	 * grants it. */
+	return !(options & SUB_RESERVED) && (options & SUB_RETAIN_HANDLING) != SUB_RETAIN_HANDLING;
 }
 
 /* Packet identifier and properties; leaves r at the first item. */
@@ -216,7 +215,7 @@ static int sub_parse(uint8_t level, unsigned type, struct mqtt_rd *r, struct mqt
 	while (!r->bad && r->p < r->end) {
 		filter = sub_item_read(r, type == MQTT_SUBSCRIBE ? &options : NULL);
 		if (r->bad || !mqtt_filter_valid(filter.data, filter.len) ||
-		    !sub_options_valid(level, &filter, options))
+		    !sub_options_valid(level, options))
 			return -EPROTO;
 		out->n++;
 	}

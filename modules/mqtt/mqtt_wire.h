@@ -7,9 +7,10 @@
  * any thread.  Nothing in the input is trusted; results point into it and live as long as it does.
  * Work is linear in the bytes given.
  *
- * A parser answers 0 or -EPROTO.  -EPROTO means: do not act on this packet.  What the broker does
- * with it is the broker's business, it gets the bytes unchanged.  Where mosquitto accepts what the
- * text forbids, so do the parsers whose result must follow the broker's state; each place says so.
+ * A parser answers 0 or -EPROTO.  -EPROTO means: do not act on this packet; the broker gets it
+ * unchanged and decides.  Framing is not lost by it.  PUBLISH is parsed strictly, because the stage
+ * acts in the broker's place.  All others only follow what the broker does, so that they accept
+ * what mosquitto 2.0.11 was seen to accept against the text; each place says so.
  */
 #ifndef MQTT_WIRE_H
 #define MQTT_WIRE_H
@@ -119,11 +120,16 @@ bool mqtt_utf8_valid(const uint8_t *s, size_t len);
 /* Topic name: 1..65535 bytes, valid UTF-8, no wildcard (4.7.1, 4.7.3). */
 bool mqtt_topic_valid(const uint8_t *s, size_t len);
 
-/* Topic filter: wildcards where 4.7.1 allows them; $share/name/filter as 4.8.2 wants it. */
+/* Topic filter: 1..65535 bytes, valid UTF-8, wildcards only where 4.7.1 allows them.  What 4.8.2
+ * asks of a shared one is not looked at: mosquitto grants "$share//a" and "$share/+/a" and shares
+ * a, and grants "$share/a" and "$share/g/", which match nothing. */
 bool mqtt_filter_valid(const uint8_t *s, size_t len);
 
 /* Filter begins with "$share/"; mosquitto treats it so at every level. */
 bool mqtt_filter_shared(const uint8_t *s, size_t len);
+
+/* What a valid filter matches: after "$share/name/", else all of it.  Length 0 = nothing. */
+struct mqtt_str mqtt_filter_inner(const uint8_t *s, size_t len);
 
 /* ---- session packets (mqtt_wire.c) ---------------------------------------------------------- */
 
@@ -132,7 +138,7 @@ bool mqtt_filter_shared(const uint8_t *s, size_t len);
 /* 3.1 */
 struct mqtt_connect {
 	uint8_t level; /* 3, 4, 5; without the bridge bit */
-	bool bridge;   /* 0x80 in the level byte, as bridges of mosquitto set it */
+	bool bridge;   /* 0x80 in the level byte, as mosquitto's bridges set it at 3 and 4 */
 	bool clean;    /* Clean Session, Clean Start */
 	bool has_will;
 	uint16_t keep_alive_s;
