@@ -120,12 +120,15 @@ include $(B)/tests.mk
 endif
 
 # ---- checking ---------------------------------------------------------------------------------------
-.PHONY: deps unit lint format check test net demo bench
+.PHONY: deps unit lint format check test net demo bench fuzz
 deps: ## install missing Debian packages (mk/packages); nothing to do if all are there
 	$(Q)mk/deps.sh
 
 unit: ## build and run the unit tests; T=name: only tests/unit/test_*name*.c
 	$(Q)B=$(B) SAN=$(SAN) MAKE="$(MAKE)" mk/run-unit.sh $(foreach t,$(UNIT),$(if $(findstring $(T),$(t)),$(t),$(if $(T),,$(t))))
+
+fuzz: ## with clang: each parser FUZZ_SECONDS=60 on random input; T=name: only fuzz_*name*.c
+	$(Q)B=$(B) T="$(T)" FUZZ_SECONDS="$(FUZZ_SECONDS)" mk/fuzz.sh
 
 lint: ## format, clang-tidy, cppcheck, include direction, sizes, forbidden words, shellcheck, codespell
 	$(Q)B=$(B) MAKE="$(MAKE)" mk/lint.sh

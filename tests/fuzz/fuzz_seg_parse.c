@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: BSD-3-Clause
+/* LINK: datapath/seg_parse.c */
 /*
  * libFuzzer target: frame and segment parser on arbitrary bytes.  Every result must describe bytes
  * that are there.  The first input byte chooses which checksums count as verified, so that the
- * fuzzer gets beyond them.  Build and run: clang -g -O1 -fsanitize=fuzzer,address,undefined
- * -std=gnu11 -D_GNU_SOURCE -Iinclude -I. -Idatapath
- *         $(pkg-config --cflags libdpdk) tests/fuzz/fuzz_seg_parse.c datapath/seg_parse.c -o fuzz
+ * fuzzer gets beyond them.  `make fuzz` builds and runs it.
  */
 #include <stdlib.h>
 

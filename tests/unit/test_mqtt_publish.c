@@ -197,6 +197,7 @@ static void test_refused_early(void **state)
 			 -EPROTO);
 	/* more bytes than the packet has are not looked at */
 	assert_int_equal(mqtt_publish_parse(5, 0x30, LIT("\0\1t\3\x23\0\5"), 6, &p), -EPROTO);
+	assert_int_equal(mqtt_publish_parse(5, 0x30, LIT("\0\1t\0"), 3, &p), -EPROTO);
 	assert_int_equal(mqtt_publish_parse(4, 0x30, LIT("\0\1t\xff\xff"), 3, &p), 3);
 }
 

@@ -132,6 +132,8 @@ static void test_subscribe_v3(void **state)
 		assert_int_equal(it.qos, 2);
 		assert_true(mqtt_subscribe_next(&s, &it));
 		assert_str(it.filter, "$share/g/+");
+		assert_int_equal(s.n, 0);
+		assert_int_equal(s.items_len, 0);
 		assert_false(mqtt_subscribe_next(&s, &it));
 		assert_false(mqtt_subscribe_next(&s, &it));
 	}
