@@ -36,8 +36,8 @@ struct mqtt_subs_limits {
 	uint32_t cache_topics;  /* topics whose group is remembered; default 4096 */
 	uint32_t cache_entries; /* group entries alive at once, 12 B each; rounding to blocks makes
 				 * the usable number smaller; default 4 per subscription */
-	uint32_t text_bytes; /* levels over 16 B and cached topics over 32 B; default 32 per node */
-	uint64_t key[2];     /* secret: topics are chosen by strangers; random once per start */
+	uint32_t text_bytes;    /* of levels longer than 16; default 32 per node */
+	uint64_t key[2];        /* secret: topics are chosen by strangers; random once per start */
 };
 
 /* One subscription.  sub_id, qos, state, opts and user are the caller's, zero after an add (opts
@@ -63,7 +63,7 @@ struct mqtt_subs_counts {
 	uint32_t subscriptions, nodes, cached_topics;
 	uint32_t groups;                  /* alive: cached or held */
 	uint32_t cache_entries;           /* entries in those */
-	uint32_t group_bytes, text_bytes; /* taken of the two arenas */
+	uint64_t group_bytes, text_bytes; /* taken of the arenas */
 	uint64_t hits;                    /* topic found and nothing changed near it */
 	uint64_t misses;                  /* walked the trie, and of these: */
 	uint64_t shared;                  /* an existing group had exactly these subscriptions */
