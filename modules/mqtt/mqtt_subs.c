@@ -69,6 +69,8 @@ static uint32_t sub_new(struct mqtt_subs *m, uint32_t session, uint32_t node, ui
 		return NONE;
 	s = &m->subs[i];
 	m->sub_free = s->hash_next;
+	if (i >= m->sub_high)
+		m->sub_high = i + 1;
 	gen = s->gen;
 	memset(s, 0, sizeof(*s));
 	s->gen = gen;
@@ -180,7 +182,7 @@ void mqtt_subs_del(struct mqtt_subs *m, uint32_t sub)
 	node = s->node;
 	group = s->group;
 	sub_unlink(m, sub);
-	s->session = NONE;
+	s->session = s->node = NONE;
 	s->gen++;
 	s->hash_next = m->sub_free;
 	m->sub_free = sub;
@@ -300,7 +302,7 @@ static int subs_pools(struct mqtt_subs *m)
 	mqtt_node_clear(&m->nodes[NODE_GROUPS], NODE_GROUPS);
 	m->sub_free = m->node_free = NONE;
 	for (uint32_t i = lim->subscriptions; i-- > 0; m->sub_free = i) {
-		m->subs[i].session = NONE;
+		m->subs[i].session = m->subs[i].node = NONE;
 		m->subs[i].hash_next = m->sub_free;
 	}
 	for (uint32_t i = lim->nodes; i-- > NODE_FIRST; m->node_free = i) {

@@ -2,8 +2,9 @@
 /*
  * Buddy allocator of the subscription map: long texts and groups come from one piece of memory each
  * that was taken at create.  A block is cut to the units asked for and its rest given back at once,
- * so nothing is lost but the rounding to 64 bytes; that is why the size comes again with a free.
- * Input: sizes; output: unit numbers.  State: the arena.  Single-threaded.
+ * so nothing is lost but the rounding to 64 bytes; that is why the size comes again with a free.  A
+ * few single units are kept aside, or small groups that come and go would split and join large
+ * blocks. Input: sizes; output: unit numbers.  State: the arena.  Single-threaded.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -71,7 +72,7 @@ static uint32_t arena_units(size_t bytes)
 int mqtt_arena_init(struct mqtt_arena *a, uint64_t bytes)
 {
 	a->units = mqtt_pow2_above(bytes / ARENA_UNIT + 1);
-	a->used = a->avail = 0;
+	a->used = a->avail = a->quick_n = 0;
 	memset(a->head, 0xff, sizeof(a->head));
 	a->base = aligned_alloc(ARENA_UNIT, (size_t)a->units * ARENA_UNIT);
 	a->order = calloc(a->units, 1);
@@ -87,6 +88,13 @@ void mqtt_arena_fini(struct mqtt_arena *a)
 	free(a->order);
 }
 
+/* The single units kept aside go back to where they can become larger blocks. */
+static void arena_drain(struct mqtt_arena *a)
+{
+	while (a->quick_n > 0)
+		arena_release(a, a->quick[--a->quick_n], 0);
+}
+
 uint32_t mqtt_arena_alloc(struct mqtt_arena *a, size_t bytes)
 {
 	uint32_t n, unit, fit, end;
@@ -95,8 +103,16 @@ uint32_t mqtt_arena_alloc(struct mqtt_arena *a, size_t bytes)
 	if (bytes > (size_t)a->units * ARENA_UNIT)
 		return NONE;
 	n = arena_units(bytes);
+	if (n == 1 && a->quick_n > 0) {
+		a->used++;
+		return a->quick[--a->quick_n];
+	}
 	order = n == 1 ? 0 : 32 - (unsigned)__builtin_clz(n - 1);
 	fit = a->avail & ~0u << order;
+	if (fit == 0) {
+		arena_drain(a);
+		fit = a->avail & ~0u << order;
+	}
 	if (fit == 0)
 		return NONE;
 	order = (unsigned)__builtin_ctz(fit);
@@ -115,6 +131,10 @@ void mqtt_arena_free(struct mqtt_arena *a, uint32_t unit, size_t bytes)
 
 	TOE_ASSERT(unit + n <= a->units && a->used >= n);
 	a->used -= n;
+	if (n == 1 && a->quick_n < ARENA_QUICK) {
+		a->quick[a->quick_n++] = unit;
+		return;
+	}
 	while (n > 0) { /* the pieces it consists of, largest and best aligned first */
 		unsigned order = 31 - (unsigned)__builtin_clz(n);
 

@@ -13,6 +13,7 @@
 #include "modules/mqtt/mqtt_subs_int.h"
 
 #define EVICT_STEPS 512u /* items looked at for room, per match */
+#define SCAN_PART   8u   /* a leaf with more than this part of the subscriptions is scanned for */
 #define TOPIC_BYTES 64u  /* of memory for long topics, per item */
 
 struct walk {
@@ -237,13 +238,61 @@ static void entry_set(struct mqtt_group_entry *e, const struct mqtt_subs *m, uin
 	e->sub_gen = m->subs[sub].gen;
 }
 
+struct leaf_iter {
+	uint32_t leaf, at;
+	bool scan;
+};
+
+/* After some churn a leaf's list goes all over the pool, and each step waits for memory: 52 ns an
+ * entry with 100 000 of them.  A leaf that has a good part of all subscriptions is read from the
+ * pool in order instead: 3 ns. */
+static struct leaf_iter leaf_iter(const struct mqtt_subs *m, uint32_t leaf)
+{
+	struct leaf_iter it = {.leaf = leaf, .at = m->nodes[leaf].head, .scan = false};
+
+	if (m->nodes[leaf].nsubs > m->sub_high / SCAN_PART) {
+		it.at = 0;
+		it.scan = true;
+	}
+	return it;
+}
+
+static uint32_t leaf_next(const struct mqtt_subs *m, struct leaf_iter *it)
+{
+	uint32_t s = it->at;
+
+	if (it->scan) {
+		while (s < m->sub_high && m->subs[s].node != it->leaf)
+			s++;
+		it->at = s + 1;
+		return s < m->sub_high ? s : NONE;
+	}
+	if (s != NONE)
+		it->at = m->subs[s].leaf_next;
+	return s;
+}
+
 /* Sessions of one leaf are all different unless shared groups are among them. */
 static void entries_plain(const struct mqtt_subs *m, struct mqtt_group *g, uint32_t leaf)
 {
+	struct leaf_iter it = leaf_iter(m, leaf);
 	uint32_t at = 0;
 
-	for (uint32_t s = m->nodes[leaf].head; s != NONE; s = m->subs[s].leaf_next)
+	for (uint32_t s = leaf_next(m, &it); s != NONE; s = leaf_next(m, &it))
 		entry_set(&g->entry[at++], m, s);
+	TOE_ASSERT(at == g->n);
+}
+
+static void leaf_count(struct mqtt_subs *m, uint32_t leaf, uint64_t stamp)
+{
+	struct leaf_iter it = leaf_iter(m, leaf);
+
+	for (uint32_t s = leaf_next(m, &it); s != NONE; s = leaf_next(m, &it)) {
+		struct mqtt_tally *t = &m->tally[m->subs[s].session];
+
+		t->n = t->stamp == stamp ? t->n + 1 : 1;
+		t->stamp = stamp;
+	}
 }
 
 /* Linear: count each session's subscriptions, then place them behind one another. */
@@ -252,16 +301,12 @@ static void entries_by_session(struct mqtt_subs *m, struct mqtt_group *g, const 
 	uint64_t counted = ++m->stamp, placed = ++m->stamp;
 	uint32_t at = 0;
 
+	for (uint32_t i = 0; i < w->leaves; i++)
+		leaf_count(m, m->leaf[i], counted);
 	for (uint32_t i = 0; i < w->leaves; i++) {
-		for (uint32_t s = m->nodes[m->leaf[i]].head; s != NONE; s = m->subs[s].leaf_next) {
-			struct mqtt_tally *t = &m->tally[m->subs[s].session];
+		struct leaf_iter it = leaf_iter(m, m->leaf[i]);
 
-			t->n = t->stamp == counted ? t->n + 1 : 1;
-			t->stamp = counted;
-		}
-	}
-	for (uint32_t i = 0; i < w->leaves; i++) {
-		for (uint32_t s = m->nodes[m->leaf[i]].head; s != NONE; s = m->subs[s].leaf_next) {
+		for (uint32_t s = leaf_next(m, &it); s != NONE; s = leaf_next(m, &it)) {
 			struct mqtt_tally *t = &m->tally[m->subs[s].session];
 
 			if (t->stamp != placed) {
@@ -272,6 +317,7 @@ static void entries_by_session(struct mqtt_subs *m, struct mqtt_group *g, const 
 			entry_set(&g->entry[t->at++], m, s);
 		}
 	}
+	TOE_ASSERT(at == g->n);
 }
 
 static struct mqtt_group *group_build(struct mqtt_subs *m, const struct walk *w)

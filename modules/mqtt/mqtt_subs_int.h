@@ -31,7 +31,8 @@
 #define EPOCH_SLOTS 4096u /* first levels by hash; a collision costs a walk */
 #define EPOCH_WILD  EPOCH_SLOTS
 
-#define ARENA_UNIT 64u /* bytes */
+#define ARENA_UNIT  64u /* bytes */
+#define ARENA_QUICK 64u
 
 /* Buddy allocator over one piece of memory.  Whoever frees says the size again. */
 struct mqtt_arena {
@@ -41,6 +42,7 @@ struct mqtt_arena {
 	uint32_t used;
 	uint32_t avail; /* bit o: head[o] is not NONE */
 	uint32_t head[32];
+	uint32_t quick_n, quick[ARENA_QUICK]; /* free single units that were not joined yet */
 };
 
 int mqtt_arena_init(struct mqtt_arena *a, uint64_t bytes); /* rounded up; 0 or -ENOMEM */
@@ -119,6 +121,7 @@ struct mqtt_subs {
 	struct mqtt_subs_counts counts;
 	struct mqtt_sub *subs;
 	uint32_t sub_free;
+	uint32_t sub_high; /* none from here on was ever used */
 	uint32_t sub_mask, *sub_bucket;
 	uint32_t *session; /* first subscription of each */
 	struct mqtt_node *nodes;

@@ -7,7 +7,8 @@
 
 #include "mqtt_subs_rig.h"
 
-#define HELD 16u
+#define HELD     16u
+#define TEXT_MAX 512u
 
 static uint64_t rng_state;
 
@@ -21,7 +22,7 @@ static uint32_t rnd(uint32_t n)
 }
 
 /* A level from a small alphabet; wildcards only where they may stand. */
-static size_t text_random(char *buf, bool filter)
+static size_t text_random(char *buf, size_t room, bool filter)
 {
 	static const char *const words[] = {
 		"a", "b", "c", "", "$a", "bb", "twenty-two characters."};
@@ -29,13 +30,13 @@ static size_t text_random(char *buf, bool filter)
 	size_t n = 0;
 
 	if (filter && rnd(8) == 0)
-		n += (size_t)sprintf(buf, "$share/%s/", rnd(2) ? "g" : "h");
+		n += (size_t)snprintf(buf, room, "$share/%s/", rnd(2) ? "g" : "h");
 	for (uint32_t i = 0; i < levels; i++) {
 		const char *w = words[rnd(4) ? rnd(3) : rnd(7)];
 
 		if (filter && rnd(3) == 0)
 			w = i + 1 == levels && rnd(2) ? "#" : "+";
-		n += (size_t)sprintf(buf + n, "%s%s", i ? "/" : "", w);
+		n += (size_t)snprintf(buf + n, room - n, "%s%s", i ? "/" : "", w);
 	}
 	return n;
 }
@@ -45,7 +46,7 @@ static size_t filter_random(char *buf)
 	size_t n;
 
 	do
-		n = text_random(buf, true);
+		n = text_random(buf, TEXT_MAX, true);
 	while (n == 0 || (n == 9 && memcmp(buf, "$share/", 7) == 0));
 	return n;
 }
@@ -55,7 +56,7 @@ static size_t topic_random(char *buf)
 	size_t n;
 
 	do
-		n = text_random(buf, false);
+		n = text_random(buf, TEXT_MAX, false);
 	while (n == 0);
 	return n;
 }
@@ -76,7 +77,7 @@ struct churn {
 static void churn_add(struct churn *c)
 {
 	uint32_t session = rnd(SESSIONS), sub;
-	char f[512];
+	char f[TEXT_MAX];
 	size_t len = filter_random(f);
 	struct model_sub *s = model_find(&c->model, session, f, len);
 	bool existed;
@@ -141,7 +142,7 @@ static void held_drop(struct churn *c, struct held *h)
 
 static void churn_match(struct churn *c, bool hold)
 {
-	char t[512];
+	char t[TEXT_MAX];
 	size_t len = topic_random(t);
 	struct mqtt_group *g = mqtt_subs_match(c->m, (uint8_t *)t, len);
 	const char *wrong;
@@ -170,7 +171,7 @@ static void churn_match(struct churn *c, bool hold)
 static void lists_check(struct churn *c)
 {
 	uint32_t listed = 0;
-	char buf[512];
+	char buf[TEXT_MAX];
 
 	for (uint32_t s = 0; s < SESSIONS; s++)
 		for (uint32_t i = mqtt_subs_first(c->m, s); i != MQTT_SUB_NONE;
