@@ -221,6 +221,45 @@ static void test_shared(void **state)
 	mqtt_subs_free(m);
 }
 
+/* At one leaf, with other sessions' subscriptions made in between. */
+static void test_shared_adjacent(void **state)
+{
+	struct mqtt_subs *m = map_new();
+	struct mqtt_group *g;
+
+	(void)state;
+	for (uint32_t s = 0; s < 3; s++)
+		must_add(m, s, "a");
+	for (uint32_t s = 0; s < 3; s++)
+		must_add(m, s, "$share/g/a");
+	g = match(m, "a");
+	assert_int_equal(g->n, 6);
+	for (uint32_t i = 0; i < 6; i += 2)
+		assert_int_equal(g->entry[i].session, g->entry[i + 1].session);
+	mqtt_group_put(m, g);
+	mqtt_subs_free(m);
+}
+
+/* An index used again is another subscription, also with the same session and filter. */
+static void test_generations(void **state)
+{
+	struct mqtt_subs *m = map_new();
+	uint32_t sub = must_add(m, 1, "a"), gen = mqtt_subs_get(m, sub)->gen;
+	struct mqtt_group *g = match(m, "a");
+
+	(void)state;
+	mqtt_subs_get(m, sub)->qos = 1;
+	mqtt_subs_del(m, sub);
+	assert_int_equal(must_add(m, 1, "a"), sub);
+	assert_int_equal(mqtt_subs_get(m, sub)->qos, 0);
+	assert_false(mqtt_subs_alive(m, sub, gen));
+	assert_false(mqtt_subs_alive(m, g->entry[0].sub, g->entry[0].sub_gen));
+	assert_true(mqtt_subs_alive(m, sub, mqtt_subs_get(m, sub)->gen));
+	assert_false(mqtt_subs_alive(m, MQTT_SUB_NONE, 0));
+	mqtt_group_put(m, g);
+	mqtt_subs_free(m);
+}
+
 static void test_deep_and_long(void **state)
 {
 	static char text[MQTT_TEXT_MAX + 2], back[MQTT_TEXT_MAX + 2];
@@ -365,8 +404,11 @@ static void test_groups_run_out(void **state)
 	assert_non_null(m);
 	for (uint32_t s = 0; s < 1000; s++)
 		must_add(m, s, "a");
-	for (uint32_t s = 0; s < 900; s++)
-		b = must_add(m, s, "b");
+	for (uint32_t s = 0; s < 900; s++) {
+		uint32_t sub = must_add(m, s, "b");
+
+		b = s == 400 ? sub : b;
+	}
 	g = match(m, "a");
 	assert_non_null(g);
 	assert_int_equal(g->n, 1000);
@@ -383,6 +425,8 @@ static void test_groups_run_out(void **state)
 	mqtt_subs_del(m, b);
 	g = match(m, "b"); /* so does the stale version of itself */
 	assert_int_equal(g->n, 899);
+	for (uint32_t i = 0; i < g->n; i++)
+		assert_true(mqtt_subs_alive(m, g->entry[i].sub, g->entry[i].sub_gen));
 	mqtt_group_put(m, g);
 	mqtt_subs_free(m);
 }
@@ -409,6 +453,8 @@ int main(void)
 		cmocka_unit_test(test_cache),
 		cmocka_unit_test(test_one_group_for_many_topics),
 		cmocka_unit_test(test_shared),
+		cmocka_unit_test(test_shared_adjacent),
+		cmocka_unit_test(test_generations),
 		cmocka_unit_test(test_deep_and_long),
 		cmocka_unit_test(test_wide),
 		cmocka_unit_test(test_subs_run_out),
