@@ -290,6 +290,7 @@ int toe_app_proc_attach(struct toe_engine *e, uint32_t app_id, uint32_t ctx, int
 	p->kick_fd = kick_fd;
 	p->hint_prod = 0;
 	p->doorbell_cons = 0;
+	p->kernel_conns = 0;
 	for (unsigned w = 0; w < TOE_WAITER_N; w++)
 		p->waiter_fd[w] = -1;
 	reset_context(toe_app_context(a, ctx));
@@ -335,6 +336,8 @@ int toe_app_proc_detach(struct toe_engine *e, uint32_t app_id, uint32_t ctx)
 	changed(e);
 	synchronize(e);
 	close_proc(e, &a->procs[ctx]);
+	atomic_fetch_sub_explicit(&a->kernel_conns, a->procs[ctx].kernel_conns,
+				  memory_order_release);
 	forget_marks(a, ctx);
 	if (e->pipeline != NULL)
 		toe_pipeline_wake(e->pipeline, TOE_STAGE_CTXQ);
@@ -355,6 +358,29 @@ int toe_app_waiter_add(struct toe_engine *e, const struct toe_ctl_waiter *who, i
 		synchronize(e);
 		toe_close_later(old);
 	}
+	return 0;
+}
+
+int toe_app_kernel_conn(struct toe_engine *e, const struct toe_ctl_kconn *k)
+{
+	struct toe_app *a = app_of(e, k->app_id);
+	int64_t now;
+
+	if (a == NULL || k->ctx >= TOE_CTX_N || !(a->proc_mask & UINT64_C(1) << k->ctx))
+		return -ESRCH;
+	now = (int64_t)a->procs[k->ctx].kernel_conns + k->delta;
+	if (now < 0 || now > TOE_KCONN_MAX)
+		return -EINVAL;
+	a->procs[k->ctx].kernel_conns = (uint32_t)now;
+	if (k->delta > 0)
+		atomic_store_explicit(&a->kernel_why,
+				      (uint64_t)k->kind << 32 | (uint64_t)k->family << 16 |
+					      k->local_port,
+				      memory_order_relaxed);
+	/* pairs with the acquire of stages that ask; a negative delta wraps to the right sum */
+	atomic_fetch_add_explicit(&a->kernel_conns, (uint32_t)k->delta, memory_order_release);
+	if (k->delta > 0)
+		synchronize(e);
 	return 0;
 }
 

@@ -19,7 +19,7 @@
 #include "toe/ctl.h"
 #include "toe/region.h"
 
-#define TOE_APP_N 64u /* applications at once; ids are recycled by the keeper */
+#define TOE_APP_N TOE_CTL_APP_N /* applications at once; ids are recycled by the keeper */
 
 struct toe_app_proc {
 	int kick_fd;                 /* app -> engine, read by the lcore that runs ctxq */
@@ -28,6 +28,7 @@ struct toe_app_proc {
 	 * back. */
 	uint32_t hint_prod;
 	uint32_t doorbell_cons;
+	uint32_t kernel_conns; /* its share of toe_app.kernel_conns; keeper-link thread */
 };
 
 /* What the engine has written to line 0 of a slot, and for whom.  Written and read by: ctxq. */
@@ -46,8 +47,6 @@ struct toe_app {
 	uint32_t app_id;
 	_Atomic bool
 		evicted; /* SIGBUS on its memory: all its traffic is dropped until it is gone */
-	_Atomic uint32_t
-		kernel_conns; /* stream sockets of all its processes that are the kernel's */
 	struct toe_apps *owner;
 	uint32_t serial; /* differs from that of an earlier application with this id; never 0 */
 	uint8_t *control;
@@ -73,6 +72,11 @@ struct toe_app {
 	_Atomic uint32_t slot_top;
 	_Atomic uint32_t copies;    /* asynchronous copies in flight on its memory */
 	_Atomic uint64_t proc_mask; /* attached contexts; set last, cleared first */
+	/* Descriptors of stream connections that the kernel carries, all processes together: what
+	 * such a peer asks of the application, no stage sees.  It rises before the application gets
+	 * the descriptor.  Writer: keeper-link thread (release); lcores load-acquire it. */
+	_Atomic uint32_t kernel_conns;
+	_Atomic uint64_t kernel_why; /* of the last rise: kind << 32 | family << 16 | local port */
 	struct toe_app_proc procs[TOE_CTX_N];
 };
 
@@ -106,6 +110,8 @@ int toe_app_detach(struct toe_engine *e, uint32_t app_id);
 int toe_app_proc_attach(struct toe_engine *e, uint32_t app_id, uint32_t ctx, int kick_fd);
 int toe_app_proc_detach(struct toe_engine *e, uint32_t app_id, uint32_t ctx);
 int toe_app_waiter_add(struct toe_engine *e, const struct toe_ctl_waiter *who, int fd);
+/* k->delta more or fewer kernel connections.  Once it returns 0 every lcore sees a rise; waits. */
+int toe_app_kernel_conn(struct toe_engine *e, const struct toe_ctl_kconn *k);
 
 /* Applications evicted since the last call, as a bit mask of ids. */
 uint64_t toe_apps_take_evicted(struct toe_engine *e);

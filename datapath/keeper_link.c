@@ -73,6 +73,9 @@ void toe_keeper_link_handle(struct toe_engine *e, struct toe_ctl_msg *m, int *fd
 	case TOE_CTL_DP_WAITER:
 		m->status = do_waiter(e, m, fds, nfds);
 		break;
+	case TOE_CTL_DP_KERNEL_CONN:
+		m->status = toe_app_kernel_conn(e, &m->u.kconn);
+		break;
 	default:
 		m->status = -EOPNOTSUPP;
 		break;

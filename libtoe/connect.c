@@ -57,6 +57,7 @@ static int swap(lt_ent from, lt_ent to, int token_fd)
 
 		if (lt_fd_get((int)fd) != from)
 			continue;
+		lt_kconn_closing((int)fd); /* an earlier attempt was the kernel's */
 		cloexec = LT_REAL(fcntl)((int)fd, F_GETFD);
 		lt_epoll_convert((int)fd, from, to); /* leaves kernel sets while it is in them */
 		if (cloexec < 0 ||
@@ -211,7 +212,16 @@ static bool kernels_already(int fd)
 
 static int connect_kernel(int fd, const struct sockaddr *addr, socklen_t len)
 {
-	return LT_REAL(connect)(fd, addr, len) < 0 ? -errno : 0;
+	bool tcp = lt_ent_kind(lt_fd_get(fd)) == LT_KSOCK && !lt_foreign();
+	int rc = tcp ? lt_kconn_connecting(fd) : 0;
+
+	if (rc < 0)
+		return rc;
+	rc = LT_REAL(connect)(fd, addr, len) < 0 ? -errno : 0;
+	if (rc < 0 && tcp && rc != -EINPROGRESS && rc != -EALREADY && rc != -EINTR &&
+	    rc != -EISCONN)
+		lt_kconn_failed(fd);
+	return rc;
 }
 
 static int do_connect(int fd, const struct sockaddr *addr, socklen_t len)

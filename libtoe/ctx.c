@@ -23,9 +23,9 @@ struct lt_proc lt;
 bool lt_on;
 __thread struct lt_tls lt_tls __attribute__((tls_model("initial-exec"))) = {.role = -1};
 
-static pthread_mutex_t locks[5] = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER,
+static pthread_mutex_t locks[6] = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER,
 				   PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER,
-				   PTHREAD_MUTEX_INITIALIZER};
+				   PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER};
 
 /* ---- locks ---- */
 
@@ -52,6 +52,7 @@ void lt_locks_reset(void)
 {
 	locks[__builtin_ctz(LT_L_RPC)] = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
 	locks[__builtin_ctz(LT_L_REFILL)] = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
+	locks[__builtin_ctz(LT_L_KCONN)] = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
 	lt_tls.held = 0;
 }
 
@@ -268,6 +269,8 @@ __attribute__((constructor)) void lt_start(void)
 	}
 	rc = lt_fdtable_init();
 	if (rc == 0)
+		rc = lt_kconn_init();
+	if (rc == 0)
 		rc = attach_any(&st);
 	if (rc == 0)
 		rc = alloc_tables();
@@ -300,6 +303,7 @@ static void join_objects(void)
 		if (LT_PEEK(&lt.lsocks[i].refs))
 			lt_listen_again(i);
 	}
+	lt_kconn_join();
 	if (lt_lock(LT_L_CTX)) {
 		lt_epoll_mark_all();
 		lt_unlock(LT_L_CTX);

@@ -26,8 +26,10 @@ static int bad_fd(void)
  * already be somebody else's. */
 static void forget(int fd)
 {
-	lt_ent e = lt_fd_take(fd);
+	lt_ent e;
 
+	lt_kconn_closing(fd);
+	e = lt_fd_take(fd);
 	if (!e)
 		return;
 	lt_epoll_fd_closed(fd, e);
@@ -42,7 +44,7 @@ int lt_close(int fd)
 
 	if (LT_UNLIKELY(lt_ent_hidden(e)))
 		return bad_fd();
-	if (e && !lt_foreign())
+	if ((e || lt_kconn_is(fd)) && !lt_foreign())
 		forget(fd);
 	return LT_REAL(close)(fd);
 }
@@ -52,7 +54,7 @@ int lt_fclose(FILE *stream)
 	int fd = fileno(stream);
 	lt_ent e = lt_fd_get(fd);
 
-	if (e && !lt_ent_hidden(e) && !lt_foreign())
+	if ((e || lt_kconn_is(fd)) && !lt_ent_hidden(e) && !lt_foreign())
 		forget(fd);
 	return LT_REAL(fclose)(stream);
 }
@@ -73,7 +75,7 @@ int lt_close_range(unsigned first, unsigned last, int flags)
 			if (fd > from)
 				rc = LT_REAL(close_range)(from, fd - 1, flags);
 			from = fd + 1;
-		} else if (e) {
+		} else if (e || lt_kconn_is((int)fd)) {
 			forget((int)fd);
 		}
 		if (rc < 0)
@@ -95,10 +97,14 @@ void lt_closefrom(int first)
 
 /* ---- dup ---- */
 
-static int duplicated(lt_ent e, int to)
+static int duplicated(int fd, lt_ent e, int to)
 {
-	if (to >= 0 && !lt_foreign() && (e || lt_fd_get(to)))
+	if (to < 0 || lt_foreign())
+		return to;
+	if (e || lt_fd_get(to))
 		lt_fd_dup(e, to);
+	if (LT_UNLIKELY(lt_kconn_is(fd)))
+		lt_kconn_duplicated(to);
 	return to;
 }
 
@@ -106,7 +112,7 @@ int lt_dup(int fd)
 {
 	lt_ent e = lt_fd_get(fd);
 
-	return lt_ent_hidden(e) ? bad_fd() : duplicated(e, LT_REAL(dup)(fd));
+	return lt_ent_hidden(e) ? bad_fd() : duplicated(fd, e, LT_REAL(dup)(fd));
 }
 
 /* to is free for the application's use, and what it was is forgotten. */
@@ -114,7 +120,7 @@ static int make_room(int fd, int to)
 {
 	if (lt_ent_hidden(lt_fd_get(fd)) || LT_REAL(fcntl)(fd, F_GETFD) < 0)
 		return bad_fd();
-	if (!lt_fd_get(to) || lt_foreign())
+	if ((!lt_fd_get(to) && !lt_kconn_is(to)) || lt_foreign())
 		return 0;
 	if (!lt_make_way(to)) {
 		errno = EBUSY;
@@ -130,7 +136,7 @@ int lt_dup2(int fd, int to)
 		return lt_ent_hidden(lt_fd_get(fd)) ? bad_fd() : LT_REAL(dup2)(fd, to);
 	if (make_room(fd, to) < 0)
 		return -1;
-	return duplicated(lt_fd_get(fd), LT_REAL(dup2)(fd, to));
+	return duplicated(fd, lt_fd_get(fd), LT_REAL(dup2)(fd, to));
 }
 
 int lt_dup3(int fd, int to, int flags)
@@ -139,7 +145,7 @@ int lt_dup3(int fd, int to, int flags)
 		return LT_REAL(dup3)(fd, to, flags);
 	if (make_room(fd, to) < 0)
 		return -1;
-	return duplicated(lt_fd_get(fd), LT_REAL(dup3)(fd, to, flags));
+	return duplicated(fd, lt_fd_get(fd), LT_REAL(dup3)(fd, to, flags));
 }
 
 /* ---- fcntl, ioctl ---- */
@@ -185,7 +191,7 @@ int lt_fcntl(int fd, int cmd, long arg)
 	switch (cmd) {
 	case F_DUPFD:
 	case F_DUPFD_CLOEXEC:
-		return duplicated(e, LT_REAL(fcntl)(fd, cmd, arg));
+		return duplicated(fd, e, LT_REAL(fcntl)(fd, cmd, arg));
 	case F_GETFL:
 		return flags ? get_fl(fd, flags) : LT_REAL(fcntl)(fd, cmd, arg);
 	case F_SETFL:
@@ -271,6 +277,7 @@ static void in_child(void)
 	lt_locks_reset();
 	lt_tokens_drop();
 	lt_waiters_reset();
+	lt_kconn_reset();
 }
 
 void lt_fork_init(void)

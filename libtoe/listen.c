@@ -127,6 +127,7 @@ int lt_listen_offload(int fd, int backlog)
 	enter(m.u.listen.listener);
 	if (lt_ent_kind(e) == LT_KSOCK)
 		convert(e, m.u.listen.listener);
+	lt_kconn_start();
 	return 0;
 }
 
@@ -232,9 +233,11 @@ static int accept_kernel(int fd, struct sockaddr *addr, socklen_t *len, int flag
 {
 	int n = LT_REAL(accept4)(fd, addr, len, flags);
 
-	if (n >= 0 && lt_fd_get(n))
+	if (n < 0)
+		return -errno;
+	if (lt_fd_get(n))
 		lt_fd_set(n, 0);
-	return n < 0 ? -errno : n;
+	return lt_kconn_accepted(n);
 }
 
 /* A process that never sleeps does not drain its hints: not beyond half of the ring. */
@@ -319,12 +322,10 @@ int lt_accept4(int fd, __SOCKADDR_ARG addr, socklen_t *restrict len, int flags)
 		return -1;
 	}
 	if (lt_ent_kind(e) != LT_LISTENER || (flags & ~(SOCK_NONBLOCK | SOCK_CLOEXEC))) {
-		rc = LT_REAL(accept4)(fd, addr, len, flags);
-		if (rc >= 0 && lt_fd_get(rc))
-			lt_fd_set(rc, 0);
-		return rc;
+		rc = accept_kernel(fd, addr.__sockaddr__, len, flags);
+	} else {
+		rc = accept_any(fd, lt_ent_index(e), addr.__sockaddr__, len, flags);
 	}
-	rc = accept_any(fd, lt_ent_index(e), addr.__sockaddr__, len, flags);
 	errno = rc < 0 ? -rc : saved;
 	return rc < 0 ? -1 : rc;
 }

@@ -217,7 +217,14 @@ bool lt_make_way(int fd);
 
 /* ---- process state (ctx.c) ---- */
 
-enum lt_lock { LT_L_RPC = 1, LT_L_TOKENS = 2, LT_L_CTX = 4, LT_L_DOORBELL = 8, LT_L_REFILL = 16 };
+enum lt_lock {
+	LT_L_RPC = 1,
+	LT_L_TOKENS = 2,
+	LT_L_CTX = 4,
+	LT_L_DOORBELL = 8,
+	LT_L_REFILL = 16,
+	LT_L_KCONN = 32
+};
 
 struct lt_item;
 
@@ -457,6 +464,37 @@ void lt_epoll_convert(int fd, lt_ent from, lt_ent to);
 void lt_epoll_ref(uint32_t index, int by);
 uint32_t lt_epoll_events(uint32_t index);
 bool lt_epoll_offloaded(uint32_t index);
+
+/* ---- connections of the kernel's (kconn.c) ---- */
+extern uint8_t *lt_kconn_marks;
+
+int lt_kconn_init(void);
+/* A descriptor from accept().  It, or -errno (then it is closed). */
+int lt_kconn_accepted(int fd);
+/* fd and its dups are about to be connected by the kernel.  0, or -errno: do not. */
+int lt_kconn_connecting(int fd);
+void lt_kconn_failed(int fd);
+/* A descriptor from elsewhere that is connected. */
+void lt_kconn_inherited(int fd);
+void lt_kconn_duplicated(int to);
+void lt_kconn_forget(int fd);
+/* This process has an offloaded listener. */
+void lt_kconn_start(void);
+/* A child that has attached; one that was just forked has told nothing. */
+void lt_kconn_join(void);
+void lt_kconn_reset(void);
+
+static inline bool lt_kconn_is(int fd)
+{
+	return (unsigned)fd < lt_fds.n && LT_PEEK(&lt_kconn_marks[fd]);
+}
+
+/* fd is about to be closed or overwritten. */
+static inline void lt_kconn_closing(int fd)
+{
+	if (LT_UNLIKELY(lt_kconn_is(fd)))
+		lt_kconn_forget(fd);
+}
 
 /* ---- dup_fork_exec.c ---- */
 void lt_fork_init(void);

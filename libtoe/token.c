@@ -228,6 +228,8 @@ void lt_adopt(int fd)
 {
 	int domain = int_option(fd, SOL_SOCKET, SO_DOMAIN);
 	lt_ent stale = lt_fd_take(fd);
+	struct sockaddr_storage peer;
+	socklen_t len = sizeof(peer);
 
 	if (stale) {
 		lt_epoll_fd_closed(fd, stale);
@@ -244,6 +246,8 @@ void lt_adopt(int fd)
 	lt_fd_set(fd, lt_ksock_ent());
 	if (int_option(fd, SOL_SOCKET, SO_ACCEPTCONN) == 1)
 		lt_listen_offload(fd, SOMAXCONN);
+	else if (LT_REAL(getpeername)(fd, (struct sockaddr *)&peer, &len) == 0)
+		lt_kconn_inherited(fd);
 }
 
 void lt_adopt_all(void)

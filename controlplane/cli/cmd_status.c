@@ -41,6 +41,21 @@ static json_t *to_json(const struct cli *cli, const struct toe_ctl_engine *e)
 			 "applications", (int)e->apps, "processes", (int)e->procs);
 }
 
+/* The keeper knows of connections past the engine, the control plane of applications. */
+static void add_kernel_conns(json_t *cp, const struct toe_ctl_engine *e)
+{
+	json_t *app;
+	size_t i;
+
+	json_array_foreach(json_object_get(cp, "apps"), i, app)
+	{
+		json_int_t id = json_integer_value(json_object_get(app, "app"));
+
+		if (id >= 0 && id < TOE_CTL_APP_N)
+			json_object_set_new(app, "kernel_conns", json_integer(e->kernel_conns[id]));
+	}
+}
+
 static const char *text(const json_t *j, const char *key)
 {
 	const char *s = json_string_value(json_object_get(j, key));
@@ -119,8 +134,10 @@ int cmd_status(struct cli *cli, int argc, char **argv)
 	m.u.engine.tap[sizeof(m.u.engine.tap) - 1] = '\0';
 	j = to_json(cli, &m.u.engine);
 	cp = m.u.engine.controlplane_pid ? cli_control(cli, "status", &rc) : NULL;
-	if (cp)
+	if (cp) {
+		add_kernel_conns(cp, &m.u.engine);
 		json_object_set_new(j, "controlplane", cp);
+	}
 	if (cli->json) {
 		cli_print_json(j);
 	} else {

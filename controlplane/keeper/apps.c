@@ -38,15 +38,21 @@ struct kp_app *kp_app_get(struct kp_keeper *kp, uint32_t app_id)
 	return app_id < KP_APP_N ? kp->apps[app_id] : NULL;
 }
 
-void kp_apps_count(const struct kp_keeper *kp, uint32_t *apps, uint32_t *procs)
+void kp_apps_count(const struct kp_keeper *kp, struct toe_ctl_engine *e)
 {
-	*apps = *procs = 0;
+	e->apps = e->procs = 0;
 	for (uint32_t i = 0; i < KP_APP_N; i++) {
+		uint64_t conns = 0;
+
+		e->kernel_conns[i] = 0;
 		if (!kp->apps[i])
 			continue;
-		++*apps;
-		for (uint32_t ctx = 0; ctx < TOE_CTX_N; ctx++)
-			*procs += kp->apps[i]->procs[ctx].state == KP_PROC_LIVE;
+		e->apps++;
+		for (uint32_t ctx = 0; ctx < TOE_CTX_N; ctx++) {
+			e->procs += kp->apps[i]->procs[ctx].state == KP_PROC_LIVE;
+			conns += kp->apps[i]->procs[ctx].kernel_conns;
+		}
+		e->kernel_conns[i] = conns < UINT16_MAX ? (uint16_t)conns : UINT16_MAX;
 	}
 }
 
@@ -151,6 +157,7 @@ static void leave(struct kp_app *app, uint32_t ctx)
 
 	close_fd(&proc->kick_fd);
 	proc->client = NULL;
+	proc->kernel_conns = 0;
 	if (proc->state == KP_PROC_ATTACHING)
 		return; /* attach_done() comes back to it */
 	if (proc->state == KP_PROC_LIVE)

@@ -55,7 +55,7 @@ static void on_status(struct kp_client *c, const struct toe_ctl_msg *m)
 	struct kp_keeper *kp = c->kp;
 	struct toe_ctl_msg r;
 
-	kp_apps_count(kp, &kp->engine.apps, &kp->engine.procs);
+	kp_apps_count(kp, &kp->engine);
 	toe_ctl_init(&r, TOE_CTL_STATUS);
 	r.u.engine = kp->engine;
 	kp_client_reply(c, &r, m->req, NULL, 0);
@@ -106,6 +106,37 @@ static void on_waiter(struct kp_client *c, const struct toe_ctl_msg *m, const in
 	if (c->app->pending < KP_APP_PENDING) {
 		like.counted = true;
 		rc = kp_ask(c->kp, KP_DP, &like, fds, 1);
+	}
+	if (rc < 0)
+		kp_client_refuse(c, m->type, m->req, rc);
+}
+
+static void kernel_conn_done(struct kp_keeper *kp, struct kp_pending *p,
+			     const struct toe_ctl_msg *reply)
+{
+	struct kp_app *app = kp_app_get(kp, p->app_id);
+	int status = reply ? reply->status : -EIO;
+
+	/* the client is gone: so is its share */
+	if (status == 0 && app && p->client && p->client->app == app && p->client->ctx == p->ctx)
+		app->procs[p->ctx].kernel_conns += (uint32_t)p->msg.u.kconn.delta;
+	kp_client_refuse(p->client, TOE_CTL_KERNEL_CONN, p->client_req, status);
+}
+
+/* The datapath checks that the sum makes sense. */
+static void on_kernel_conn(struct kp_client *c, const struct toe_ctl_msg *m)
+{
+	struct kp_pending like = {
+		.fd = -1, .client = c, .client_req = m->req, .done = kernel_conn_done};
+	int rc = -EBUSY;
+
+	toe_ctl_init(&like.msg, TOE_CTL_DP_KERNEL_CONN);
+	like.msg.u.kconn = m->u.kconn;
+	like.msg.app_id = like.msg.u.kconn.app_id = like.app_id = c->app->desc.app_id;
+	like.msg.proc = like.msg.u.kconn.ctx = like.ctx = c->ctx;
+	if (c->app->pending < KP_APP_PENDING) {
+		like.counted = true;
+		rc = kp_ask(c->kp, KP_DP, &like, NULL, 0);
 	}
 	if (rc < 0)
 		kp_client_refuse(c, m->type, m->req, rc);
@@ -162,6 +193,9 @@ static void proc_msg(struct kp_client *c, struct toe_ctl_msg *m, int *fds, unsig
 	case TOE_CTL_LISTEN:
 		on_listen(c, m);
 		break;
+	case TOE_CTL_KERNEL_CONN:
+		on_kernel_conn(c, m);
+		break;
 	default: /* UNLISTEN */
 		kp_relay(c, m, NULL);
 		break;
@@ -198,6 +232,7 @@ static void client_msg(struct kp_chan *ch, struct toe_ctl_msg *m, int *fds, unsi
 	case TOE_CTL_UNLISTEN:
 	case TOE_CTL_CONNECT:
 	case TOE_CTL_CLAIM:
+	case TOE_CTL_KERNEL_CONN:
 		proc_msg(c, m, fds, nfds);
 		break;
 	default:

@@ -25,7 +25,7 @@
 #include "setup.h"
 #include "token.h"
 
-#define KP_APP_N          64u
+#define KP_APP_N          TOE_CTL_APP_N
 #define KP_CLIENTS_MAX    4608u /* 64 processes of 64 applications, and 512 others */
 #define KP_STRANGERS_MAX  64u   /* connections without application, of one user */
 #define KP_APP_PENDING    64u   /* unanswered questions of one application */
@@ -61,6 +61,7 @@ struct kp_proc {
 	struct kp_client *client; /* NULL once it hung up */
 	int kick_fd;              /* the process's end, until it is handed over; else -1 */
 	uint32_t attach_req;      /* of the client's PROC_ATTACH */
+	uint32_t kernel_conns;    /* as the datapath has them */
 };
 
 enum kp_app_state {
@@ -233,7 +234,8 @@ void kp_app_adopt(struct kp_app *app, struct kp_client *c);
 struct kp_app *kp_app_get(struct kp_keeper *kp, uint32_t app_id);
 /* Marks every context of every application: the engine is gone. */
 void kp_apps_engine_gone(struct kp_keeper *kp);
-void kp_apps_count(const struct kp_keeper *kp, uint32_t *apps, uint32_t *procs);
+/* Fills in apps, procs and kernel_conns. */
+void kp_apps_count(const struct kp_keeper *kp, struct toe_ctl_engine *e);
 
 /* ---- owner.c ---- */
 /* Is fd a TCP socket of our own network namespace? */

@@ -70,7 +70,7 @@ int kp_cp_replay(struct kp_keeper *kp)
 	int fds[3] = {kp->cpq_fd, kp->state_fd, kp->dp_kick[0]};
 	int rc = 0;
 
-	kp_apps_count(kp, &kp->engine.apps, &kp->engine.procs);
+	kp_apps_count(kp, &kp->engine);
 	send_start(kp, TOE_CTL_CP_START, fds, 3, &rc);
 	for (uint32_t i = 0; i < KP_APP_N; i++) {
 		struct kp_app *app = kp->apps[i];

@@ -20,6 +20,7 @@
 #define TOE_CTL_MAGIC   0x544f4543u
 #define TOE_CTL_FDS_MAX 32u
 #define TOE_KEY_BYTES   16u
+#define TOE_CTL_APP_N   64u /* applications at once */
 
 #define TOE_RUN_DIR_DEFAULT "/run/toe" /* override: environment TOE_RUN_DIR */
 #define TOE_KEEPER_SOCKET   "keeper.sock"
@@ -55,6 +56,10 @@ enum toe_ctl_type {
 	TOE_CTL_STATUS,
 	/* toe -> keeper: stop the engine.  Reply when everything is gone; the keeper then exits. */
 	TOE_CTL_DOWN,
+	/* libtoe -> keeper -> datapath: the process has delta more (fewer, if negative) descriptors
+	 * of stream connections that the kernel carries.  u.kconn.  More: the reply comes when
+	 * every lcore sees the new count, and only then the application gets its descriptor. */
+	TOE_CTL_KERNEL_CONN,
 
 	/* ---- keeper -> control plane ---- */
 	/* First message after start.  fds {cpq memfd, state memfd, kick socket to the datapath}.
@@ -87,7 +92,8 @@ enum toe_ctl_type {
 	/* u.app {app_id, ctx}, fds {kick socket, engine's end}. */
 	TOE_CTL_DP_PROC,
 	TOE_CTL_DP_PROC_GONE,
-	TOE_CTL_DP_WAITER, /* u.waiter, fds {engine's end} */
+	TOE_CTL_DP_WAITER,      /* u.waiter, fds {engine's end} */
+	TOE_CTL_DP_KERNEL_CONN, /* u.kconn */
 	/* ---- datapath -> keeper ---- */
 	TOE_CTL_DP_READY, /* port is up; u.engine.port_mac and mtu filled in */
 	TOE_CTL_DP_EVICT, /* u.app: application punched its memory (SIGBUS); kill its connections */
@@ -129,6 +135,22 @@ struct toe_ctl_waiter {
 	uint32_t ctx;
 	uint32_t waiter; /* 0..TOE_WAITER_N-1 */
 	uint32_t reserved;
+};
+
+/* toe_ctl_kconn.kind: how the last of them came to be. */
+#define TOE_KCONN_ACCEPT    1u
+#define TOE_KCONN_CONNECT   2u
+#define TOE_KCONN_INHERITED 3u /* by fork, exec, dup or SCM_RIGHTS */
+
+#define TOE_KCONN_MAX (1 << 20) /* of one process */
+
+struct toe_ctl_kconn {
+	uint32_t app_id;
+	uint32_t ctx;
+	int32_t delta;
+	uint32_t kind;       /* TOE_KCONN_* */
+	uint16_t local_port; /* host order; 0: none */
+	uint16_t family;     /* of the peer: AF_INET, AF_INET6, AF_UNIX */
 };
 
 struct toe_ctl_token {
@@ -176,6 +198,7 @@ struct toe_ctl_engine {
 	uint32_t cp_restarts;
 	char port[16]; /* interface name of the port, for people */
 	char tap[16];
+	uint16_t kernel_conns[TOE_CTL_APP_N]; /* of each application; reply to STATUS */
 };
 
 /* 256 bytes on the wire, always. */
@@ -192,6 +215,7 @@ struct toe_ctl_msg {
 	union {
 		struct toe_ctl_app app;
 		struct toe_ctl_waiter waiter;
+		struct toe_ctl_kconn kconn;
 		struct toe_ctl_token token;
 		struct toe_ctl_listen listen;
 		struct toe_ctl_conn conn;

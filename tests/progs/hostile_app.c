@@ -250,6 +250,12 @@ static void attack_messages(int s)
 	toe_ctl_init(&m, TOE_CTL_WAITER_ADD);
 	m.u.waiter.waiter = TOE_WAITER_N;
 	expect_refused("WAITER_ADD beyond the last", forge_on(s, &m, &foreign[0], 1));
+	toe_ctl_init(&m, TOE_CTL_KERNEL_CONN);
+	m.u.kconn.delta = -1;
+	expect_refused("KERNEL_CONN below zero", forge_on(s, &m, NULL, 0));
+	toe_ctl_init(&m, TOE_CTL_KERNEL_CONN);
+	m.u.kconn.delta = INT32_MAX;
+	expect_refused("KERNEL_CONN beyond any number", forge_on(s, &m, NULL, 0));
 	toe_ctl_init(&m, TOE_CTL_CONNECT);
 	m.u.conn.family = 77;
 	expect_refused("CONNECT of family 77", forge_on(s, &m, &foreign[0], 1));

@@ -34,9 +34,11 @@ struct fake_stats {
 	uint32_t wakeups;
 	uint32_t hints;
 	uint32_t doorbells;
-	uint32_t hint_full; /* a ring had no room: the protocol allows none */
-	uint32_t tx_short;  /* rises seen after a doorbell, all slots */
-	uint32_t bad;       /* cursors the engine would refuse */
+	uint32_t hint_full;         /* a ring had no room: the protocol allows none */
+	uint32_t kernel_conns;      /* told by all processes that live */
+	uint32_t kernel_conn_calls; /* times one of them told */
+	uint32_t tx_short;          /* rises seen after a doorbell, all slots */
+	uint32_t bad;               /* cursors the engine would refuse */
 };
 extern volatile struct fake_stats *fake_stats;
 

@@ -223,6 +223,18 @@ static void leave_slots(uint64_t bit)
 	}
 }
 
+static int kernel_conn(uint32_t ctx, const struct toe_ctl_kconn *kc)
+{
+	if (kc->delta == 0 || k.kernel_conns[ctx] + kc->delta < 0) {
+		stats->bad++;
+		return -EINVAL;
+	}
+	k.kernel_conns[ctx] += kc->delta;
+	stats->kernel_conns += (uint32_t)kc->delta;
+	stats->kernel_conn_calls++;
+	return 0;
+}
+
 void message(uint32_t c)
 {
 	int fd = k.clients[c];
@@ -241,6 +253,8 @@ void message(uint32_t c)
 			close(k.kick[ctx]);
 			close(k.waiter[ctx]);
 			stats->procs--;
+			stats->kernel_conns -= (uint32_t)k.kernel_conns[ctx];
+			k.kernel_conns[ctx] = 0;
 			for (uint32_t l = 0; l < LISTENERS; l++)
 				unlisten(ctx, l);
 		}
@@ -272,6 +286,9 @@ void message(uint32_t c)
 		return;
 	case TOE_CTL_CONNECT:
 		do_connect(fd, &m, fds[0]);
+		return;
+	case TOE_CTL_KERNEL_CONN:
+		reply(fd, &m, kernel_conn(ctx, &m.u.kconn), NULL, 0);
 		return;
 	default:
 		reply(fd, &m, -EPROTO, NULL, 0);

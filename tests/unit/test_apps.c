@@ -3,6 +3,7 @@
  * common/log.c */
 /* apps, keeper_link, sigbus: attach and detach, what a dead process leaves, punched memory. */
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <sys/wait.h>
 
@@ -135,6 +136,85 @@ static void test_dead_process_marks(void **state)
 	assert_int_equal(toe_app_slot(a, 4)->ctx_mask, 2);
 	assert_int_equal(toe_app_listener(a, 2)->hint_pending, 2);
 	assert_int_equal(toe_app_listener(a, 2)->ctx_mask, 2);
+	rig_stop();
+}
+
+static int kernel_conn(uint32_t ctx, int32_t delta)
+{
+	const struct toe_ctl_kconn k = {.app_id = 1,
+					.ctx = ctx,
+					.delta = delta,
+					.kind = TOE_KCONN_ACCEPT,
+					.local_port = 1883,
+					.family = AF_INET};
+
+	return toe_app_kernel_conn(&env.engine, &k);
+}
+
+static void test_kernel_conns(void **state)
+{
+	struct toe_app *a;
+
+	(void)state;
+	rig_engine(4, 0);
+	a = rig_attach(1);
+	assert_int_equal(kernel_conn(0, 1), -ESRCH);
+	close(rig_proc(1, 0));
+	close(rig_proc(1, 5));
+	assert_int_equal(kernel_conn(0, 2), 0);
+	assert_int_equal(kernel_conn(5, 3), 0);
+	assert_int_equal(a->kernel_conns, 5);
+	assert_int_equal(a->kernel_why, (uint64_t)TOE_KCONN_ACCEPT << 32 | AF_INET << 16 | 1883);
+	/* nobody gives back what another process has, or has more than can be */
+	assert_int_equal(kernel_conn(0, -3), -EINVAL);
+	assert_int_equal(kernel_conn(0, INT32_MIN), -EINVAL);
+	assert_int_equal(kernel_conn(0, INT32_MAX), -EINVAL);
+	assert_int_equal(kernel_conn(TOE_CTX_N, 1), -ESRCH);
+	assert_int_equal(a->kernel_conns, 5);
+	assert_int_equal(kernel_conn(0, -2), 0);
+	assert_int_equal(a->kernel_conns, 3);
+	assert_int_equal(toe_app_proc_detach(&env.engine, 1, 5), 0);
+	assert_int_equal(a->kernel_conns, 0);
+	close(rig_proc(1, 5)); /* the next one starts with none */
+	assert_int_equal(kernel_conn(5, -1), -EINVAL);
+	rig_stop();
+}
+
+static void *count_one(void *arg)
+{
+	assert_int_equal(kernel_conn(0, 1), 0);
+	atomic_store((_Atomic bool *)arg, true);
+	return NULL;
+}
+
+/* The answer may only go out when no lcore still works with the old count. */
+static void test_kernel_conns_wait(void **state)
+{
+	const struct timespec nap = {.tv_nsec = 20000000};
+	_Atomic bool done = false;
+	struct toe_app *a;
+	pthread_t t;
+
+	(void)state;
+	rig_engine(4, 0);
+	a = rig_attach(1);
+	close(rig_proc(1, 0));
+	env.engine.qsbr = aligned_alloc(RTE_CACHE_LINE_SIZE, rte_rcu_qsbr_get_memsize(1));
+	assert_int_equal(rte_rcu_qsbr_init(env.engine.qsbr, 1), 0);
+	rte_rcu_qsbr_thread_register(env.engine.qsbr, 0);
+	rte_rcu_qsbr_thread_online(env.engine.qsbr, 0);
+	assert_int_equal(pthread_create(&t, NULL, count_one, &done), 0);
+	while (atomic_load(&a->kernel_conns) != 1)
+		sched_yield();
+	nanosleep(&nap, NULL); /* enough for a thread that does not wait */
+	assert_false(atomic_load(&done));
+	rte_rcu_qsbr_quiescent(env.engine.qsbr, 0);
+	pthread_join(t, NULL);
+	assert_true(atomic_load(&done));
+	/* fewer: nobody has to wait */
+	assert_int_equal(kernel_conn(0, -1), 0);
+	free(env.engine.qsbr);
+	env.engine.qsbr = NULL;
 	rig_stop();
 }
 
@@ -295,6 +375,11 @@ static void test_requests(void **state)
 	toe_keeper_link_handle(&env.engine, &m, fds, 1); /* again: refused, and closed */
 	assert_int_equal(m.status, -EEXIST);
 	assert_false(fd_open(copy[0]));
+	toe_ctl_init(&m, TOE_CTL_DP_KERNEL_CONN);
+	m.u.kconn = (struct toe_ctl_kconn){.app_id = 2, .ctx = 4, .delta = 1};
+	toe_keeper_link_handle(&env.engine, &m, fds, 0);
+	assert_int_equal(m.status, 0);
+	assert_int_equal(a->kernel_conns, 1);
 	toe_ctl_init(&m, TOE_CTL_LISTEN);
 	toe_keeper_link_handle(&env.engine, &m, fds, 0);
 	assert_int_equal(m.status, -EOPNOTSUPP);
@@ -369,6 +454,7 @@ int main(void)
 		cmocka_unit_test(test_waiters),       cmocka_unit_test(test_engine_gone_flag),
 		cmocka_unit_test(test_sigbus),        cmocka_unit_test(test_evict),
 		cmocka_unit_test(test_requests),      cmocka_unit_test(test_link),
+		cmocka_unit_test(test_kernel_conns),  cmocka_unit_test(test_kernel_conns_wait),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

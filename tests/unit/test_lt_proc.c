@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause
 /* LINK: tests/unit/lt_fake.c tests/unit/lt_fake_keeper.c tests/unit/lt_case.c
  *       libtoe/connect.c libtoe/ctx.c libtoe/dup_fork_exec.c libtoe/epoll.c libtoe/epoll_items.c
- *       libtoe/fdtable.c libtoe/interpose.c libtoe/io_calls.c libtoe/libc_real.c libtoe/listen.c
- *       libtoe/poll_select.c libtoe/shm.c libtoe/sock.c libtoe/sockopt.c libtoe/state.c
- *       libtoe/stream_io.c libtoe/token.c libtoe/wait.c common/ctl_sock.c common/log.c */
+ *       libtoe/fdtable.c libtoe/interpose.c libtoe/io_calls.c libtoe/kconn.c libtoe/libc_real.c
+ *       libtoe/listen.c libtoe/poll_select.c libtoe/shm.c libtoe/sock.c libtoe/sockopt.c
+ *       libtoe/state.c libtoe/stream_io.c libtoe/token.c libtoe/wait.c common/ctl_sock.c
+ *       common/log.c */
 /* Descriptors, processes, and the death of the engine: libtoe with the fake engine (lt_case.h). */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -20,6 +21,7 @@
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/time.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -398,6 +400,128 @@ static void engine_dies(void)
 	CHECK(l >= 0);
 }
 
+/* ---- connections of the kernel's ---- */
+
+static uint32_t told(void)
+{
+	return fake_stats->kernel_conns;
+}
+
+static int loopback_listener(struct sockaddr_in *sa, bool only)
+{
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+	socklen_t len = sizeof(*sa);
+
+	*sa = (struct sockaddr_in){.sin_family = AF_INET};
+	sa->sin_addr.s_addr = only ? htonl(INADDR_LOOPBACK) : INADDR_ANY;
+	CHECK(bind(fd, (struct sockaddr *)sa, sizeof(*sa)) == 0);
+	CHECK(listen(fd, 5) == 0);
+	CHECK(getsockname(fd, (struct sockaddr *)sa, &len) == 0);
+	sa->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	return fd;
+}
+
+static int to_kernel(const struct sockaddr_in *sa)
+{
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+	CHECK(connect(fd, (const struct sockaddr *)sa, sizeof(*sa)) == 0);
+	return fd;
+}
+
+/* The count is right when the call returns: nothing is waited for here. */
+static void kernel_conns(void)
+{
+	struct sockaddr_in sa, any;
+	int l = loopback_listener(&sa, true);
+	int c = to_kernel(&sa);
+	int s = accept(l, NULL, NULL);
+	int wide, d;
+
+	/* nobody asks before there is an offloaded listener, then for all there are */
+	CHECK(s >= 0 && fake_stats->kernel_conn_calls == 0);
+	wide = loopback_listener(&any, false);
+	CHECK(fake_stats->listeners == 1 && told() == 2);
+	d = dup(s);
+	CHECK(told() == 3);
+	CHECK(close(s) == 0 && told() == 2);
+	CHECK(dup2(wide, d) == d && told() == 1);
+	CHECK(close(d) == 0 && close(c) == 0 && told() == 0);
+	/* through the offloaded listener */
+	c = to_kernel(&any);
+	CHECK(told() == 1);
+	s = accept4(wide, NULL, NULL, SOCK_CLOEXEC);
+	CHECK(s >= 0 && told() == 2);
+	CHECK(close_range((unsigned)s, (unsigned)s, 0) == 0 && told() == 1);
+	CHECK(close(c) == 0 && told() == 0);
+	close(l);
+	close(wide);
+}
+
+static void kernel_conns_others(void)
+{
+	struct sockaddr_un su = {.sun_family = AF_UNIX, .sun_path = "unix-listener"};
+	struct sockaddr_in sa;
+	int wide = loopback_listener(&sa, false);
+	int u = socket(AF_UNIX, SOCK_STREAM, 0);
+	int c = socket(AF_UNIX, SOCK_STREAM, 0);
+	int s, d;
+
+	unlink(su.sun_path);
+	CHECK(bind(u, (struct sockaddr *)&su, sizeof(su)) == 0 && listen(u, 5) == 0);
+	CHECK(connect(c, (struct sockaddr *)&su, sizeof(su)) == 0 && told() == 0);
+	s = accept(u, NULL, NULL);
+	CHECK(s >= 0 && told() == 1);
+	CHECK(close(s) == 0 && told() == 0);
+	unlink(su.sun_path);
+	close(c);
+	close(u);
+	/* dups of a socket get their connection together; one that fails was none */
+	c = socket(AF_INET, SOCK_STREAM, 0);
+	d = dup(c);
+	CHECK(connect(c, (struct sockaddr *)&sa, sizeof(sa)) == 0 && told() == 2);
+	CHECK(close(c) == 0 && close(d) == 0 && told() == 0);
+	close(wide);
+	wide = loopback_listener(&sa, false);
+	sa.sin_port = htons(1);
+	c = socket(AF_INET, SOCK_STREAM, 0);
+	CHECK(connect(c, (struct sockaddr *)&sa, sizeof(sa)) == -1 && errno == ECONNREFUSED);
+	CHECK(told() == 0 && fake_stats->bad == 0);
+	close(c);
+	close(wide);
+}
+
+/* A child has copies: they count once it takes part, and go with it. */
+static void kernel_conns_forked(void)
+{
+	struct sockaddr_in sa;
+	int wide = loopback_listener(&sa, false);
+	int c = to_kernel(&sa);
+	int status, p[2];
+	pid_t child;
+
+	CHECK(pipe(p) == 0 && told() == 1);
+	child = fork_child();
+	if (child == 0) {
+		char go;
+
+		CHECK(accept(wide, NULL, NULL) >= 0); /* attaches */
+		CHECK(told() == 3);
+		CHECK(read(p[0], &go, 1) == 1);
+		CHECK(told() == 2);
+		kill(getpid(), SIGKILL);
+	}
+	for (int i = 0; i < 5000 && told() != 3; i++)
+		nap(1);
+	CHECK(close(c) == 0 && told() == 2);
+	CHECK(write(p[1], "x", 1) == 1);
+	CHECK(waitpid(child, &status, 0) == child && WIFSIGNALED(status));
+	for (int i = 0; i < 5000 && told() != 0; i++)
+		nap(1);
+	CHECK(told() == 0 && fake_stats->bad == 0);
+	close(wide);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct lt_case cases[] = {
@@ -410,6 +534,9 @@ int main(int argc, char **argv)
 		CASE(vforked),
 		CASE(exec_keeps),
 		CASE(passed),
+		CASE(kernel_conns),
+		CASE(kernel_conns_others),
+		CASE(kernel_conns_forked),
 		CASE(engine_dies),
 	};
 

@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/*
+ * Connections that the kernel carries: the engine is told how many there are.
+ *
+ * In: descriptors from accept() and connect() that stay the kernel's, copies and ends of them; out:
+ * KERNEL_CONN to the keeper, answered when every lcore knows, before the application gets the
+ * descriptor.  What comes through them no stage of the engine sees; modules that keep an account of
+ * what the application does (MQTT) must know that there is more.
+ *
+ * State: a mark per descriptor number, the number of marks, and the number the engine has been
+ * told.  Telling levels the two, so whoever comes late or fails leaves it to the next one.  Nothing
+ * is told before this process (or the one it was forked from) has an offloaded listener.  Any
+ * thread; a number too large for the table is counted for ever.
+ */
+#include <netinet/in.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "common/ctl_sock.h"
+#include "common/log.h"
+#include "common/raw_sys.h"
+#include "libtoe/lt.h"
+
+uint8_t *lt_kconn_marks; /* by descriptor */
+static uint32_t marks_n;
+static uint32_t told; /* LT_L_KCONN */
+static bool telling;
+
+int lt_kconn_init(void)
+{
+	void *p = mmap(NULL, lt_fds.n, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (p == MAP_FAILED)
+		return -errno;
+	lt_kconn_marks = p;
+	return 0;
+}
+
+/* ---- towards the engine ---- */
+
+static void describe(struct toe_ctl_kconn *k, int fd)
+{
+	struct sockaddr_storage ss = {0};
+	const struct sockaddr_in *in = (const void *)&ss;
+	const struct sockaddr_in6 *in6 = (const void *)&ss;
+	socklen_t len = sizeof(ss);
+
+	if (fd < 0 || LT_REAL(getsockname)(fd, (struct sockaddr *)&ss, &len) < 0)
+		return;
+	k->family = ss.ss_family;
+	if (ss.ss_family == AF_INET)
+		k->local_port = ntohs(in->sin_port);
+	else if (ss.ss_family == AF_INET6)
+		k->local_port = ntohs(in6->sin6_port);
+}
+
+static bool engine_gone(int rc)
+{
+	return lt_gone() || rc == -EPIPE || rc == -ECONNRESET || rc == -EBADF || rc == -ENOTCONN;
+}
+
+/* One difference, under the lock. */
+static int level(uint32_t kind, int fd)
+{
+	uint32_t want = LT_LOAD(&marks_n);
+	struct toe_ctl_msg m;
+	int rc;
+
+	if (want == told)
+		return 0;
+	toe_ctl_init(&m, TOE_CTL_KERNEL_CONN);
+	m.u.kconn.delta = (int32_t)(want - told);
+	m.u.kconn.kind = kind;
+	describe(&m.u.kconn, fd);
+	rc = lt_call(&m, NULL, 0);
+	if (rc == 0)
+		LT_STORE(&told, want);
+	return rc;
+}
+
+/* Until the engine knows the number of marks.  0, or -errno if it may not. */
+static int tell(uint32_t kind, int fd)
+{
+	int saved = errno;
+	int rc = 0;
+
+	if (!LT_LOAD(&telling) || lt_foreign())
+		return 0;
+	while (rc == 0 && LT_LOAD(&lt.attached) && LT_LOAD(&told) != LT_LOAD(&marks_n)) {
+		if (!lt_lock(LT_L_KCONN))
+			break; /* we interrupted this very loop, which goes round again */
+		rc = level(kind, fd);
+		lt_unlock(LT_L_KCONN);
+	}
+	errno = saved;
+	return rc < 0 && !engine_gone(rc) ? rc : 0;
+}
+
+void lt_kconn_start(void)
+{
+	LT_STORE(&telling, true);
+	tell(TOE_KCONN_INHERITED, -1);
+}
+
+void lt_kconn_join(void)
+{
+	tell(TOE_KCONN_INHERITED, -1);
+}
+
+void lt_kconn_reset(void)
+{
+	LT_STORE(&told, 0);
+}
+
+/* ---- marks ---- */
+
+static void mark(int fd)
+{
+	if (!lt_fd_get(fd))
+		lt_fd_set(fd, 0); /* close_range() looks no further than the table was used */
+	if ((unsigned)fd >= lt_fds.n ||
+	    !__atomic_exchange_n(&lt_kconn_marks[fd], 1, __ATOMIC_ACQ_REL))
+		__atomic_add_fetch(&marks_n, 1, __ATOMIC_ACQ_REL);
+}
+
+static void unmark(int fd)
+{
+	if (lt_kconn_is(fd) && __atomic_exchange_n(&lt_kconn_marks[fd], 0, __ATOMIC_ACQ_REL))
+		__atomic_sub_fetch(&marks_n, 1, __ATOMIC_ACQ_REL);
+}
+
+/* A child attaches for it, if it must. */
+static int add(uint32_t kind, int fd)
+{
+	int rc;
+
+	mark(fd);
+	if (LT_LOAD(&telling))
+		lt_ready();
+	rc = tell(kind, fd);
+	if (rc < 0)
+		LOG_WARN("a connection of the kernel's is refused: the engine was not told (%s)",
+			 strerror(-rc));
+	return rc;
+}
+
+void lt_kconn_forget(int fd)
+{
+	unmark(fd);
+	tell(0, -1);
+}
+
+void lt_kconn_duplicated(int to)
+{
+	mark(to);
+	tell(TOE_KCONN_INHERITED, to);
+}
+
+void lt_kconn_inherited(int fd)
+{
+	add(TOE_KCONN_INHERITED, fd);
+}
+
+int lt_kconn_accepted(int fd)
+{
+	int type = 0;
+	socklen_t len = sizeof(type);
+
+	if (lt_foreign() || LT_REAL(getsockopt)(fd, SOL_SOCKET, SO_TYPE, &type, &len) < 0 ||
+	    type != SOCK_STREAM || add(TOE_KCONN_ACCEPT, fd) == 0)
+		return fd;
+	lt_kconn_forget(fd);
+	raw_close(fd);
+	return -ECONNABORTED;
+}
+
+/* fd and its dups. */
+static void mark_all(int fd, bool on)
+{
+	lt_ent e = lt_fd_get(fd);
+
+	for (uint32_t i = 0; i < LT_PEEK(&lt_fds.used); i++) {
+		if (lt_fd_get((int)i) != e)
+			continue;
+		if (on)
+			mark((int)i);
+		else
+			unmark((int)i);
+	}
+}
+
+int lt_kconn_connecting(int fd)
+{
+	mark_all(fd, true);
+	if (add(TOE_KCONN_CONNECT, fd) == 0)
+		return 0;
+	lt_kconn_failed(fd);
+	return -ECONNABORTED;
+}
+
+void lt_kconn_failed(int fd)
+{
+	mark_all(fd, false);
+	tell(0, -1);
+}
