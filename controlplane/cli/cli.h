@@ -60,6 +60,7 @@ int cmd_stats(struct cli *cli, int argc, char **argv);
 int cmd_conns(struct cli *cli, int argc, char **argv); /* and listeners */
 int cmd_check(struct cli *cli, int argc, char **argv);
 int cmd_config(struct cli *cli, int argc, char **argv);
+int cmd_mqtt(struct cli *cli, int argc, char **argv);
 int cmd_testbed(struct cli *cli, int argc, char **argv);
 
 /* One of the common options, or an error: the exit status, or -1 to go on. */

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "broker_conf.h"
 #include "common/ctl_sock.h"
 #include "controlplane/keeper/siblings.h"
 
@@ -89,6 +90,15 @@ static int prepare(const struct cli *cli, const char *lib, const char *cmd)
 	return 0;
 }
 
+/* What is unsafe is the operator's decision; here it is only said. */
+static void check_broker(char *const *cmd)
+{
+	const char *file = broker_conf_of(cmd);
+
+	if (file && broker_conf_active())
+		broker_conf_print(stderr, "toe run: ", file);
+}
+
 int cmd_run(struct cli *cli, int argc, char **argv)
 {
 	static const struct option longs[] = {{"fallback", no_argument, NULL, 'f'},
@@ -119,5 +129,7 @@ int cmd_run(struct cli *cli, int argc, char **argv)
 	if (rc != 0)
 		fprintf(stderr, "toe run: WARNING: %s runs on the kernel, not offloaded\n",
 			argv[optind]);
+	else
+		check_broker(&argv[optind]);
 	return exec_cmd(cli, &argv[optind]);
 }

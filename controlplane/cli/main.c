@@ -31,6 +31,8 @@ static const struct command {
 	 "counters of the pipeline", cmd_stats},
 	{"conns", "[--brief]", "connections, like ss -ti", cmd_conns},
 	{"listeners", "", "listening sockets", cmd_conns},
+	{"mqtt", "check FILE", "what in a broker's configuration makes MQTT offload unsafe",
+	 cmd_mqtt},
 	{"check", "", "what is missing on this machine, and how to fix it", cmd_check},
 	{"config", "[--sample]", "check the configuration, or print all options", cmd_config},
 	{"testbed", "up|down [--prefix NAME] [--set KEY=VALUE]... [--config-extra FILE]",

@@ -66,6 +66,17 @@ fi
 
 # ---- an engine with a connection
 [ "$(id -u)" -eq 0 ] || skip "needs root"
+# ---- a broker's configuration
+"$BIN/toe" mqtt check tests/unit/data/broker/plain.conf >"$LOGS/plain.out" || fail "mqtt check: $(cat "$LOGS/plain.out")"
+"$BIN/toe" mqtt check tests/unit/data/broker/gateway.conf --json >"$LOGS/gateway.json"
+[ $? -eq 1 ] || fail "mqtt check of an unsafe configuration: exit code is not 1"
+[ "$(json "$LOGS/gateway.json" '[.[] | select(.severity == "unsafe")] | length')" = 12 ] ||
+	fail "mqtt check: $(cat "$LOGS/gateway.json")"
+"$BIN/toe" mqtt check "$LOGS/none.conf" >/dev/null
+[ $? -eq 1 ] || fail "mqtt check of no file: exit code is not 1"
+"$BIN/toe" mqtt check 2>/dev/null
+[ $? -eq 2 ] || fail "mqtt check without a file: exit code is not 2"
+
 testbed_up
 # a second one beside it, for what it says
 end()
@@ -108,6 +119,19 @@ json_of check ip netns exec "$PREFIX-srv" "$BIN/toe" check --config "$ENGINE_CON
 edges() { grep -F -- '->' "$1" | tr -d '[:blank:]' | sort; } # telemetry turns tabs into blanks
 diff <(edges "$LOGS/graph.dot") <(edges "$LOGS/live.dot") ||
 	fail "the running graph is not the one of --dump-graph"
+
+# toe run says what it found in the broker's configuration, and runs it all the same; only if it matters
+printf 'listener 1883\nallow_anonymous true\nupgrade_outgoing_qos true\n' >"$LOGS/mosquitto.conf"
+export TOE_MQTT_CHECK=1
+app broker mosquitto -c "$LOGS/mosquitto.conf"
+wait_for 10 "mosquitto" broker_answers
+grep -q 'mosquitto.conf:3: unsafe for MQTT offload: upgrade_outgoing_qos:' "$LOGS/broker.log" ||
+	fail "toe run does not name what is unsafe: $(head -3 "$LOGS/broker.log")"
+end_process "$SPAWNED"
+unset TOE_MQTT_CHECK
+app broker mosquitto -c "$LOGS/mosquitto.conf"
+wait_for 10 "mosquitto" broker_answers
+grep -q 'MQTT offload' "$LOGS/broker.log" && fail "toe run warns of what nobody uses"
 
 # ---- installation
 [ "$TOE_PLACEMENT" = single ] || exit 0

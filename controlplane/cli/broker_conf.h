@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What in a broker's configuration (mosquitto.conf) a fan-out in front of it cannot know of.
+ *
+ *   unsafe  with it the engine would deliver what the broker would not, or the other way round
+ *   note    a difference the operator should know of
+ */
+#ifndef TOE_BROKER_CONF_H
+#define TOE_BROKER_CONF_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+
+struct broker_finding {
+	bool unsafe;        /* else a note */
+	char file[160];     /* end of its path if that is longer */
+	unsigned line;      /* from 1 */
+	char option[40];    /* as written, with its port if it is of a listener */
+	const char *reason; /* one sentence without a full stop */
+};
+
+/*
+ * Reads the file and what its include_dir names, in mosquitto's order.  Returns how many findings
+ * there are; the first max of them are in out.  -errno: a file cannot be read, so nothing is known.
+ */
+int broker_conf_scan(const char *path, struct broker_finding *out, size_t max);
+
+/* The configuration file of a command line, if that starts mosquitto with one; else NULL. */
+const char *broker_conf_of(char *const *cmd);
+
+/* Does anything fan out for a broker here, so that its configuration matters? */
+bool broker_conf_active(void);
+
+/* One line each, after prefix.  How many are unsafe, or -errno as above (printed too). */
+int broker_conf_print(FILE *out, const char *prefix, const char *path);
+
+#endif
