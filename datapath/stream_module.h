@@ -100,7 +100,9 @@ struct toe_stream_module {
 
 uint32_t toe_stream_ms(const struct toe_stream *s); /* wraps; compare by difference */
 void *toe_stream_state(struct toe_stream_conn *c);  /* conn_bytes of it */
-void *toe_stream_private(struct toe_stream *s);     /* what toe_stream_set_private() left */
+/* The same by connection id, also of one that is closed: zeroed when it opens again. */
+void *toe_stream_state_at(struct toe_stream *s, uint32_t id);
+void *toe_stream_private(struct toe_stream *s); /* what toe_stream_set_private() left */
 void toe_stream_set_private(struct toe_stream *s, void *p);
 
 /* Connection id, and the connection of an id if it is open and of that generation, else NULL. */

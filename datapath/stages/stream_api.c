@@ -25,6 +25,11 @@ void *toe_stream_state(struct toe_stream_conn *c)
 	return c->of->states + (size_t)c->id * c->of->m->conn_bytes;
 }
 
+void *toe_stream_state_at(struct toe_stream *s, uint32_t id)
+{
+	return s->states + (size_t)id * s->m->conn_bytes;
+}
+
 void *toe_stream_private(struct toe_stream *s)
 {
 	return s->priv;

@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * MQTT stage: fast or slow?
+ *
+ * Input: one PUBLISH, the operator's filters, sessions and subscriptions.  Output: FAST with the
+ * group of subscriptions it is for, or the first reason why the broker has to do it.  Owns the
+ * operator's filters (a second subscription map, whose sessions are the filters).  Thread: the
+ * stream stage's.
+ */
+#include "mqtt_stage.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define LEVELS_OF_BROKER 200u /* '/' in a topic: mosquitto closes connections that use more */
+
+/* mqtt_group.user[0] */
+enum { VERDICT_NONE, VERDICT_READY, VERDICT_PENDING };
+
+/* ---- the operator's filters ---- */
+
+static int gate_set(struct mqtt_stage *st, uint32_t i, const char *filter, bool closed)
+{
+	bool existed;
+	uint32_t sub;
+	int rc = mqtt_subs_add(st->gates, i, (const uint8_t *)filter, strlen(filter), &sub,
+			       &existed);
+
+	if (rc != 0)
+		return rc;
+	if (mqtt_subs_get(st->gates, sub)->opts & MQTT_SUB_SHARED) {
+		mqtt_subs_del(st->gates, sub);
+		return -EINVAL;
+	}
+	st->gate[i] = (struct mqtt_gate){.sub = sub, .closed = closed};
+	if (i >= st->gate_n)
+		st->gate_n = i + 1;
+	return 0;
+}
+
+static uint32_t gate_find(const struct mqtt_stage *st, const char *filter)
+{
+	uint32_t i;
+
+	for (i = 0; i < st->gate_n; i++) {
+		char text[TOE_CFG_MQTT_FILTER_MAX];
+
+		if (st->gate[i].sub == MQTT_SUB_NONE)
+			continue;
+		mqtt_subs_filter(st->gates, st->gate[i].sub, text, sizeof(text));
+		if (strcmp(text, filter) == 0)
+			break;
+	}
+	return i;
+}
+
+int mqtt_decide_gate_add(struct mqtt_stage *st, const char *filter, bool closed)
+{
+	uint32_t i = gate_find(st, filter);
+
+	if (strlen(filter) >= TOE_CFG_MQTT_FILTER_MAX ||
+	    !mqtt_filter_valid((const uint8_t *)filter, strlen(filter)))
+		return -EINVAL;
+	if (i < st->gate_n) {
+		st->gate[i].closed = closed;
+		return 0;
+	}
+	for (i = 0; i < st->gate_n && st->gate[i].sub != MQTT_SUB_NONE; i++)
+		;
+	return i == MQTT_GATES ? -ENOSPC : gate_set(st, i, filter, closed);
+}
+
+int mqtt_decide_gate_del(struct mqtt_stage *st, const char *filter)
+{
+	uint32_t i = gate_find(st, filter);
+
+	if (i == st->gate_n)
+		return -ENOENT;
+	mqtt_subs_del(st->gates, st->gate[i].sub);
+	st->gate[i].sub = MQTT_SUB_NONE;
+	return 0;
+}
+
+int mqtt_decide_init(struct mqtt_stage *st)
+{
+	const struct mqtt_subs_limits lim = {.sessions = MQTT_GATES,
+					     .subscriptions = MQTT_GATES,
+					     .key = {st->hash_key ^ 1, st->hash_key}};
+
+	st->gates = mqtt_subs_create(&lim);
+	if (st->gates == NULL)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < st->cfg->mqtt_offload_n; i++) {
+		const char *filter = st->cfg->mqtt_offload[i];
+		int rc = mqtt_decide_gate_add(st, filter + (*filter == '!'), *filter == '!');
+
+		if (rc != 0)
+			return rc;
+	}
+	return 0;
+}
+
+void mqtt_decide_fini(struct mqtt_stage *st)
+{
+	mqtt_subs_free(st->gates);
+	st->gates = NULL;
+}
+
+/* The filter that lets the topic through, one that is closed if there is one; NULL: none does. */
+static struct mqtt_gate *gate_of(struct mqtt_stage *st, const struct mqtt_str *topic)
+{
+	struct mqtt_group *g = mqtt_subs_match(st->gates, topic->data, topic->len);
+	struct mqtt_gate *found = NULL;
+
+	if (g == NULL)
+		return NULL;
+	for (uint32_t i = 0; i < g->n && (found == NULL || !found->closed); i++) {
+		struct mqtt_gate *gate = &st->gate[g->entry[i].session];
+
+		if (found == NULL || gate->closed)
+			found = gate;
+	}
+	mqtt_group_put(st->gates, g);
+	return found;
+}
+
+/* ---- one PUBLISH ---- */
+
+static bool too_deep(const struct mqtt_str *topic)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < topic->len && n <= LEVELS_OF_BROKER; i++)
+		n += topic->data[i] == '/';
+	return n > LEVELS_OF_BROKER;
+}
+
+enum mqtt_reason mqtt_decide_early(struct mqtt_stage *st, const struct mqtt_conn *m,
+				   const struct mqtt_publish *p)
+{
+	if (m->kind != MQTT_K_TRACKED || m->session == MQTT_NONE)
+		return MQTT_R_NOT_CONNECTED;
+	if (p->has_alias)
+		return MQTT_R_ALIAS;
+	if (p->topic.data[0] == '$')
+		return MQTT_R_DOLLAR;
+	if (gate_of(st, &p->topic) == NULL)
+		return MQTT_R_NO_FILTER;
+	if (p->qos != 0)
+		return MQTT_R_QOS;
+	if (p->retain)
+		return MQTT_R_RETAIN;
+	if (p->has_sub_id || (p->has_expiry && p->expiry_s == 0))
+		return MQTT_R_MALFORMED;
+	return too_deep(&p->topic) ? MQTT_R_WIDE : MQTT_R_FAST;
+}
+
+/* Clients that may subscribe unseen. */
+static enum mqtt_reason tainted(struct mqtt_stage *st)
+{
+	if (st->full)
+		return MQTT_R_FULL;
+	if (st->lost_n > 0)
+		return MQTT_R_UNTRACKED;
+	if (st->unknown_n > 0)
+		return MQTT_R_UNKNOWN;
+	if (toe_stream_kernel_conns(st->s, st->app_id) > 0)
+		return MQTT_R_KERNEL;
+	return MQTT_R_FAST;
+}
+
+static enum mqtt_reason group_verdict(struct mqtt_stage *st, struct mqtt_group *g)
+{
+	if (g->flags & MQTT_GROUP_SHARED)
+		return MQTT_R_SHARED;
+	if (g->user[0] == VERDICT_NONE) {
+		g->user[0] = VERDICT_READY;
+		for (uint32_t i = 0; i < g->n; i++) {
+			if (mqtt_subs_get(st->subs, g->entry[i].sub)->state != MQTT_S_ACTIVE) {
+				g->user[0] = VERDICT_PENDING;
+				break;
+			}
+		}
+	}
+	return g->user[0] == VERDICT_READY ? MQTT_R_FAST : MQTT_R_PENDING;
+}
+
+/* Last: what is not about this message. */
+static enum mqtt_reason policy(struct mqtt_stage *st)
+{
+	if (st->shadow)
+		return MQTT_R_SHADOW;
+	if (st->suspended)
+		return MQTT_R_SUSPENDED;
+	if (st->cfg->mqtt_canary != 0 && ++st->canary >= st->cfg->mqtt_canary) {
+		st->canary = 0;
+		return MQTT_R_CANARY;
+	}
+	return MQTT_R_FAST;
+}
+
+enum mqtt_reason mqtt_decide(struct mqtt_stage *st, struct mqtt_conn *m,
+			     const struct mqtt_publish *p, struct mqtt_group **group)
+{
+	enum mqtt_reason why = mqtt_decide_early(st, m, p);
+	struct mqtt_gate *gate;
+
+	if (why != MQTT_R_FAST)
+		return why;
+	gate = gate_of(st, &p->topic);
+	why = gate->closed ? MQTT_R_FAST : tainted(st);
+	*group = why == MQTT_R_FAST ? mqtt_subs_match(st->subs, p->topic.data, p->topic.len) : NULL;
+	if (why == MQTT_R_FAST)
+		why = *group == NULL ? MQTT_R_WIDE : group_verdict(st, *group);
+	if (why == MQTT_R_FAST && !mqtt_fence_clear(m))
+		why = MQTT_R_FENCE;
+	if (why == MQTT_R_FAST)
+		why = policy(st);
+	if (why == MQTT_R_FAST) {
+		gate->fast++;
+		return why;
+	}
+	gate->slow++;
+	if (*group != NULL)
+		mqtt_group_put(st->subs, *group);
+	*group = NULL;
+	return why;
+}

@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * MQTT stage: proofs.  The broker handles the packets of one connection in order, so its PINGRESP
+ * to a PINGREQ that the stage put into a client's stream proves that it has finished everything
+ * that client sent before.
+ *
+ * Used for: order of a publisher's slow and fast messages; activation of subscriptions; subscribers
+ * whose broker had to keep bytes in its heap (short write); keep alive of publishers whose messages
+ * the broker never sees.  Events are numbered per connection; a PINGREQ covers those before it.  A
+ * PINGRESP goes to the client whenever the client waits for one: brokers drop answers when a
+ * client's queue is full, so counting origins would lose step.  Thread: the stream stage's.
+ */
+#include "mqtt_stage.h"
+
+static const uint8_t pingreq[2] = {MQTT_PINGREQ << 4, 0};
+
+/* ---- sending ---- */
+
+static void inject(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
+{
+	unsigned i = m->ping_n < 2 ? m->ping_n++ : 1;
+
+	m->want_ping = 0;
+	m->ping_cover[i] = m->events;
+	m->ping_short[i] = toe_stream_short_writes(c);
+	m->ping_ms = m->forwarded_ms = toe_stream_ms(st->s);
+	toe_stream_forward(st->s, c, pingreq, sizeof(pingreq), false);
+	mqtt_count(st, MQTT_C_PING_SENT);
+	mqtt_list_add(st, &st->ping_list, m, true);
+}
+
+/* Between packets of what has been forwarded. */
+static bool at_boundary(const struct mqtt_conn *m)
+{
+	return m->rx_mode != MQTT_RX_PASS;
+}
+
+void mqtt_fence_ping(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
+{
+	if (m->kind != MQTT_K_TRACKED || m->ended || m->ping_n > 0)
+		return;
+	if (at_boundary(m))
+		inject(st, c, m);
+	else
+		m->want_ping = 1;
+}
+
+void mqtt_fence_boundary(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
+{
+	m->want_ping = 0;
+	mqtt_fence_ping(st, c, m);
+}
+
+void mqtt_fence_keepalive(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
+{
+	uint32_t quiet = toe_stream_ms(st->s) - m->forwarded_ms;
+
+	if (m->keep_alive_s == 0 || quiet < m->keep_alive_s * 125u || m->ping_n > 0)
+		return;
+	mqtt_count(st, MQTT_C_KEEPALIVE);
+	mqtt_fence_ping(st, c, m);
+}
+
+/* ---- subscribers ---- */
+
+void mqtt_fence_check_short(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
+{
+	uint32_t now = toe_stream_short_writes(c);
+
+	if (now == m->short_seen)
+		return;
+	m->short_seen = now;
+	if (m->activating != NULL) {
+		m->suspect = 1;
+		m->saw_publish = 0;
+	}
+	if (!m->blocked)
+		mqtt_count(st, MQTT_C_BLOCKED);
+	m->blocked = 1;
+	mqtt_fence_ping(st, c, m);
+}
+
+int mqtt_fence_activate(struct mqtt_stage *st, struct mqtt_conn *m, uint32_t sub)
+{
+	struct toe_buf *old = m->activating;
+	uint32_t used = old != NULL ? old->len : 0;
+	struct mqtt_activating *a;
+
+	if (old == NULL || used + sizeof(*a) > old->room) {
+		struct toe_buf *b = toe_stream_buf_new(st->s, 2 * (used + sizeof(*a)));
+
+		if (b == NULL)
+			return -1; /* it stays pending: slow, but right */
+		for (uint32_t i = 0; i < used; i++)
+			b->data[i] = old->data[i];
+		b->len = used;
+		mqtt_put(st, &m->activating);
+		m->activating = b;
+	}
+	a = (struct mqtt_activating *)(void *)(m->activating->data + used);
+	*a = (struct mqtt_activating){
+		.sub = sub, .gen = mqtt_subs_get(st->subs, sub)->gen, .event = ++m->events};
+	m->activating->len = used + (uint32_t)sizeof(*a);
+	return 0;
+}
+
+/* What is proven becomes active; the rest stays in the list. */
+static void activate_proven(struct mqtt_stage *st, struct mqtt_conn *m)
+{
+	struct mqtt_activating *a = (struct mqtt_activating *)(void *)m->activating->data;
+	uint32_t n = m->activating->len / (uint32_t)sizeof(*a), kept = 0;
+
+	for (uint32_t i = 0; i < n; i++) {
+		struct mqtt_sub *sub;
+
+		if (!mqtt_subs_alive(st->subs, a[i].sub, a[i].gen))
+			continue;
+		if ((int32_t)(a[i].event - m->proven) > 0) {
+			a[kept++] = a[i];
+			continue;
+		}
+		sub = mqtt_subs_get(st->subs, a[i].sub);
+		if (sub->user != a[i].event)
+			continue; /* asked for again meanwhile */
+		sub->state = MQTT_S_ACTIVE;
+		mqtt_subs_touch(st->subs, a[i].sub);
+		mqtt_count(st, MQTT_C_ACTIVATED);
+	}
+	m->activating->len = kept * (uint32_t)sizeof(*a);
+	if (kept == 0)
+		mqtt_put(st, &m->activating);
+}
+
+/* ---- answers ---- */
+
+/* Everything up to m->proven has been handled by the broker.  calm: no short write since the
+ * PINGREQ, so nothing of it is in the broker's heap. */
+static void on_proof(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m,
+		     bool calm)
+{
+	if (calm && m->blocked) {
+		m->blocked = 0;
+		mqtt_count(st, MQTT_C_UNBLOCKED);
+	}
+	/* Retained messages held back by a short write leave before the next live message. */
+	if (calm && m->suspect && m->saw_publish)
+		m->suspect = 0;
+	if (calm && !m->suspect && m->activating != NULL)
+		activate_proven(st, m);
+	if (!m->blocked)
+		mqtt_tx_flush(st, c, m);
+	if (m->blocked || (m->activating != NULL && (!m->suspect || m->saw_publish)))
+		mqtt_fence_ping(st, c, m);
+	if ((m->rx_wait & MQTT_WAIT_FENCE) && mqtt_fence_clear(m)) {
+		m->rx_wait &= (uint8_t)~MQTT_WAIT_FENCE;
+		mqtt_rx_proceed(st, c, m);
+	} else if (m->rx_wait & MQTT_WAIT_FENCE) {
+		mqtt_fence_ping(st, c, m);
+	}
+}
+
+bool mqtt_fence_pingresp(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
+{
+	bool calm;
+
+	if (m->client_pings > 0) {
+		m->client_pings--;
+		return true;
+	}
+	if (m->ping_n == 0)
+		return true; /* not ours: let the client see it */
+	mqtt_fence_check_short(st, c, m);
+	m->proven = m->ping_cover[0];
+	calm = m->ping_short[0] == toe_stream_short_writes(c);
+	m->ping_cover[0] = m->ping_cover[1];
+	m->ping_short[0] = m->ping_short[1];
+	m->ping_n--;
+	mqtt_count(st, MQTT_C_PING_PROOF);
+	m->no_fence = 0; /* it answers again */
+	if (m->ping_n == 0 && !m->want_ping)
+		mqtt_list_del(st, &st->ping_list, m, true);
+	on_proof(st, c, m, calm);
+	return false;
+}
+
+/* ---- time ---- */
+
+static void tick_one(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
+{
+	uint32_t now = toe_stream_ms(st->s);
+
+	if ((m->rx_wait & MQTT_WAIT_FENCE) && now - m->rx_wait_ms >= MQTT_FENCE_MS) {
+		m->rx_wait &= (uint8_t)~MQTT_WAIT_FENCE;
+		m->no_fence = 1;
+		mqtt_count(st, MQTT_C_FENCE_GAVE_UP);
+		mqtt_rx_proceed(st, c, m);
+	}
+	if (m->ended) {
+		mqtt_list_del(st, &st->ping_list, m, true);
+	} else if (m->ping_n > 0 && now - m->ping_ms >= MQTT_PING_MS && at_boundary(m)) {
+		mqtt_count(st, MQTT_C_PING_LATE);
+		inject(st, c, m);
+	}
+}
+
+void mqtt_fence_tick(struct mqtt_stage *st)
+{
+	uint32_t id = st->ping_list;
+
+	while (id != MQTT_NONE) {
+		struct mqtt_conn *m = toe_stream_state_at(st->s, id);
+		struct toe_stream_conn *c = toe_stream_conn(st->s, id, m->gen);
+
+		id = m->on_ping.next;
+		if (c != NULL)
+			tick_one(st, c, m);
+	}
+}

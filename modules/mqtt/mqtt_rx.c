@@ -1,0 +1,401 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * MQTT stage, client -> broker.
+ *
+ * Input: the client's bytes in order, split anywhere.  CONNECT, (UN)SUBSCRIBE, DISCONNECT and those
+ * PUBLISH that may become fast are assembled: nothing of them reaches the broker before the
+ * decision. Everything else passes as it comes.  Output: bytes to the broker, jobs for the fan-out.
+ * An assembled byte is consumed at once (its memory is the message's, not the window's) and
+ * forwarded later as the module's own.  Thread: the stream stage's.
+ */
+#include "mqtt_stage.h"
+
+#include <errno.h>
+#include <string.h>
+
+static void forwarded(struct mqtt_stage *st, struct mqtt_conn *m)
+{
+	m->forwarded_ms = toe_stream_ms(st->s);
+}
+
+/* The packet has ended; the broker's stream is at a boundary. */
+static void packet_done(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
+{
+	m->rx_mode = MQTT_RX_START;
+	m->rx_hdr_n = 0;
+	if (m->want_ping)
+		mqtt_fence_boundary(st, c, m);
+}
+
+/* The fixed header goes on, the rest of the packet as it comes. */
+static void pass_packet(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
+{
+	forwarded(st, m);
+	toe_stream_forward(st->s, c, m->rx_hdr, m->rx_hdr_n, false);
+	m->rx_mode = MQTT_RX_PASS;
+	if (m->rx_left == 0)
+		packet_done(st, c, m);
+}
+
+/* What has been assembled goes on; so does the rest as it comes. */
+static void pass_assembled(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
+{
+	forwarded(st, m);
+	toe_stream_forward_buf(st->s, c, m->rx_buf, 0, m->rx_buf->len, false);
+	mqtt_put(st, &m->rx_buf);
+	m->rx_mode = MQTT_RX_PASS;
+	if (m->rx_left == 0)
+		packet_done(st, c, m);
+}
+
+/* A slow PUBLISH or PUBREL reaches the broker: order needs a proof before the next fast one. */
+static void note_slow(struct mqtt_stage *st, struct mqtt_conn *m, enum mqtt_reason why)
+{
+	m->slow_event = ++m->events;
+	if (why != MQTT_R_FAST)
+		st->reasons[why]++;
+}
+
+/* ---- beginning of a packet ---- */
+
+/* Room for the whole packet, its fixed header in it; false: no memory. */
+static bool start_assembly(struct mqtt_stage *st, struct mqtt_conn *m)
+{
+	m->rx_buf = toe_stream_buf_new(st->s, m->rx_hdr_n + (size_t)m->rx_left);
+	if (m->rx_buf == NULL)
+		return false;
+	memcpy(m->rx_buf->data, m->rx_hdr, m->rx_hdr_n);
+	m->rx_buf->len = m->rx_hdr_n;
+	m->rx_seen = MQTT_R_N;
+	m->rx_mode = MQTT_RX_ASSEMBLE;
+	return true;
+}
+
+static void wait_for_jobs(struct mqtt_stage *st, struct mqtt_conn *m, uint8_t why)
+{
+	m->rx_wait |= why;
+	m->rx_wait_ms = toe_stream_ms(st->s);
+}
+
+/* True: it may go now.  Else it is assembled nowhere: rx_hdr waits in mode READY without rx_buf. */
+static bool slow_may_go(struct mqtt_stage *st, struct mqtt_conn *m)
+{
+	if (m->jobs == 0)
+		return true;
+	m->rx_mode = MQTT_RX_READY;
+	wait_for_jobs(st, m, MQTT_WAIT_JOBS);
+	return false;
+}
+
+static void start_publish(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
+{
+	enum mqtt_reason why = MQTT_R_FAST;
+
+	mqtt_count(st, MQTT_C_PUBLISH_IN);
+	if (m->kind != MQTT_K_TRACKED)
+		why = MQTT_R_NOT_CONNECTED;
+	else if (m->rx_left > st->cfg->mqtt_message_max)
+		why = MQTT_R_SIZE;
+	else if (!start_assembly(st, m))
+		why = MQTT_R_MEMORY;
+	if (why == MQTT_R_FAST)
+		return;
+	m->rx_seen = (uint8_t)why;
+	if (slow_may_go(st, m)) {
+		note_slow(st, m, why);
+		pass_packet(st, c, m);
+	}
+}
+
+static void start_packet(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
+{
+	enum mqtt_type type = mqtt_first_type(m->rx_first);
+
+	if (m->kind == MQTT_K_NEW && type != MQTT_CONNECT) {
+		mqtt_conn_lose(st, c, m);
+		return;
+	}
+	switch (type) {
+	case MQTT_PUBLISH:
+		start_publish(st, c, m);
+		return;
+	case MQTT_CONNECT:
+	case MQTT_SUBSCRIBE:
+	case MQTT_UNSUBSCRIBE:
+	case MQTT_DISCONNECT:
+		if (m->kind == MQTT_K_REFUSED)
+			break;
+		if (m->rx_left > MQTT_CONTROL_MAX || !start_assembly(st, m))
+			mqtt_conn_lose(st, c, m);
+		return;
+	case MQTT_PINGREQ:
+		m->client_pings++;
+		break;
+	case MQTT_PUBREL: /* the broker distributes a QoS 2 message now */
+		if (!slow_may_go(st, m))
+			return;
+		note_slow(st, m, MQTT_R_FAST);
+		break;
+	default:
+		break;
+	}
+	pass_packet(st, c, m);
+}
+
+/* Takes bytes of the fixed header; returns how many. */
+static size_t take_header(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m,
+			  const uint8_t *data, size_t len)
+{
+	size_t n = 0;
+	int rc = 0;
+
+	if (m->kind == MQTT_K_NEW && m->rx_hdr_n == 0 && mqtt_first_type(data[0]) != MQTT_CONNECT) {
+		mqtt_conn_lose(st, c, m); /* TLS, WebSocket, a scanner */
+		return 0;
+	}
+	while (n < len && rc == 0) {
+		m->rx_hdr[m->rx_hdr_n++] = data[n++];
+		rc = mqtt_fixed_parse(m->rx_hdr, m->rx_hdr_n, &m->rx_first, &m->rx_left);
+	}
+	toe_stream_consume(st->s, c, n);
+	if (rc < 0)
+		mqtt_conn_lose(st, c, m);
+	else if (rc > 0)
+		start_packet(st, c, m);
+	return n;
+}
+
+/* ---- complete packets ---- */
+
+static const uint8_t *body_of(const struct mqtt_conn *m, uint32_t *len)
+{
+	*len = m->rx_buf->len - m->rx_hdr_n;
+	return m->rx_buf->data + m->rx_hdr_n;
+}
+
+/* False: it has to wait. */
+static bool finish_publish(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
+{
+	struct mqtt_group *group = NULL;
+	enum mqtt_reason why = MQTT_R_MALFORMED;
+	struct mqtt_publish p;
+	uint32_t len;
+	const uint8_t *body = body_of(m, &len);
+
+	if (mqtt_publish_parse(m->level, m->rx_first, body, len, len, &p) > 0)
+		why = mqtt_decide(st, m, &p, &group);
+	if (why == MQTT_R_FENCE && !m->no_fence) {
+		mqtt_fence_ping(st, c, m);
+		mqtt_count(st, MQTT_C_FENCE_WAIT);
+		wait_for_jobs(st, m, MQTT_WAIT_FENCE);
+		return false;
+	}
+	if (why == MQTT_R_FAST && !mqtt_fanout_room(st, m)) {
+		mqtt_group_put(st->subs, group);
+		if (m->jobs == 0)
+			why = MQTT_R_MEMORY; /* others have all of them */
+		else
+			wait_for_jobs(st, m, MQTT_WAIT_ROOM);
+		if (m->jobs != 0)
+			return false;
+	}
+	if (why == MQTT_R_FAST) {
+		st->reasons[MQTT_R_FAST]++;
+		mqtt_fanout_start(st, m, group, m->rx_buf, &p, m->rx_hdr_n);
+		m->rx_buf = NULL;
+		packet_done(st, c, m);
+		mqtt_fence_keepalive(st, c, m);
+		return true;
+	}
+	if (m->jobs != 0) {
+		wait_for_jobs(st, m, MQTT_WAIT_JOBS);
+		return false;
+	}
+	note_slow(st, m, why);
+	pass_assembled(st, c, m);
+	return true;
+}
+
+static void finish_connect(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
+{
+	uint32_t len;
+	const uint8_t *body = body_of(m, &len);
+
+	/* A second CONNECT is a protocol violation that the broker answers by closing. */
+	if (m->kind != MQTT_K_NEW || mqtt_session_connect(st, m, body, len) != 0) {
+		mqtt_conn_lose(st, c, m);
+		return;
+	}
+	m->kind = MQTT_K_CONNECTING;
+	pass_assembled(st, c, m);
+}
+
+static void finish_request(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
+{
+	uint32_t len;
+	const uint8_t *body = body_of(m, &len);
+
+	if (mqtt_session_request(st, m, (uint8_t)mqtt_first_type(m->rx_first), body, len) != 0) {
+		mqtt_conn_lose(st, c, m);
+		return;
+	}
+	pass_assembled(st, c, m);
+}
+
+/* The packet in rx_buf (or in rx_hdr alone) is complete, or its wait is over. */
+static void finish_packet(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
+{
+	uint32_t len;
+	const uint8_t *body;
+
+	m->rx_mode = MQTT_RX_READY;
+	if (m->rx_buf == NULL) { /* slow by its header: waited for jobs only */
+		note_slow(st, m,
+			  mqtt_first_type(m->rx_first) == MQTT_PUBLISH ? m->rx_seen : MQTT_R_FAST);
+		pass_packet(st, c, m);
+		return;
+	}
+	switch (mqtt_first_type(m->rx_first)) {
+	case MQTT_PUBLISH:
+		finish_publish(st, c, m);
+		break;
+	case MQTT_CONNECT:
+		finish_connect(st, c, m);
+		break;
+	case MQTT_SUBSCRIBE:
+	case MQTT_UNSUBSCRIBE:
+		finish_request(st, c, m);
+		break;
+	default: /* DISCONNECT: behind it nothing may follow, so the fast ones go first */
+		if (m->jobs != 0) {
+			wait_for_jobs(st, m, MQTT_WAIT_JOBS);
+			break;
+		}
+		body = body_of(m, &len);
+		mqtt_session_disconnect(m, body, len);
+		pass_assembled(st, c, m);
+		break;
+	}
+}
+
+/* Header and topic are there: does it have to go slow whatever follows? */
+static void look_early(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
+{
+	uint32_t have;
+	const uint8_t *body = body_of(m, &have);
+	struct mqtt_publish p;
+	int rc = mqtt_publish_parse(m->level, m->rx_first, body, have, have + m->rx_left, &p);
+
+	if (rc == 0)
+		return;
+	m->rx_seen = (uint8_t)(rc < 0 ? MQTT_R_MALFORMED : mqtt_decide_early(st, m, &p));
+	if (m->rx_seen == MQTT_R_FAST || m->jobs != 0)
+		return; /* decided again when it is complete */
+	note_slow(st, m, m->rx_seen);
+	pass_assembled(st, c, m);
+}
+
+static size_t take_body(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m,
+			const uint8_t *data, size_t len)
+{
+	size_t n = len < m->rx_left ? len : m->rx_left;
+
+	memcpy(m->rx_buf->data + m->rx_buf->len, data, n);
+	m->rx_buf->len += (uint32_t)n;
+	m->rx_left -= (uint32_t)n;
+	toe_stream_consume(st->s, c, n);
+	if (m->rx_left == 0)
+		finish_packet(st, c, m);
+	else if (mqtt_first_type(m->rx_first) == MQTT_PUBLISH && m->rx_seen == MQTT_R_N)
+		look_early(st, c, m);
+	return n;
+}
+
+static size_t pass_body(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m,
+			const uint8_t *data, size_t len)
+{
+	size_t n = len < m->rx_left ? len : m->rx_left;
+
+	toe_stream_forward(st->s, c, data, n, true);
+	m->rx_left -= (uint32_t)n;
+	if (m->rx_left == 0)
+		packet_done(st, c, m);
+	return n;
+}
+
+/* A client may go on before it is accepted; only AUTH belongs before CONNACK. */
+static bool must_wait_for_connack(const struct mqtt_conn *m, uint8_t first)
+{
+	return m->kind == MQTT_K_CONNECTING && m->rx_mode == MQTT_RX_START && m->rx_hdr_n == 0 &&
+	       mqtt_first_type(first) != MQTT_AUTH;
+}
+
+/* ---- the module's calls ---- */
+
+size_t mqtt_rx(struct toe_stream *s, struct toe_stream_conn *c, const uint8_t *data, size_t len)
+{
+	struct mqtt_stage *st = mqtt_of(s);
+	struct mqtt_conn *m = toe_stream_state(c);
+	size_t at = 0;
+
+	while (at < len && m->rx_wait == 0) {
+		if (m->kind == MQTT_K_LOST || m->kind == MQTT_K_FOREIGN) {
+			toe_stream_forward(s, c, data + at, len - at, true);
+			return len;
+		}
+		if (must_wait_for_connack(m, data[at])) {
+			m->rx_wait |= MQTT_WAIT_CONNACK;
+			break;
+		}
+		switch (m->rx_mode) {
+		case MQTT_RX_START:
+			at += take_header(st, c, m, data + at, len - at);
+			break;
+		case MQTT_RX_ASSEMBLE:
+			if (m->rx_left == 0) { /* no body */
+				finish_packet(st, c, m);
+				break;
+			}
+			at += take_body(st, c, m, data + at, len - at);
+			break;
+		default:
+			at += pass_body(st, c, m, data + at, len - at);
+			break;
+		}
+	}
+	if (m->rx_mode == MQTT_RX_ASSEMBLE && m->rx_left == 0)
+		finish_packet(st, c, m); /* the last packet has no body */
+	return at;
+}
+
+bool mqtt_rx_end(struct toe_stream *s, struct toe_stream_conn *c)
+{
+	struct mqtt_stage *st = mqtt_of(s);
+	struct mqtt_conn *m = toe_stream_state(c);
+
+	if (m->rx_wait != 0)
+		return false;
+	if (m->jobs != 0) {
+		/* the broker may publish a will when it sees the end */
+		wait_for_jobs(st, m, MQTT_WAIT_JOBS);
+		return false;
+	}
+	/* Half a packet: the broker sees the half. */
+	if (m->rx_buf != NULL) {
+		toe_stream_forward_buf(s, c, m->rx_buf, 0, m->rx_buf->len, false);
+		mqtt_put(st, &m->rx_buf);
+	} else if (m->rx_mode == MQTT_RX_START && m->rx_hdr_n > 0) {
+		toe_stream_forward(s, c, m->rx_hdr, m->rx_hdr_n, false);
+	}
+	return true;
+}
+
+void mqtt_rx_proceed(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
+{
+	if (m->rx_wait != 0)
+		return;
+	if (m->rx_mode == MQTT_RX_READY)
+		finish_packet(st, c, m);
+	if (m->rx_wait == 0)
+		toe_stream_rx_resume(st->s, c);
+}

@@ -1,0 +1,504 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * MQTT stage: who is connected, and who subscribed to what.
+ *
+ * Input: CONNECT/CONNACK, SUBSCRIBE/SUBACK, UNSUBSCRIBE/UNSUBACK, endings, as seen on the wire.  A
+ * session is known by its ClientID and outlives its connection if the client asked for that.
+ * Output: the subscription map.  A subscription counts (as PENDING: what it matches goes slow) from
+ * the moment its SUBSCRIBE is forwarded, and becomes ACTIVE by a proof (mqtt_fence.c).  Owns the
+ * table of sessions.  Thread: the stream stage's.
+ */
+#include "mqtt_stage.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SESSIONS_PER_CONN 2u
+#define ENTRIES_PER_SUB   4u
+
+/* ---- table ---- */
+
+/* FNV-1a over a secret start: ClientIDs are chosen by strangers, and a full bucket only costs the
+ * time of a CONNECT. */
+static uint32_t hash_of(const struct mqtt_stage *st, const uint8_t *id, uint32_t len)
+{
+	uint64_t h = st->hash_key ^ 0xcbf29ce484222325u;
+
+	for (uint32_t i = 0; i < len; i++)
+		h = (h ^ id[i]) * 0x100000001b3u;
+	return (uint32_t)(h ^ h >> 29) & st->hash_mask;
+}
+
+static uint32_t find(const struct mqtt_stage *st, const uint8_t *id, uint32_t len)
+{
+	uint32_t i = st->session_hash[hash_of(st, id, len)];
+
+	while (i != MQTT_NONE) {
+		const struct toe_buf *b = st->sessions[i].id;
+
+		if (b->len == len && memcmp(b->data, id, len) == 0)
+			break;
+		i = st->sessions[i].hash_next;
+	}
+	return i;
+}
+
+static void drop_subs(struct mqtt_stage *st, uint32_t session)
+{
+	uint32_t sub = mqtt_subs_first(st->subs, session);
+
+	while (sub != MQTT_SUB_NONE) {
+		uint32_t next = mqtt_subs_next(st->subs, sub);
+
+		mqtt_subs_del(st->subs, sub);
+		sub = next;
+	}
+}
+
+static void forget(struct mqtt_stage *st, uint32_t i)
+{
+	struct mqtt_session *se = &st->sessions[i];
+	uint32_t *at = &st->session_hash[hash_of(st, se->id->data, se->id->len)];
+
+	drop_subs(st, i);
+	while (*at != i)
+		at = &st->sessions[*at].hash_next;
+	*at = se->hash_next;
+	mqtt_put(st, &se->id);
+	se->hash_next = st->session_free;
+	st->session_free = i;
+	st->session_used--;
+	if (st->session_used == 0)
+		st->full = 0;
+}
+
+/* MQTT_NONE: the table is full. */
+static uint32_t create(struct mqtt_stage *st, struct toe_buf *id)
+{
+	uint32_t i = st->session_free;
+	uint32_t *head;
+
+	if (i == MQTT_NONE)
+		return i;
+	st->session_free = st->sessions[i].hash_next;
+	head = &st->session_hash[hash_of(st, id->data, id->len)];
+	st->sessions[i] =
+		(struct mqtt_session){.id = toe_buf_get(id), .hash_next = *head, .conn = MQTT_NONE};
+	*head = i;
+	st->session_used++;
+	return i;
+}
+
+int mqtt_session_init(struct mqtt_stage *st)
+{
+	const struct mqtt_subs_limits lim = {
+		.sessions = toe_stream_conn_max(st->s) * SESSIONS_PER_CONN,
+		.subscriptions = st->cfg->mqtt_subscriptions,
+		.cache_entries = st->cfg->mqtt_subscriptions * ENTRIES_PER_SUB,
+		.key = {st->hash_key, ~st->hash_key}};
+	uint32_t buckets = 1024;
+
+	st->session_n = lim.sessions;
+	while (buckets < st->session_n)
+		buckets *= 2;
+	st->hash_mask = buckets - 1;
+	st->sessions = calloc(st->session_n, sizeof(*st->sessions));
+	st->session_hash = malloc(buckets * sizeof(*st->session_hash));
+	st->subs = mqtt_subs_create(&lim);
+	if (st->sessions == NULL || st->session_hash == NULL || st->subs == NULL)
+		return -ENOMEM;
+	memset(st->session_hash, 0xff, buckets * sizeof(*st->session_hash));
+	st->session_free = MQTT_NONE;
+	for (uint32_t i = st->session_n; i-- > 0;) {
+		st->sessions[i].hash_next = st->session_free;
+		st->session_free = i;
+	}
+	return 0;
+}
+
+void mqtt_session_reset(struct mqtt_stage *st)
+{
+	for (uint32_t i = 0; i < st->session_n; i++) {
+		if (st->sessions[i].id != NULL)
+			forget(st, i);
+	}
+	st->unknown_n = 0;
+	st->full = 0;
+}
+
+void mqtt_session_fini(struct mqtt_stage *st)
+{
+	if (st->sessions != NULL && st->session_hash != NULL && st->subs != NULL)
+		mqtt_session_reset(st);
+	mqtt_subs_free(st->subs);
+	free(st->sessions);
+	free(st->session_hash);
+}
+
+/* ---- CONNECT, CONNACK ---- */
+
+static struct toe_buf *keep_string(struct mqtt_stage *st, const uint8_t *data, uint32_t len)
+{
+	struct toe_buf *b = toe_stream_buf_new(st->s, len);
+
+	if (b != NULL) {
+		memcpy(b->data, data, len);
+		b->len = len;
+	}
+	return b;
+}
+
+int mqtt_session_connect(struct mqtt_stage *st, struct mqtt_conn *m, const uint8_t *body,
+			 uint32_t len)
+{
+	struct mqtt_connect con;
+
+	if (mqtt_connect_parse(body, len, &con) != 0)
+		return -EPROTO;
+	m->client_id = keep_string(st, con.client_id.data, con.client_id.len);
+	if (m->client_id == NULL)
+		return -ENOSPC;
+	m->level = con.level;
+	m->bridge = con.bridge;
+	m->clean = con.clean;
+	m->keep_alive_s = con.keep_alive_s;
+	m->max_packet = con.maximum_packet_size;
+	m->expiry_s = con.level == MQTT_LEVEL_5 ? con.session_expiry_s : con.clean ? 0 : UINT32_MAX;
+	return 0;
+}
+
+/* A name nobody can send: the broker keeps the session of an empty ClientID to itself. */
+static struct toe_buf *anonymous(struct mqtt_stage *st, const struct mqtt_conn *m)
+{
+	const uint32_t name[3] = {0, m->id, m->gen};
+
+	return keep_string(st, (const uint8_t *)name, sizeof(name));
+}
+
+static void attach(struct mqtt_stage *st, struct mqtt_conn *m, uint32_t i)
+{
+	struct mqtt_session *se = &st->sessions[i];
+
+	se->conn = m->id;
+	se->conn_gen = m->gen;
+	se->level = m->level;
+	se->bridge = m->bridge;
+	se->max_packet = m->max_packet;
+	se->keep = m->expiry_s != 0;
+	m->session = i;
+}
+
+/* The session lives on with this connection; what it has to be sent first has to be sent first. */
+static void resume(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
+{
+	for (uint32_t sub = mqtt_subs_first(st->subs, m->session); sub != MQTT_SUB_NONE;
+	     sub = mqtt_subs_next(st->subs, sub)) {
+		struct mqtt_sub *s = mqtt_subs_get(st->subs, sub);
+
+		if (s->state == MQTT_S_ACTIVE) {
+			s->state = MQTT_S_PENDING;
+			mqtt_subs_touch(st->subs, sub);
+		}
+		if (mqtt_fence_activate(st, m, sub) == 0)
+			s->user = m->events;
+	}
+	if (m->activating != NULL)
+		mqtt_fence_ping(st, c, m);
+}
+
+static void take_over(struct mqtt_stage *st, struct mqtt_session *se)
+{
+	struct toe_stream_conn *c;
+	struct mqtt_conn *old = mqtt_conn_get(st, se->conn, se->conn_gen, &c);
+
+	if (old != NULL) {
+		old->session = MQTT_NONE;
+		mqtt_tx_drop_deferred(st, old);
+		mqtt_count(st, MQTT_C_TAKEOVER);
+	}
+	se->conn = MQTT_NONE;
+	if (se->unknown)
+		st->unknown_n--;
+}
+
+/* Finds or makes the session; false: the connection cannot be followed. */
+static bool enter(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m,
+		  struct toe_buf *id, bool present)
+{
+	uint32_t i = find(st, id->data, id->len);
+	bool known = i != MQTT_NONE;
+	/* MQTT 3.1 has no Session Present: mosquitto resumes all the same (CONNACK 00 00). */
+	bool resumed = m->level == MQTT_LEVEL_31 ? !m->clean : present;
+
+	if (!known)
+		i = create(st, id);
+	if (i == MQTT_NONE)
+		return false;
+	if (known && st->sessions[i].conn != MQTT_NONE)
+		take_over(st, &st->sessions[i]);
+	if (!resumed) {
+		drop_subs(st, i);
+		st->sessions[i].unknown = 0;
+	} else if (!known) {
+		st->sessions[i].unknown = 1;
+	}
+	attach(st, m, i);
+	if (st->sessions[i].unknown)
+		st->unknown_n++;
+	if (resumed)
+		resume(st, c, m);
+	return true;
+}
+
+void mqtt_session_connack(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m,
+			  const uint8_t *body, uint32_t len)
+{
+	struct mqtt_connack ack;
+	struct toe_buf *id = NULL;
+
+	if (m->kind != MQTT_K_CONNECTING)
+		return;
+	if (mqtt_connack_parse(m->level, body, len, &ack) != 0) {
+		mqtt_conn_lose(st, c, m);
+		return;
+	}
+	if (ack.reason != 0) {
+		m->kind = MQTT_K_REFUSED;
+		mqtt_put(st, &m->client_id);
+		return;
+	}
+	m->kind = MQTT_K_TRACKED;
+	if (ack.has_keep_alive)
+		m->keep_alive_s = ack.keep_alive_s;
+	if (ack.has_session_expiry)
+		m->expiry_s = ack.session_expiry_s;
+	if (ack.has_assigned_id)
+		id = keep_string(st, ack.assigned_id.data, ack.assigned_id.len);
+	else if (m->client_id->len == 0)
+		id = anonymous(st, m);
+	else
+		id = toe_buf_get(m->client_id);
+	mqtt_put(st, &m->client_id);
+	if (id == NULL || !enter(st, c, m, id, ack.session_present))
+		mqtt_conn_lose(st, c, m);
+	mqtt_put(st, &id);
+}
+
+/* ---- endings ---- */
+
+void mqtt_session_disconnect(struct mqtt_conn *m, const uint8_t *body, uint32_t len)
+{
+	uint8_t reason;
+	bool has_expiry;
+	uint32_t expiry_s;
+
+	if (m->level == MQTT_LEVEL_5 &&
+	    mqtt_disconnect_parse(m->level, body, len, &reason, &has_expiry, &expiry_s) == 0 &&
+	    has_expiry && m->expiry_s != 0)
+		m->expiry_s = expiry_s;
+}
+
+void mqtt_session_detach(struct mqtt_stage *st, struct mqtt_conn *m)
+{
+	struct mqtt_session *se;
+	uint32_t i = m->session;
+
+	if (i == MQTT_NONE)
+		return;
+	m->session = MQTT_NONE;
+	se = &st->sessions[i];
+	se->conn = MQTT_NONE;
+	if (se->unknown)
+		st->unknown_n--;
+	if (m->expiry_s == 0)
+		forget(st, i);
+}
+
+/* ---- SUBSCRIBE, UNSUBSCRIBE ---- */
+
+static void set_options(struct mqtt_stage *st, const struct mqtt_conn *m, uint32_t sub,
+			const struct mqtt_sub_item *item, uint32_t sub_id)
+{
+	struct mqtt_sub *s = mqtt_subs_get(st->subs, sub);
+
+	s->sub_id = sub_id;
+	s->opts = (uint8_t)((s->opts & MQTT_SUB_SHARED) | (item->rap ? MQTT_SUB_RAP : 0));
+	if (item->no_local || m->bridge)
+		s->opts |= MQTT_SUB_NO_LOCAL;
+}
+
+/* Everything it matches goes slow from now on. */
+static int subscribe_one(struct mqtt_stage *st, struct mqtt_conn *m,
+			 const struct mqtt_sub_item *item, uint32_t sub_id)
+{
+	struct mqtt_sub *s;
+	uint32_t sub;
+	bool existed;
+	int rc = mqtt_subs_add(st->subs, m->session, item->filter.data, item->filter.len, &sub,
+			       &existed);
+
+	if (rc == -EINVAL)
+		return 0; /* the broker will refuse it, or it matches nothing */
+	if (rc != 0)
+		return rc;
+	s = mqtt_subs_get(st->subs, sub);
+	s->state = MQTT_S_PENDING;
+	s->user = ++m->events; /* no proof on its way is meant for it */
+	if (!existed)
+		set_options(st, m, sub, item, sub_id);
+	mqtt_subs_touch(st->subs, sub);
+	return 0;
+}
+
+static struct toe_buf *keep_request(struct mqtt_stage *st, uint8_t type, uint16_t packet_id,
+				    const uint8_t *body, uint32_t len)
+{
+	struct toe_buf *b = toe_stream_buf_new(st->s, sizeof(struct mqtt_request) + len);
+
+	if (b == NULL)
+		return NULL;
+	*mqtt_request_of(b) =
+		(struct mqtt_request){.len = len, .packet_id = packet_id, .type = type};
+	memcpy(mqtt_request_of(b)->body, body, len);
+	return b;
+}
+
+int mqtt_session_request(struct mqtt_stage *st, struct mqtt_conn *m, uint8_t type,
+			 const uint8_t *body, uint32_t len)
+{
+	struct mqtt_subscribe req;
+	struct mqtt_sub_item item;
+	struct toe_buf *b;
+	int rc;
+
+	if (m->session == MQTT_NONE)
+		return -EPROTO;
+	rc = type == MQTT_SUBSCRIBE ? mqtt_subscribe_parse(m->level, body, len, &req)
+				    : mqtt_unsubscribe_parse(m->level, body, len, &req);
+	if (rc != 0)
+		return rc;
+	b = keep_request(st, type, req.packet_id, body, len);
+	if (b == NULL)
+		return -ENOSPC;
+	if (m->requests == NULL)
+		m->requests = b;
+	else
+		mqtt_request_of(m->request_last)->next = b;
+	m->request_last = b;
+	while (type == MQTT_SUBSCRIBE && rc == 0 && mqtt_subscribe_next(&req, &item))
+		rc = subscribe_one(st, m, &item, req.sub_id);
+	if (rc != 0)
+		st->full = 1; /* somebody subscribed to we do not know what */
+	return 0;
+}
+
+/* Takes the request with that packet id out of the list; NULL: none. */
+static struct toe_buf *take_request(struct mqtt_conn *m, uint8_t type, uint16_t packet_id)
+{
+	struct toe_buf *before = NULL, *b = m->requests;
+
+	while (b != NULL &&
+	       (mqtt_request_of(b)->type != type || mqtt_request_of(b)->packet_id != packet_id)) {
+		before = b;
+		b = mqtt_request_of(b)->next;
+	}
+	if (b == NULL)
+		return NULL;
+	if (before == NULL)
+		m->requests = mqtt_request_of(b)->next;
+	else
+		mqtt_request_of(before)->next = mqtt_request_of(b)->next;
+	if (m->request_last == b)
+		m->request_last = before;
+	return b;
+}
+
+void mqtt_session_drop_requests(struct mqtt_stage *st, struct mqtt_conn *m)
+{
+	while (m->requests != NULL) {
+		struct toe_buf *next = mqtt_request_of(m->requests)->next;
+
+		toe_stream_buf_put(st->s, m->requests);
+		m->requests = next;
+	}
+}
+
+static void granted(struct mqtt_stage *st, struct mqtt_conn *m, const struct mqtt_sub_item *item,
+		    uint32_t sub_id, uint8_t code)
+{
+	uint32_t sub = mqtt_subs_find(st->subs, m->session, item->filter.data, item->filter.len);
+	struct mqtt_sub *s;
+
+	if (sub == MQTT_SUB_NONE)
+		return;
+	s = mqtt_subs_get(st->subs, sub);
+	if (code >= 0x80 && s->qos == 0) {
+		mqtt_subs_del(st->subs, sub); /* was never granted */
+		return;
+	}
+	if (code < 0x80) {
+		/* mosquitto keeps No Local of the first SUBSCRIBE when it is repeated */
+		uint8_t local = s->qos != 0 ? s->opts & MQTT_SUB_NO_LOCAL : 0xff;
+
+		set_options(st, m, sub, item, sub_id);
+		if (local != 0xff)
+			s->opts = (uint8_t)((s->opts & ~MQTT_SUB_NO_LOCAL) | local);
+		s->qos = (uint8_t)(code + 1u); /* 0: not granted yet */
+	}
+	if (mqtt_fence_activate(st, m, sub) == 0)
+		s->user = m->events;
+	mqtt_subs_touch(st->subs, sub);
+}
+
+static void on_suback(struct mqtt_stage *st, struct mqtt_conn *m, const struct mqtt_suback *ack,
+		      const struct mqtt_request *r)
+{
+	struct mqtt_subscribe req;
+	struct mqtt_sub_item item;
+
+	if (mqtt_subscribe_parse(m->level, r->body, r->len, &req) != 0)
+		return;
+	for (size_t i = 0; i < ack->n && mqtt_subscribe_next(&req, &item); i++)
+		granted(st, m, &item, req.sub_id, ack->codes[i]);
+}
+
+static void on_unsuback(struct mqtt_stage *st, struct mqtt_conn *m, const struct mqtt_suback *ack,
+			const struct mqtt_request *r)
+{
+	struct mqtt_subscribe req;
+	struct mqtt_sub_item item;
+
+	if (mqtt_unsubscribe_parse(m->level, r->body, r->len, &req) != 0)
+		return;
+	for (size_t i = 0; mqtt_unsubscribe_next(&req, &item); i++) {
+		uint32_t sub =
+			mqtt_subs_find(st->subs, m->session, item.filter.data, item.filter.len);
+
+		/* 0x11: there was none (MQTT 5, 3.11.3) */
+		if (sub != MQTT_SUB_NONE && (i >= ack->n || ack->codes[i] < 0x80))
+			mqtt_subs_del(st->subs, sub);
+	}
+}
+
+void mqtt_session_answer(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m,
+			 uint8_t type, const uint8_t *body, uint32_t len)
+{
+	struct mqtt_suback ack;
+	struct toe_buf *b;
+	int rc = type == MQTT_SUBACK ? mqtt_suback_parse(m->level, body, len, &ack)
+				     : mqtt_unsuback_parse(m->level, body, len, &ack);
+
+	if (rc != 0 || m->session == MQTT_NONE)
+		return;
+	b = take_request(m, type == MQTT_SUBACK ? MQTT_SUBSCRIBE : MQTT_UNSUBSCRIBE, ack.packet_id);
+	if (b == NULL)
+		return;
+	if (type == MQTT_SUBACK) {
+		on_suback(st, m, &ack, mqtt_request_of(b));
+		mqtt_fence_ping(st, c, m);
+	} else {
+		on_unsuback(st, m, &ack, mqtt_request_of(b));
+	}
+	toe_stream_buf_put(st->s, b);
+}

@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * MQTT stage: the stream module itself, and what its parts share.
+ *
+ * Input: connections accepted on mqtt.ports, both byte streams of each.  Output: through mqtt_rx.c
+ * and mqtt_tx.c.  Owns struct mqtt_stage and one struct mqtt_conn per connection.  Follows one
+ * application (one broker) at a time: connections of another pass untouched.  Thread: the stream
+ * stage's.
+ */
+#include "mqtt_stage.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+const char *const mqtt_reason_name[MQTT_R_N] = {
+#define MQTT_REASON(symbol, text) #symbol,
+#include "mqtt_counters.def"
+};
+const char *const mqtt_reason_text[MQTT_R_N] = {
+#define MQTT_REASON(symbol, text) text,
+#include "mqtt_counters.def"
+};
+const char *const mqtt_counter_name[MQTT_C_N] = {
+#define MQTT_COUNTER(symbol, text) #symbol,
+#include "mqtt_counters.def"
+};
+const char *const mqtt_counter_text[MQTT_C_N] = {
+#define MQTT_COUNTER(symbol, text) text,
+#include "mqtt_counters.def"
+};
+
+/* ---- connections ---- */
+
+struct mqtt_conn *mqtt_conn_get(struct mqtt_stage *st, uint32_t id, uint32_t gen,
+				struct toe_stream_conn **c)
+{
+	*c = id == MQTT_NONE ? NULL : toe_stream_conn(st->s, id, gen);
+	return *c == NULL ? NULL : toe_stream_state(*c);
+}
+
+static struct mqtt_link *link_of(struct mqtt_conn *m, bool ping)
+{
+	return ping ? &m->on_ping : &m->on_tx_wait;
+}
+
+/* Members of a list are open: close() takes them off. */
+static struct mqtt_link *link_at(struct mqtt_stage *st, uint32_t id, bool ping)
+{
+	return link_of(toe_stream_state_at(st->s, id), ping);
+}
+
+void mqtt_list_add(struct mqtt_stage *st, uint32_t *list, struct mqtt_conn *m, bool ping)
+{
+	struct mqtt_link *l = link_of(m, ping);
+
+	if (l->on)
+		return;
+	*l = (struct mqtt_link){.prev = MQTT_NONE, .next = *list, .on = 1};
+	if (*list != MQTT_NONE)
+		link_at(st, *list, ping)->prev = m->id;
+	*list = m->id;
+}
+
+void mqtt_list_del(struct mqtt_stage *st, uint32_t *list, struct mqtt_conn *m, bool ping)
+{
+	struct mqtt_link *l = link_of(m, ping);
+
+	if (!l->on)
+		return;
+	if (l->prev != MQTT_NONE)
+		link_at(st, l->prev, ping)->next = l->next;
+	else
+		*list = l->next;
+	if (l->next != MQTT_NONE)
+		link_at(st, l->next, ping)->prev = l->prev;
+	l->on = 0;
+}
+
+void mqtt_conn_lose(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
+{
+	if (m->kind == MQTT_K_LOST)
+		return;
+	mqtt_session_detach(st, m);
+	m->kind = MQTT_K_LOST;
+	st->lost_n++;
+	mqtt_count(st, MQTT_C_LOST);
+	/* what was held goes on as it came */
+	if (m->rx_buf != NULL) {
+		toe_stream_forward_buf(st->s, c, m->rx_buf, 0, m->rx_buf->len, false);
+		mqtt_put(st, &m->rx_buf);
+	} else if (m->rx_mode == MQTT_RX_START && m->rx_hdr_n > 0) {
+		toe_stream_forward(st->s, c, m->rx_hdr, m->rx_hdr_n, false);
+		m->rx_hdr_n = 0;
+	}
+	if (m->tx_collect && m->tx_buf == NULL && !mqtt_framer_idle(&m->tx_fr)) {
+		m->tx_buf = toe_stream_buf_new(st->s, m->tx_fr.hdr_n);
+		if (m->tx_buf != NULL) {
+			memcpy(m->tx_buf->data, m->tx_fr.hdr, m->tx_fr.hdr_n);
+			m->tx_buf->len = m->tx_fr.hdr_n;
+		} else {
+			toe_stream_abort(st->s, c);
+		}
+	}
+	if (m->tx_buf != NULL) {
+		toe_stream_send(st->s, c, m->tx_buf, 0, m->tx_buf->len);
+		mqtt_put(st, &m->tx_buf);
+	}
+	mqtt_tx_drop_deferred(st, m);
+	m->tx_wait = 0;
+	m->rx_wait = 0;
+	toe_stream_rx_resume(st->s, c);
+	toe_stream_tx_resume(st->s, c);
+}
+
+/* ---- the module ---- */
+
+static bool mqtt_wants(const struct toe_config *cfg, uint16_t local_port)
+{
+	for (uint32_t i = 0; i < cfg->mqtt_port_n; i++) {
+		if (cfg->mqtt_ports[i] == local_port)
+			return true;
+	}
+	return false;
+}
+
+static void mqtt_open(struct toe_stream *s, struct toe_stream_conn *c)
+{
+	struct mqtt_stage *st = mqtt_of(s);
+	struct mqtt_conn *m = toe_stream_state(c);
+	struct toe_stream_peer peer;
+	uint32_t serial;
+
+	m->id = toe_stream_id(c);
+	m->gen = toe_stream_gen(c);
+	m->session = MQTT_NONE;
+	m->jobq = MQTT_NONE;
+	m->forwarded_ms = toe_stream_ms(s);
+	toe_stream_peer(s, c, &peer);
+	serial = toe_stream_app_serial(s, peer.app_id);
+	if (st->conns == 0 && serial != 0 &&
+	    (st->app_serial != serial || st->app_id != peer.app_id)) {
+		/* another broker: whatever was known is of one that is gone */
+		mqtt_session_reset(st);
+		st->app_id = peer.app_id;
+		st->app_serial = serial;
+	}
+	if (serial == 0 || st->app_serial != serial || st->app_id != peer.app_id)
+		m->kind = MQTT_K_FOREIGN;
+	else
+		st->conns++;
+}
+
+static void mqtt_tx_end(struct toe_stream *s, struct toe_stream_conn *c)
+{
+	struct mqtt_conn *m = toe_stream_state(c);
+
+	m->ended = 1;
+	mqtt_session_detach(mqtt_of(s), m);
+	mqtt_tx_drop_deferred(mqtt_of(s), m);
+}
+
+static void mqtt_close(struct toe_stream *s, struct toe_stream_conn *c)
+{
+	struct mqtt_stage *st = mqtt_of(s);
+	struct mqtt_conn *m = toe_stream_state(c);
+
+	mqtt_tx_end(s, c);
+	mqtt_fanout_orphan(st, m);
+	mqtt_session_drop_requests(st, m);
+	mqtt_list_del(st, &st->ping_list, m, true);
+	mqtt_list_del(st, &st->tx_wait_list, m, false);
+	mqtt_put(st, &m->client_id);
+	mqtt_put(st, &m->rx_buf);
+	mqtt_put(st, &m->tx_buf);
+	mqtt_put(st, &m->activating);
+	if (m->kind == MQTT_K_LOST)
+		st->lost_n--;
+	if (m->kind != MQTT_K_FOREIGN)
+		st->conns--;
+}
+
+static unsigned mqtt_poll(struct toe_stream *s, unsigned budget)
+{
+	struct mqtt_stage *st = mqtt_of(s);
+	uint32_t now = toe_stream_ms(s);
+
+	if (st->tick_ms != now && st->ping_list != MQTT_NONE)
+		mqtt_fence_tick(st);
+	st->tick_ms = now;
+	return mqtt_fanout_run(st, budget);
+}
+
+static bool mqtt_deadline(struct toe_stream *s, uint32_t *ms)
+{
+	const struct mqtt_stage *st = mqtt_of(s);
+
+	*ms = toe_stream_ms(s) + (st->job_oldest != MQTT_NONE ? 0 : MQTT_FENCE_MS / 4);
+	return st->job_oldest != MQTT_NONE || st->ping_list != MQTT_NONE;
+}
+
+static void mqtt_fini(struct toe_stream *s)
+{
+	struct mqtt_stage *st = mqtt_of(s);
+
+	if (st == NULL)
+		return;
+	mqtt_fanout_fini(st);
+	mqtt_session_fini(st);
+	mqtt_decide_fini(st);
+	free(st);
+	toe_stream_set_private(s, NULL);
+}
+
+static int mqtt_init(struct toe_stream *s, const struct toe_config *cfg)
+{
+	struct mqtt_stage *st = calloc(1, sizeof(*st));
+	int rc;
+
+	if (st == NULL)
+		return -ENOMEM;
+	toe_stream_set_private(s, st);
+	st->s = s;
+	st->cfg = cfg;
+	st->shadow = cfg->mqtt_shadow;
+	st->ping_list = st->tx_wait_list = MQTT_NONE;
+	st->job_oldest = st->job_newest = st->queue_turn = MQTT_NONE;
+	if (getrandom(&st->hash_key, sizeof(st->hash_key), 0) != sizeof(st->hash_key))
+		st->hash_key = (uint64_t)(uintptr_t)st * 0x9e3779b97f4a7c15u;
+	if (cfg->mqtt_port_n == 0)
+		return 0; /* off: nothing will be opened, so no memory is taken */
+	rc = mqtt_session_init(st);
+	if (rc == 0)
+		rc = mqtt_fanout_init(st);
+	if (rc == 0)
+		rc = mqtt_decide_init(st);
+	if (rc != 0)
+		mqtt_fini(s);
+	return rc;
+}
+
+const struct toe_stream_module mqtt_module = {
+	.name = "mqtt",
+	.conn_bytes = sizeof(struct mqtt_conn),
+	.wants = mqtt_wants,
+	.init = mqtt_init,
+	.fini = mqtt_fini,
+	.open = mqtt_open,
+	.close = mqtt_close,
+	.rx = mqtt_rx,
+	.rx_end = mqtt_rx_end,
+	.tx = mqtt_tx,
+	.tx_end = mqtt_tx_end,
+	.poll = mqtt_poll,
+	.deadline = mqtt_deadline,
+	.control = mqtt_control,
+};
+TOE_STREAM_MODULE(mqtt_module);

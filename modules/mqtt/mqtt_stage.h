@@ -1,0 +1,390 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Inside of the MQTT stage: what its files share.
+ *
+ * One instance, one thread (the stream stage's).  It follows both directions of every connection to
+ * the broker, knows sessions and subscriptions, and decides for each PUBLISH: wholly fast (the
+ * stage delivers it, the broker never sees it) or wholly slow (the broker does everything).
+ *
+ *   mqtt_rx.c       client -> broker: packets, what is held, forwarded, consumed
+ *   mqtt_tx.c       broker -> client: packets, the merge point
+ *   mqtt_session.c  CONNECT/CONNACK, SUBSCRIBE/SUBACK, UNSUBSCRIBE/UNSUBACK, endings
+ *   mqtt_decide.c   fast or slow, and why
+ *   mqtt_fanout.c   jobs: copies for subscribers, in chunks
+ *   mqtt_fence.c    proofs by PINGREQ: order, activation, blocked subscribers, keep alive
+ *   mqtt_control.c  questions of `toe mqtt`
+ */
+#ifndef MQTT_STAGE_H
+#define MQTT_STAGE_H
+
+#include "mqtt_subs.h"
+#include "mqtt_wire.h"
+#include "stream_module.h"
+
+#define MQTT_NONE UINT32_MAX
+
+#define MQTT_CONTROL_MAX                                                                           \
+	65536u /* bytes of a control packet we follow; larger: connection is lost */
+#define MQTT_JOBS        4096u
+#define MQTT_JOBS_OF_ONE 64u   /* unfinished jobs of one publisher; then it waits */
+#define MQTT_CHUNK       64u   /* copies of one job per turn */
+#define MQTT_PING_MS     1000u /* a PINGREQ without answer is repeated */
+#define MQTT_FENCE_MS    100u  /* a publisher is held so long at most */
+#define MQTT_GATES       64u
+
+enum mqtt_reason {
+#define MQTT_REASON(symbol, text) MQTT_R_##symbol,
+#include "mqtt_counters.def"
+	MQTT_R_N
+};
+
+enum mqtt_counter {
+#define MQTT_COUNTER(symbol, text) MQTT_C_##symbol,
+#include "mqtt_counters.def"
+	MQTT_C_N
+};
+
+/* What a connection is. */
+enum mqtt_kind {
+	MQTT_K_NEW,        /* no byte yet */
+	MQTT_K_CONNECTING, /* CONNECT forwarded, CONNACK awaited */
+	MQTT_K_TRACKED,    /* CONNACK said yes */
+	MQTT_K_REFUSED,    /* CONNACK said no; nothing more matters */
+	MQTT_K_LOST,       /* not MQTT, or framing lost: bytes pass, and taint */
+	MQTT_K_FOREIGN,    /* of another application than the one followed */
+};
+
+/* Client -> broker. */
+enum mqtt_rx_mode {
+	MQTT_RX_START,    /* at a packet boundary, or inside a fixed header (rx_hdr) */
+	MQTT_RX_ASSEMBLE, /* rx_buf fills up; nothing of the packet has been forwarded */
+	MQTT_RX_READY,    /* rx_buf is complete and waits (rx_wait) */
+	MQTT_RX_PASS,     /* rx_left bytes of a packet still to be forwarded as they come */
+};
+
+/* mqtt_conn.rx_wait: why no bytes are taken from the client. */
+#define MQTT_WAIT_JOBS    0x01u /* its fast messages have to be appended first */
+#define MQTT_WAIT_FENCE   0x02u /* its slow messages have to be delivered first */
+#define MQTT_WAIT_ROOM    0x04u /* too many of its jobs are unfinished */
+#define MQTT_WAIT_CONNACK 0x08u /* what a packet means depends on the broker's answer */
+
+/* mqtt_sub.state */
+enum mqtt_sub_state {
+	MQTT_S_PENDING, /* the broker may or may not deliver, and may have something to send first
+			 */
+	MQTT_S_ACTIVE,
+};
+
+/* Doubly linked by connection id. */
+struct mqtt_link {
+	uint32_t prev;
+	uint32_t next;
+	uint32_t on; /* 1: on the list */
+};
+
+/* A copy that waits for earlier bytes of the broker, in the data of a toe_buf. */
+struct mqtt_copy {
+	struct toe_buf *next;
+	struct toe_buf *b1;
+	struct toe_buf *b2; /* NULL: one piece */
+	uint32_t off1, len1, off2, len2;
+	uint32_t after; /* goes when the broker's stream has been passed on up to here */
+};
+
+/* A SUBSCRIBE or UNSUBSCRIBE without answer, in the data of a toe_buf, the packet's body behind. */
+struct mqtt_request {
+	struct toe_buf *next;
+	uint32_t len;
+	uint16_t packet_id;
+	uint8_t type;
+	uint8_t body[];
+};
+
+struct mqtt_conn {
+	uint32_t id;
+	uint32_t gen;
+	uint8_t kind;  /* enum mqtt_kind */
+	uint8_t level; /* protocol level, 0: no CONNECT yet */
+	uint8_t bridge;
+	uint8_t clean;
+	uint8_t ended;   /* nothing is appended any more */
+	uint8_t blocked; /* the broker may hold bytes for this client in its heap */
+	uint16_t keep_alive_s;
+	uint32_t session; /* MQTT_NONE: none */
+	uint32_t max_packet;
+	uint32_t expiry_s;
+	struct toe_buf *client_id; /* until CONNACK */
+
+	/* client -> broker */
+	uint8_t rx_mode;
+	uint8_t rx_wait;
+	uint8_t rx_hdr_n;
+	uint8_t rx_hdr[MQTT_FIXED_MAX];
+	uint8_t rx_first;
+	uint8_t rx_seen;  /* enum mqtt_reason of the PUBLISH in rx_buf, once its header is there */
+	uint8_t no_fence; /* the last wait was in vain: not again until proven */
+	uint32_t rx_left; /* body bytes to come */
+	uint32_t rx_wait_ms; /* since when */
+	struct toe_buf *rx_buf;
+	uint32_t forwarded_ms; /* last time anything was forwarded to the broker */
+
+	/* broker -> client */
+	struct mqtt_framer tx_fr;
+	uint8_t tx_collect;  /* the current packet is looked at as a whole: tx_buf */
+	uint8_t tx_wait;     /* tx_buf is complete and waits for jobs up to tx_wait_seq */
+	uint8_t saw_publish; /* since the last proof */
+	uint32_t taken;      /* bytes of the broker, modulo 2^32 */
+	uint64_t tx_wait_seq;
+	struct toe_buf *tx_buf;
+	struct toe_buf *defer_first; /* struct mqtt_copy */
+	struct toe_buf *defer_last;
+	uint32_t defer_n;
+	uint32_t defer_bytes;
+	struct toe_buf *requests; /* struct mqtt_request, oldest first */
+	struct toe_buf *request_last;
+
+	/* proofs: events are counted, a PINGREQ covers those before it */
+	uint32_t events;
+	uint32_t slow_event; /* of the last slow PUBLISH (or PUBREL) */
+	uint32_t proven;
+	uint32_t ping_cover[2]; /* of the injected PINGREQs without answer, oldest first */
+	uint32_t ping_short[2]; /* short writes known when it was injected */
+	uint8_t ping_n;
+	uint8_t want_ping;
+	uint8_t suspect; /* short write while a subscription was becoming active */
+	uint32_t client_pings;
+	uint32_t ping_ms;
+	uint32_t short_seen;
+	struct toe_buf *activating; /* struct mqtt_activating[] */
+
+	uint32_t jobs; /* unfinished, of this publisher */
+	uint32_t jobq; /* its queue, MQTT_NONE */
+	struct mqtt_link on_ping;
+	struct mqtt_link on_tx_wait;
+};
+
+struct mqtt_activating {
+	uint32_t sub;
+	uint32_t gen;
+	uint32_t event;
+};
+
+struct mqtt_session {
+	struct toe_buf *id; /* NULL: not in use */
+	uint32_t hash_next; /* also the free list */
+	uint32_t conn;      /* MQTT_NONE: offline */
+	uint32_t conn_gen;
+	uint32_t max_packet;
+	uint8_t level;
+	uint8_t bridge;
+	uint8_t keep;    /* outlives its connection */
+	uint8_t unknown; /* may have subscriptions nobody saw */
+	uint64_t delivered;
+	uint64_t dropped;
+};
+
+/* One encoding of a message: one or two pieces. */
+struct mqtt_encoding {
+	struct toe_buf *b1; /* NULL: not made yet */
+	struct toe_buf *b2;
+	uint32_t off1, len1, off2, len2;
+};
+
+struct mqtt_job {
+	uint32_t next; /* in its queue, or the free list */
+	uint32_t at;   /* next entry of the group */
+	uint64_t seq;
+	/* all unfinished jobs, in the order of their making */
+	uint32_t older;
+	uint32_t newer;
+	struct mqtt_group *group;
+	struct toe_buf *msg; /* the PUBLISH as it came */
+	struct mqtt_publish p;
+	uint32_t head; /* bytes of its fixed header */
+	uint32_t payload_len;
+	uint32_t publisher; /* session */
+	uint32_t last_session;
+	uint32_t conn;
+	uint32_t conn_gen;
+	uint8_t level;
+	struct mqtt_encoding enc[2]; /* level 3 and 4; level 5 without subscription identifier */
+};
+
+/* The jobs of one publisher, in order; queues take turns. */
+struct mqtt_jobq {
+	uint32_t first;
+	uint32_t last;
+	uint32_t next; /* ring of queues with work, or the free list */
+};
+
+struct mqtt_gate {
+	uint32_t sub; /* in stage.gates, MQTT_SUB_NONE: not in use */
+	bool closed;  /* operator says: nobody unseen subscribes */
+	uint64_t fast;
+	uint64_t slow;
+};
+
+struct mqtt_stage {
+	struct toe_stream *s;
+	const struct toe_config *cfg;
+	uint32_t app_id; /* the broker followed; serial 0: none yet */
+	uint32_t app_serial;
+	uint32_t conns; /* open ones of it */
+
+	struct mqtt_subs *subs;
+	struct mqtt_subs *gates;
+	struct mqtt_gate gate[MQTT_GATES];
+	uint32_t gate_n;
+
+	struct mqtt_session *sessions;
+	uint32_t session_n;
+	uint32_t session_free;
+	uint32_t session_used;
+	uint32_t *session_hash;
+	uint32_t hash_mask;
+	uint64_t hash_key;
+
+	uint32_t lost_n;    /* connections that taint */
+	uint32_t unknown_n; /* sessions online with unknown subscriptions */
+	uint32_t full;      /* a subscription could not be stored: until all sessions are gone */
+
+	struct mqtt_job *jobs;
+	uint32_t job_free;
+	uint32_t job_oldest; /* unfinished, MQTT_NONE */
+	uint32_t job_newest;
+	uint64_t job_seq;
+	uint32_t job_used;
+	struct mqtt_jobq *queues;
+	uint32_t queue_free;
+	uint32_t queue_turn; /* last of the ring, MQTT_NONE: empty */
+
+	uint32_t ping_list;
+	uint32_t tx_wait_list;
+	uint32_t tick_ms;
+	uint32_t canary;
+	bool shadow;
+	bool suspended;
+
+	uint64_t reasons[MQTT_R_N];
+	uint64_t counters[MQTT_C_N];
+};
+
+static inline struct mqtt_stage *mqtt_of(struct toe_stream *s)
+{
+	return toe_stream_private(s);
+}
+
+static inline void mqtt_count(struct mqtt_stage *st, enum mqtt_counter c)
+{
+	st->counters[c]++;
+}
+
+static inline struct mqtt_copy *mqtt_copy_of(struct toe_buf *b)
+{
+	return (struct mqtt_copy *)(void *)b->data;
+}
+
+static inline struct mqtt_request *mqtt_request_of(struct toe_buf *b)
+{
+	return (struct mqtt_request *)(void *)b->data;
+}
+
+/* State and connection of an id, NULL if it is not open in that generation. */
+struct mqtt_conn *mqtt_conn_get(struct mqtt_stage *st, uint32_t id, uint32_t gen,
+				struct toe_stream_conn **c);
+
+/* mqtt_stage.c: lists of connections. */
+void mqtt_list_add(struct mqtt_stage *st, uint32_t *list, struct mqtt_conn *m, bool ping);
+void mqtt_list_del(struct mqtt_stage *st, uint32_t *list, struct mqtt_conn *m, bool ping);
+/* The connection cannot be followed any more: its bytes pass from now on. */
+void mqtt_conn_lose(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m);
+static inline void mqtt_put(struct mqtt_stage *st, struct toe_buf **b)
+{
+	if (*b != NULL)
+		toe_stream_buf_put(st->s, *b);
+	*b = NULL;
+}
+
+/* mqtt_rx.c */
+size_t mqtt_rx(struct toe_stream *s, struct toe_stream_conn *c, const uint8_t *data, size_t len);
+bool mqtt_rx_end(struct toe_stream *s, struct toe_stream_conn *c);
+/* What was waited for has come (or not in time). */
+void mqtt_rx_proceed(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m);
+
+/* mqtt_tx.c */
+size_t mqtt_tx(struct toe_stream *s, struct toe_stream_conn *c, struct toe_buf *b, uint32_t off,
+	       uint32_t len);
+void mqtt_tx_proceed(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m);
+/* Appends a copy where its place is; counts. */
+void mqtt_tx_copy(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m,
+		  const struct mqtt_encoding *e);
+/* Deferred copies whose turn has come. */
+void mqtt_tx_flush(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m);
+void mqtt_tx_drop_deferred(struct mqtt_stage *st, struct mqtt_conn *m);
+
+/* mqtt_session.c; body: the packet without its fixed header. */
+int mqtt_session_init(struct mqtt_stage *st);
+void mqtt_session_fini(struct mqtt_stage *st);
+int mqtt_session_connect(struct mqtt_stage *st, struct mqtt_conn *m, const uint8_t *body,
+			 uint32_t len);
+void mqtt_session_connack(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m,
+			  const uint8_t *body, uint32_t len);
+/* 0; -EPROTO, -ENOSPC: the connection cannot be followed. */
+int mqtt_session_request(struct mqtt_stage *st, struct mqtt_conn *m, uint8_t type,
+			 const uint8_t *body, uint32_t len);
+void mqtt_session_answer(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m,
+			 uint8_t type, const uint8_t *body, uint32_t len);
+void mqtt_session_disconnect(struct mqtt_conn *m, const uint8_t *body, uint32_t len);
+void mqtt_session_detach(struct mqtt_stage *st, struct mqtt_conn *m);
+void mqtt_session_reset(struct mqtt_stage *st);
+void mqtt_session_drop_requests(struct mqtt_stage *st, struct mqtt_conn *m);
+
+/* mqtt_decide.c */
+int mqtt_decide_init(struct mqtt_stage *st);
+void mqtt_decide_fini(struct mqtt_stage *st);
+/* What header and topic alone say; FAST: nothing against it so far. */
+enum mqtt_reason mqtt_decide_early(struct mqtt_stage *st, const struct mqtt_conn *m,
+				   const struct mqtt_publish *p);
+/* All of it; FAST: *group is the caller's. */
+enum mqtt_reason mqtt_decide(struct mqtt_stage *st, struct mqtt_conn *m,
+			     const struct mqtt_publish *p, struct mqtt_group **group);
+int mqtt_decide_gate_add(struct mqtt_stage *st, const char *filter, bool closed);
+int mqtt_decide_gate_del(struct mqtt_stage *st, const char *filter);
+
+/* mqtt_fanout.c */
+int mqtt_fanout_init(struct mqtt_stage *st);
+void mqtt_fanout_fini(struct mqtt_stage *st);
+bool mqtt_fanout_room(const struct mqtt_stage *st, const struct mqtt_conn *m);
+/* Takes group and msg over. */
+void mqtt_fanout_start(struct mqtt_stage *st, struct mqtt_conn *m, struct mqtt_group *group,
+		       struct toe_buf *msg, const struct mqtt_publish *p, uint32_t head);
+unsigned mqtt_fanout_run(struct mqtt_stage *st, unsigned budget);
+/* The publisher's connection is gone: its jobs go on without it. */
+void mqtt_fanout_orphan(struct mqtt_stage *st, struct mqtt_conn *m);
+
+/* mqtt_fence.c */
+/* A PINGREQ to the broker, now or at the next packet boundary; nothing if one is under way. */
+void mqtt_fence_ping(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m);
+/* True: the PINGRESP is for the client. */
+bool mqtt_fence_pingresp(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m);
+void mqtt_fence_boundary(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m);
+static inline bool mqtt_fence_clear(const struct mqtt_conn *m)
+{
+	return (int32_t)(m->slow_event - m->proven) <= 0;
+}
+/* Subscription sub of m's session becomes active as soon as that is proven. */
+int mqtt_fence_activate(struct mqtt_stage *st, struct mqtt_conn *m, uint32_t sub);
+/* Has the broker failed to write all of something?  Then copies wait from now on. */
+void mqtt_fence_check_short(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m);
+void mqtt_fence_keepalive(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m);
+void mqtt_fence_tick(struct mqtt_stage *st);
+
+/* mqtt_control.c */
+int mqtt_control(struct toe_stream *s, struct toe_stream_ask *ask);
+
+extern const char *const mqtt_reason_name[MQTT_R_N];
+extern const char *const mqtt_reason_text[MQTT_R_N];
+extern const char *const mqtt_counter_name[MQTT_C_N];
+extern const char *const mqtt_counter_text[MQTT_C_N];
+
+#endif

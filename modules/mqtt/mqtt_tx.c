@@ -1,0 +1,329 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * MQTT stage, broker -> client: the merge point of what the broker writes and what the stage
+ * delivers.
+ *
+ * Input: the broker's bytes in order, split anywhere; copies of fast messages.  CONNACK, SUBACK,
+ * UNSUBACK, PINGRESP and DISCONNECT are looked at as a whole; all else passes as it comes.  Output:
+ * one queue per client.  A copy is appended only at a packet boundary of the broker's stream, and
+ * not before bytes the broker wrote earlier: while those are on their way, it waits (defer).
+ * Thread: the stream stage's.
+ */
+#include "mqtt_stage.h"
+
+#include <string.h>
+
+/* ---- copies ---- */
+
+static int append(struct mqtt_stage *st, struct toe_stream_conn *c, const struct mqtt_encoding *e)
+{
+	if (e->b2 == NULL)
+		return toe_stream_send(st->s, c, e->b1, e->off1, e->len1);
+	return toe_stream_send2(st->s, c, e->b1, e->off1, e->len1, e->b2, e->off2, e->len2);
+}
+
+static void count_drop(struct mqtt_stage *st, const struct mqtt_conn *m, enum mqtt_counter why)
+{
+	mqtt_count(st, why);
+	if (m->session != MQTT_NONE)
+		st->sessions[m->session].dropped++;
+}
+
+/* The broker's bytes have all been passed on, as far as anybody knows. */
+static bool level_with_broker(const struct toe_stream_conn *c, const struct mqtt_conn *m)
+{
+	return !m->blocked && m->defer_first == NULL && m->tx_buf == NULL && !m->tx_wait &&
+	       mqtt_framer_idle(&m->tx_fr) && m->taken == toe_stream_written(c);
+}
+
+static bool queue_full(const struct mqtt_stage *st, const struct toe_stream_conn *c,
+		       const struct mqtt_conn *m, uint32_t bytes)
+{
+	return m->defer_n >= st->cfg->mqtt_queue_messages ||
+	       (uint64_t)toe_stream_queued(c) + m->defer_bytes + bytes > st->cfg->mqtt_queue_bytes;
+}
+
+static bool defer(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m,
+		  const struct mqtt_encoding *e)
+{
+	struct toe_buf *b = toe_stream_buf_new(st->s, sizeof(struct mqtt_copy));
+
+	if (b == NULL)
+		return false;
+	*mqtt_copy_of(b) = (struct mqtt_copy){.b1 = toe_buf_get(e->b1),
+					      .b2 = e->b2 != NULL ? toe_buf_get(e->b2) : NULL,
+					      .off1 = e->off1,
+					      .len1 = e->len1,
+					      .off2 = e->off2,
+					      .len2 = e->len2,
+					      .after = toe_stream_written(c)};
+	if (m->defer_first == NULL)
+		m->defer_first = b;
+	else
+		mqtt_copy_of(m->defer_last)->next = b;
+	m->defer_last = b;
+	m->defer_n++;
+	m->defer_bytes += e->len1 + e->len2;
+	mqtt_count(st, MQTT_C_DEFERRED);
+	return true;
+}
+
+void mqtt_tx_copy(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m,
+		  const struct mqtt_encoding *e)
+{
+	bool ok;
+
+	if (queue_full(st, c, m, e->len1 + e->len2)) {
+		count_drop(st, m, MQTT_C_DROP_QUEUE);
+		return;
+	}
+	mqtt_fence_check_short(st, c, m);
+	if (level_with_broker(c, m))
+		ok = append(st, c, e) == 0;
+	else
+		ok = defer(st, c, m, e);
+	if (!ok) {
+		count_drop(st, m, MQTT_C_DROP_MEMORY);
+		return;
+	}
+	mqtt_count(st, MQTT_C_DELIVERED);
+	if (m->session != MQTT_NONE)
+		st->sessions[m->session].delivered++;
+}
+
+static void pop_deferred(struct mqtt_stage *st, struct mqtt_conn *m)
+{
+	struct toe_buf *b = m->defer_first;
+	struct mqtt_copy *d = mqtt_copy_of(b);
+
+	m->defer_first = d->next;
+	if (m->defer_first == NULL)
+		m->defer_last = NULL;
+	m->defer_n--;
+	m->defer_bytes -= d->len1 + d->len2;
+	mqtt_put(st, &d->b1);
+	mqtt_put(st, &d->b2);
+	toe_stream_buf_put(st->s, b);
+}
+
+void mqtt_tx_flush(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
+{
+	while (m->defer_first != NULL && !m->blocked && m->tx_buf == NULL &&
+	       mqtt_framer_idle(&m->tx_fr)) {
+		const struct mqtt_copy *d = mqtt_copy_of(m->defer_first);
+		const struct mqtt_encoding e = {.b1 = d->b1,
+						.b2 = d->b2,
+						.off1 = d->off1,
+						.len1 = d->len1,
+						.off2 = d->off2,
+						.len2 = d->len2};
+
+		if ((int32_t)(m->taken - d->after) < 0)
+			break;
+		if (append(st, c, &e) != 0)
+			count_drop(st, m, MQTT_C_DROP_MEMORY);
+		pop_deferred(st, m);
+	}
+}
+
+void mqtt_tx_drop_deferred(struct mqtt_stage *st, struct mqtt_conn *m)
+{
+	while (m->defer_first != NULL)
+		pop_deferred(st, m);
+}
+
+/* ---- packets of the broker ---- */
+
+static bool is_collected(uint8_t first)
+{
+	switch (mqtt_first_type(first)) {
+	case MQTT_CONNACK:
+	case MQTT_SUBACK:
+	case MQTT_UNSUBACK:
+	case MQTT_PINGRESP:
+	case MQTT_DISCONNECT:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* UNSUBACK says that no copy follows: those decided before have to be appended first. */
+static bool has_to_wait(struct mqtt_stage *st, struct mqtt_conn *m)
+{
+	if (mqtt_first_type(m->tx_buf->data[0]) != MQTT_UNSUBACK)
+		return false;
+	if (!m->tx_wait) {
+		m->tx_wait = 1;
+		m->tx_wait_seq = st->job_seq;
+	}
+	if (st->job_oldest == MQTT_NONE || st->jobs[st->job_oldest].seq > m->tx_wait_seq) {
+		m->tx_wait = 0;
+		mqtt_list_del(st, &st->tx_wait_list, m, false);
+		return false;
+	}
+	mqtt_list_add(st, &st->tx_wait_list, m, false);
+	return true;
+}
+
+/* The collected packet has been understood; false: it goes no further. */
+static bool act_on(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
+{
+	const uint8_t *data = m->tx_buf->data;
+	uint32_t remaining = 0;
+	uint8_t first = 0;
+	int head = mqtt_fixed_parse(data, m->tx_buf->len, &first, &remaining);
+
+	switch (mqtt_first_type(first)) {
+	case MQTT_CONNACK:
+		mqtt_session_connack(st, c, m, data + head, remaining);
+		if (m->rx_wait & MQTT_WAIT_CONNACK) {
+			m->rx_wait &= (uint8_t)~MQTT_WAIT_CONNACK;
+			toe_stream_rx_resume(st->s, c);
+		}
+		break;
+	case MQTT_SUBACK:
+	case MQTT_UNSUBACK:
+		mqtt_session_answer(st, c, m, (uint8_t)mqtt_first_type(first), data + head,
+				    remaining);
+		break;
+	case MQTT_PINGRESP:
+		return mqtt_fence_pingresp(st, c, m);
+	case MQTT_DISCONNECT:
+		m->ended = 1;
+		mqtt_session_detach(st, m);
+		break;
+	default:
+		break;
+	}
+	return true;
+}
+
+/* tx_buf is complete; false: it waits. */
+static bool finish_collected(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
+{
+	struct toe_buf *b = m->tx_buf;
+
+	if (has_to_wait(st, m))
+		return false;
+	if (!act_on(st, c, m)) {
+		mqtt_put(st, &m->tx_buf);
+	} else if (m->tx_buf != NULL) { /* else the connection was lost, and that has sent it */
+		/* no room: it is offered again, but has been understood already */
+		if (toe_stream_send(st->s, c, b, 0, b->len) != 0 && !toe_stream_tx_ended(c))
+			toe_stream_abort(st->s, c);
+		mqtt_put(st, &m->tx_buf);
+	}
+	return true;
+}
+
+static bool collect_header(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m,
+			   const struct mqtt_frame_part *part)
+{
+	if (part->remaining > MQTT_CONTROL_MAX)
+		return false;
+	m->tx_buf = toe_stream_buf_new(st->s, part->len + part->remaining);
+	if (m->tx_buf == NULL) {
+		toe_stream_abort(st->s, c);
+		return true;
+	}
+	memcpy(m->tx_buf->data, part->data, part->len);
+	m->tx_buf->len = (uint32_t)part->len;
+	return true;
+}
+
+/* One part of a packet that is collected. */
+static void collect(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m,
+		    enum mqtt_framer_event ev, const struct mqtt_frame_part *part)
+{
+	if (ev == MQTT_FR_HEADER) {
+		if (!collect_header(st, c, m, part))
+			mqtt_conn_lose(st, c, m);
+	} else if (ev == MQTT_FR_BODY && m->tx_buf != NULL) {
+		memcpy(m->tx_buf->data + m->tx_buf->len, part->data, part->len);
+		m->tx_buf->len += (uint32_t)part->len;
+	}
+	if (ev != MQTT_FR_MORE && part->last && m->tx_buf != NULL)
+		finish_collected(st, c, m);
+}
+
+/* ---- the module's calls ---- */
+
+/* Bytes that pass, gathered so that a run of packets is one extent. */
+struct run {
+	struct toe_buf *b;
+	uint32_t from;
+	uint32_t to;
+};
+
+/* False: no room in the client's queue, nothing of the run was sent. */
+static bool run_flush(struct mqtt_stage *st, struct toe_stream_conn *c, struct run *r)
+{
+	int rc = r->from == r->to ? 0 : toe_stream_send(st->s, c, r->b, r->from, r->to - r->from);
+
+	r->from = r->to;
+	return rc == 0 || toe_stream_tx_ended(c);
+}
+
+/* One step of the framer over b->data[at, end); returns the bytes taken. */
+static uint32_t step(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m,
+		     struct run *r, uint32_t end)
+{
+	const uint8_t *data = r->b->data + r->to;
+	enum mqtt_framer_event ev;
+	struct mqtt_frame_part part = {0};
+	uint32_t n;
+
+	if (mqtt_framer_idle(&m->tx_fr)) {
+		m->tx_collect = is_collected(data[0]);
+		if (mqtt_first_type(data[0]) == MQTT_PUBLISH) {
+			m->saw_publish = 1;
+			mqtt_count(st, MQTT_C_BROKER_PUBLISH);
+		}
+	}
+	n = (uint32_t)mqtt_framer_feed(&m->tx_fr, data, end - r->to, &ev, &part);
+	m->taken += n;
+	if (ev == MQTT_FR_ERROR) {
+		mqtt_conn_lose(st, c, m);
+		return n;
+	}
+	if (!m->tx_collect) {
+		r->to += n;
+		return n;
+	}
+	if (!run_flush(st, c, r))
+		toe_stream_abort(st->s, c);
+	r->from = r->to += n;
+	collect(st, c, m, ev, &part);
+	return n;
+}
+
+size_t mqtt_tx(struct toe_stream *s, struct toe_stream_conn *c, struct toe_buf *b, uint32_t off,
+	       uint32_t len)
+{
+	struct mqtt_stage *st = mqtt_of(s);
+	struct mqtt_conn *m = toe_stream_state(c);
+	struct run r = {b, off, off};
+
+	while (r.to < off + len && !m->tx_wait) {
+		if (m->kind == MQTT_K_LOST || m->kind == MQTT_K_FOREIGN) {
+			m->taken += off + len - r.to;
+			r.to = off + len;
+			break;
+		}
+		step(st, c, m, &r, off + len);
+		if (m->defer_first != NULL && mqtt_framer_idle(&m->tx_fr) && run_flush(st, c, &r))
+			mqtt_tx_flush(st, c, m);
+	}
+	if (!run_flush(st, c, &r))
+		toe_stream_abort(s, c);
+	return r.to - off;
+}
+
+void mqtt_tx_proceed(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
+{
+	if (!m->tx_wait || m->tx_buf == NULL || !finish_collected(st, c, m))
+		return;
+	mqtt_tx_flush(st, c, m);
+	toe_stream_tx_resume(st->s, c);
+}
