@@ -26,6 +26,7 @@
 #include "fail.h"
 #include "graph.h"
 #include "keeper_link.h"
+#include "module_sock.h"
 #include "pipeline.h"
 #include "port.h"
 
@@ -253,6 +254,7 @@ static void stop(struct program *p)
 {
 	struct toe_engine *e = &p->engine;
 
+	toe_module_sock_stop(e);
 	if (p->link)
 		toe_keeper_link_stop(e);
 	toe_pipeline_free(e->pipeline);
@@ -287,8 +289,9 @@ static int run(struct program *p, char *err, size_t err_len)
 	catch_signals(e->pipeline);
 	for (unsigned i = 1; i < toe_pipeline_lcores(e->pipeline); i++)
 		TOE_CHECK(rte_eal_remote_launch(lcore_main, e->pipeline, i) == 0);
+	rc = toe_module_sock_start(e);
 	/* Nobody else writes to this socket yet: the link starts afterwards. */
-	if (e->keeper_fd >= 0) {
+	if (rc == 0 && e->keeper_fd >= 0) {
 		rc = send_ready(e);
 		if (rc == 0)
 			rc = toe_keeper_link_start(e);
@@ -297,7 +300,8 @@ static int run(struct program *p, char *err, size_t err_len)
 	if (rc != 0) {
 		stopping = true;
 		toe_pipeline_wake_all(e->pipeline);
-		fail(err, err_len, "keeper: %s", strerror(-rc));
+		fail(err, err_len, "keeper or %s/%s: %s", e->cfg->run_dir, TOE_MODULE_SOCKET,
+		     strerror(-rc));
 	}
 	LOG_INFO("running on %u lcore(s), port %s", toe_pipeline_lcores(e->pipeline),
 		 p->cfg.port_if);
