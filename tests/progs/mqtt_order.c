@@ -394,7 +394,7 @@ static void on_connected(struct conn *c)
 		return;
 	}
 	/* both connections of a guest have one ClientID */
-	snprintf(id, sizeof(id), "%s-%u-%u", prefix, c->kind,
+	snprintf(id, sizeof(id), "%s-%u-%u", prefix, (unsigned)c->kind,
 		 c->kind == GUEST ? c->index / 2 : c->index);
 	c->state = WAIT_CONNACK;
 	emit(c, p, mq_put_connect(p, c->version, id));

@@ -262,3 +262,25 @@ def shared_subscriptions(r):
     for i in range(6):
         p.publish(r.t("s/a"), f"p {i}", i % 2)
     r.settle()
+
+
+@scenario
+def many_subscribers(r):
+    """150 clients of all kinds on one topic; a third of them leaves, another third changes its QoS."""
+    p = r.connected("p", 5)
+    for i in range(150):
+        ver = (3, 4, 5)[i % 3]
+        c = r.connected(f"s{i}", ver)
+        c.subscribe(((r.t("f/x"), r.t("f/#"), r.t("+/x"))[i // 3 % 3], i // 9 % 3),
+                    props={"subscription_id": i + 1} if ver == 5 and i % 2 else None)
+    r.settle()
+    for phase in ("all", "changed", "less"):
+        r.begin(phase)
+        for n in range(30):
+            p.publish(r.t("f/x"), f"p {n}", n % 10 == 9, n % 10 == 5)
+        r.settle()
+        for i, c in enumerate(r.clients[1:]):
+            if phase == "all" and i % 3 == 1:
+                c.subscribe((r.t("f/x"), 1))
+            if phase == "changed" and i % 3 == 2:
+                c.disconnect()

@@ -24,6 +24,10 @@ def payload_sizes(r):
         for size in sizes:
             p.publish(r.t("y"), (b"p " + b"%08x" % size * (size // 8 + 1))[:size], qos)
             r.settle()
+    r.begin("more than may be held")
+    p.publish(r.t("y"), b"p " + b"0123456789abcdef" * 140000, 0)  # 2.2 MB, then a small one behind it
+    p.publish(r.t("y"), b"p small", 0)
+    r.settle()
 
 
 @scenario
@@ -56,12 +60,18 @@ def split_everywhere(r):
 @scenario
 def many_in_one_segment(r):
     """100 PUBLISHes in one write, of one QoS and mixed, with other packets between them."""
+    short = r.rid[:5]  # nobody else's topic: the run's own number
     for qos in (0, 1, 2):
-        r.connected(f"s{qos}", 4).subscribe((r.t("n/#"), qos))
+        r.connected(f"s{qos}", (3, 4, 5)[qos]).subscribe((r.t("n/#"), qos), (short, qos))
     r.settle()
     p = r.connected("p")
     r.begin("100 of QoS 0")
-    p.send(b"".join(m.publish(4, r.t("n"), b"p%03d" % i)[:] for i in range(100)))
+    data = b"".join(m.publish(4, short, b"%03d" % i) for i in range(100))
+    r.check(len(data) < 1400, "100 packets are more than a segment")
+    p.send(data)
+    r.settle()
+    r.begin("300 in several")
+    p.send(b"".join(m.publish(4, r.t("n"), b"p %03d" % i) for i in range(300)))
     r.settle()
     r.begin("mixed")
     data = b""
