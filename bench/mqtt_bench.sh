@@ -1,0 +1,197 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# MQTT fan-out: mosquitto on the kernel and under `toe run`, the same kernel clients over veth pairs with the
+# same settings, in turn, in one run; with mosquitto's default configuration and with
+# allow_duplicate_messages true (the default costs it a search per copy).  64 bytes, QoS 0.  Needs root.
+#
+#    COUNTS="100 500 1000 5000"  subscribers      ROUNDS=1       of everything
+#    PUBLISHES=100               one every 20 ms  SATURATION=2e5 deliveries with WINDOW=16 publishes under way
+#    MQTT_CONF=...               lines for the engine's configuration: mqtt: { ports = (1883); offload = ( "#" ); };
+#
+# latency: from just before the PUBLISH is written to the read of the last subscriber's copy.
+# floor: the same clients, fed by raw frames (mqtt_floor.c): what no server can beat with kernel clients.
+# CPU per delivered copy from /proc/PID/task/*/schedstat: broker, and the engine's three processes.  A sender
+# on a veth pair pays for the receiver's softirq, in both cases.  JSON lines in OUT/mqtt.jsonl, then a table.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+B=${B:-build} ROUNDS=${ROUNDS:-1} COUNTS=${COUNTS:-100 500 1000 5000}
+PUBLISHES=${PUBLISHES:-100} SATURATION=${SATURATION:-200000} WINDOW=${WINDOW:-16} MQTT_CONF=${MQTT_CONF:-}
+SATURATION=$(printf '%.0f' "$SATURATION")
+BIN=$PWD/$B OUT=$PWD/$B/bench PREFIX=tmb$$ K=kmb$$ SRV=10.99.0.1
+export TOE_RUN_DIR=/run/toe-$PREFIX
+PIDS=()
+mkdir -p "$OUT"
+ulimit -n 20000
+
+[ "$(id -u)" -eq 0 ] || { echo "mqtt_bench: needs root"; exit 77; }
+
+# Offloads off, as the testbed has them.
+link_up()
+{
+	ip netns exec "$1" ethtool -K "$2" tx off rx off tso off gso off gro off >/dev/null 2>&1
+	ip -n "$1" link set lo up
+	ip -n "$1" link set "$2" up
+}
+
+# kernel_up [ADDRESS]: the server's end without an address is the floor's.
+kernel_up()
+{
+	ip netns add "$K-srv" && ip netns add "$K-cli" || exit 1
+	ip link add toe0 netns "$K-srv" type veth peer name cli0 netns "$K-cli" || exit 1
+	[ -n "${1:-}" ] && ip -n "$K-srv" addr add "$1/24" dev toe0
+	ip -n "$K-cli" addr add 10.99.0.2/24 dev cli0
+	link_up "$K-srv" toe0
+	link_up "$K-cli" cli0
+}
+kernel_down() { ip netns del "$K-srv" 2>/dev/null; ip netns del "$K-cli" 2>/dev/null; }
+
+stop_all()
+{
+	local p
+	for p in "${PIDS[@]}"; do
+		kill "$p" 2>/dev/null
+		wait "$p" 2>/dev/null
+	done
+	PIDS=()
+}
+
+cleanup()
+{
+	trap - EXIT
+	stop_all
+	[ -d "$TOE_RUN_DIR" ] && "$BIN/toe" testbed down --prefix $PREFIX >/dev/null 2>&1
+	kernel_down
+	rm -rf "$TMP"
+}
+TMP=$(mktemp -d)
+trap cleanup EXIT
+trap 'exit 130' INT TERM
+
+# run_broker NETNS CLIENT_NETNS CONFIG RUNNER...: pid in BROKER
+run_broker()
+{
+	local ns=$1 cli=$2 dup=$3
+	shift 3
+	{
+		echo "listener 1883 0.0.0.0"
+		echo "allow_anonymous true"
+		echo "persistence false"
+		echo "max_queued_messages 100000" # none of the broker's own drops
+		[ "$dup" = duplicates ] && echo "allow_duplicate_messages true"
+	} >"$TMP/mosquitto.conf"
+	ip netns exec "$ns" "$@" mosquitto -c "$TMP/mosquitto.conf" >"$TMP/mosquitto.log" 2>&1 &
+	BROKER=$!
+	PIDS+=("$BROKER")
+	for _ in $(seq 100); do
+		ip netns exec "$cli" mosquitto_pub -h $SRV -t up -m 1 2>/dev/null && return 0
+		sleep 0.1
+	done
+	echo "mqtt_bench: mosquitto does not answer"
+	exit 1
+}
+
+# engine_pids NETNS: datapath, control plane, keeper, with a comma before each
+engine_pids()
+{
+	local p
+	for p in $(ip netns pids "$1"); do
+		case $(readlink "/proc/$p/exe") in
+		"$BIN"/toe-*) printf ',%s' "$p" ;;
+		esac
+	done
+}
+
+# load WHO CONFIG TEST CLIENT_NETNS ARGS...: one JSON line more
+load()
+{
+	local who=$1 config=$2 test=$3 cli=$4 line
+	shift 4
+	line=$(ip netns exec "$cli" "$BIN/bench/mqtt_load" --host $SRV "$@")
+	[ -n "$line" ] || line='{"ok":false,"error":"no result"}'
+	jq -c --arg who "$who" --arg config "$config" --arg test "$test" \
+		'{who: $who, config: $config, test: $test} + .
+		 + {broker_us_each: (.cpu_us_each[0] // 0), engine_us_each: ((.cpu_us_each[1:] | add) // 0)}' \
+		<<<"$line" | tee -a "$OUT/mqtt.jsonl" |
+		jq -r '"  \(.who) \(.config) \(.test) N=\(.subscribers): \(if .ok then "\(.per_s) copies/s, to last p50 \(.last_us.p50) us" else "FAILED: \(.error)" end)"'
+}
+
+# measure WHO CONFIG CLIENT_NETNS PIDS
+measure()
+{
+	local n rounds
+	for n in $COUNTS; do
+		load "$1" "$2" latency "$3" --subscribers "$n" --rounds "$PUBLISHES" --interval-us 20000 --watch "$4"
+		rounds=$((SATURATION / n > 100 ? SATURATION / n : 100))
+		load "$1" "$2" saturation "$3" --subscribers "$n" --rounds $rounds --window "$WINDOW" --watch "$4"
+	done
+}
+
+floor()
+{
+	local n mac
+	kernel_up
+	mac=$(ip netns exec "$K-srv" cat /sys/class/net/toe0/address)
+	ip -n "$K-cli" neigh replace $SRV lladdr "$mac" dev cli0 nud permanent
+	for n in $COUNTS; do
+		ip netns exec "$K-srv" "$BIN/bench/mqtt_floor" --interface toe0 --clients "$n" \
+			--rounds $((PUBLISHES + 10)) >"$TMP/floor.log" 2>&1 &
+		PIDS+=($!)
+		until grep -q ready "$TMP/floor.log"; do sleep 0.05; done
+		load floor raw latency "$K-cli" --raw --subscribers "$n" --rounds "$PUBLISHES" --watch "${PIDS[-1]}"
+		stop_all
+	done
+	kernel_down
+}
+
+: >"$OUT/mqtt.jsonl"
+printf '%s\n' 'pipeline: { lcores = ( "0: all" ); };' "$MQTT_CONF" >"$TMP/toe.conf"
+for round in $(seq "$ROUNDS"); do
+	echo "round $round of $ROUNDS"
+	floor
+	for config in default duplicates; do
+		kernel_up $SRV
+		run_broker "$K-srv" "$K-cli" $config
+		measure kernel $config "$K-cli" "$BROKER"
+		stop_all
+		kernel_down
+		"$BIN/toe" testbed up --prefix $PREFIX --config-extra "$TMP/toe.conf" >/dev/null || exit 1
+		run_broker $PREFIX-srv $PREFIX-cli $config "$BIN/toe" run --
+		measure toe $config $PREFIX-cli "$BROKER$(engine_pids $PREFIX-srv)"
+		stop_all
+		"$BIN/toe" testbed down --prefix $PREFIX >/dev/null || exit 1
+	done
+done
+
+echo
+echo "medians of $ROUNDS rounds: to the last of N subscribers, us (one publish every 20 ms); floor: raw frames"
+jq -rs 'def median: sort | .[length / 2 | floor];
+	def r2: . * 100 | round / 100;
+	[.[] | select(.ok)] as $all
+	| (["config", "N", "kernel_p50", "toe_p50", "floor_p50", "kernel/toe", "toe/floor", "kernel_p99", "toe_p99"] | @tsv),
+	($all | [.[] | select(.test == "latency" and .who != "floor") | {config, subscribers}] | unique[]) as $k
+	| ($all | [.[] | select(.test == "latency" and .subscribers == $k.subscribers)]) as $rows
+	| def m($who; f): [$rows[] | select(.who == $who and (.config == $k.config or $who == "floor")) | f] | median;
+	if ([$rows[].who] | unique | length) < 3 then empty else
+	[$k.config, $k.subscribers, m("kernel"; .last_us.p50), m("toe"; .last_us.p50), m("floor"; .last_us.p50),
+	 (m("kernel"; .last_us.p50) / m("toe"; .last_us.p50) | r2),
+	 (m("toe"; .last_us.p50) / m("floor"; .last_us.p50) | r2),
+	 m("kernel"; .last_us.p99), m("toe"; .last_us.p99)] | @tsv end' "$OUT/mqtt.jsonl" | column -t
+echo
+echo "medians at saturation, $WINDOW publishes under way: copies per second, CPU in us per copy"
+jq -rs 'def median: sort | .[length / 2 | floor];
+	def r2: . * 100 | round / 100;
+	[.[] | select(.ok and .test == "saturation")] as $all
+	| (["config", "N", "kernel/s", "toe/s", "toe/kernel", "k_broker", "t_broker", "t_engine", "t_all/k", "k_client_cpu",
+	   "t_client_cpu", "k_p99", "t_p99"] | @tsv),
+	($all | [.[] | {config, subscribers}] | unique[]) as $k
+	| ($all | [.[] | select(.subscribers == $k.subscribers and .config == $k.config)]) as $rows
+	| def m($who; f): [$rows[] | select(.who == $who) | f] | median;
+	if ([$rows[].who] | unique | length) < 2 then empty else
+	[$k.config, $k.subscribers, m("kernel"; .per_s), m("toe"; .per_s), (m("toe"; .per_s) / m("kernel"; .per_s) | r2),
+	 m("kernel"; .broker_us_each), m("toe"; .broker_us_each), (m("toe"; .engine_us_each) | r2),
+	 (m("toe"; .broker_us_each + .engine_us_each) / m("kernel"; .broker_us_each) | r2),
+	 m("kernel"; .client_cpu), m("toe"; .client_cpu), m("kernel"; .last_us.p99), m("toe"; .last_us.p99)]
+	| @tsv end' "$OUT/mqtt.jsonl" | column -t
+failed=$(jq -rs '[.[] | select(.ok | not)] | length' "$OUT/mqtt.jsonl")
+[ "$failed" = 0 ] || { echo "$failed measurements failed"; exit 1; }
