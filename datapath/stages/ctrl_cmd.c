@@ -165,6 +165,14 @@ static enum outcome do_remove(struct toe_stage *s, const struct command *c)
 	return DONE;
 }
 
+/* CLOSE with a FIN: of a streamed connection, the module adds its last bytes first.  A reset needs
+ * none, and has to stay before the REMOVE that follows it. */
+static bool last_bytes(struct toe_work *w)
+{
+	return w->cmd == TOE_CMD_CLOSE && (toe_work_ctrl(w)->cmd.close.mode &
+					   (TOE_CLOSE_FIN | TOE_CLOSE_RST)) == TOE_CLOSE_FIN;
+}
+
 static enum outcome do_conn(struct toe_stage *s, const struct command *c)
 {
 	const struct toe_flow_pre *pre = &s->engine->flow_pre[c->e.conn];
@@ -178,10 +186,7 @@ static enum outcome do_conn(struct toe_stage *s, const struct command *c)
 	w = make_item(s, c);
 	if (w == NULL)
 		return LATER;
-	/* the last bytes are the module's to add first */
-	toe_emit(s,
-		 w->cmd == TOE_CMD_CLOSE && p->conns[w->conn].streamed ? TOE_STAGE_STREAM
-								       : TOE_STAGE_SEQ,
+	toe_emit(s, last_bytes(w) && p->conns[w->conn].streamed ? TOE_STAGE_STREAM : TOE_STAGE_SEQ,
 		 w);
 	return DONE;
 }

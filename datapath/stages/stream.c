@@ -103,10 +103,7 @@ static void from_application(struct stream_core *k, struct toe_work *w)
 		stream_app_hc(k, c, &w->hc);
 		toe_work_free(k->stage, w);
 	} else if (c->end != NULL) {
-		/* closed twice: the stronger wish wins */
-		toe_work_ctrl(c->end)->cmd.close.mode |=
-			toe_work_ctrl(w)->cmd.close.mode & TOE_CLOSE_RST;
-		toe_work_free(k->stage, w);
+		toe_work_free(k->stage, w); /* closed already */
 	} else {
 		const struct toe_cmd_close *close = &toe_work_ctrl(w)->cmd.close;
 

@@ -249,15 +249,9 @@ static void release_end(struct stream_core *k, struct toe_stream_conn *c)
 {
 	struct toe_cmd_close *close = &toe_work_ctrl(c->end)->cmd.close;
 
-	if (close->mode & TOE_CLOSE_FIN && !(close->mode & TOE_CLOSE_RST)) {
-		if (!(c->flags & SC_TX_ENDED) || c->told_tail != c->tx.end)
-			return;
-		close->tx_tail = c->told_tail;
-	} else if (!(c->flags & SC_TX_ENDED)) {
-		close->mode = TOE_CLOSE_RST;
-		c->of->m->tx_end(c->of, c);
-		c->flags |= SC_TX_ENDED;
-	}
+	if (!(c->flags & SC_TX_ENDED) || c->told_tail != c->tx.end)
+		return;
+	close->tx_tail = c->told_tail;
 	toe_emit(k->stage, TOE_STAGE_SEQ, c->end);
 	c->end = NULL;
 }

@@ -6,7 +6,7 @@
 # PLACEMENTS: single spread
 # TIMEOUT: 300
 . "$(dirname "$0")/../lib/net.sh"
-: "${MQTT_CONF:=}" "${ONLY:=}"
+: "${MQTT_CONF=mqtt: { ports = (1883); offload = ( "#" ); };}" "${ONLY:=}"
 # To switch the MQTT stage on: MQTT_CONF='mqtt: { ports = (1883); offload = ( "#" ); };'
 write_config "$MQTT_CONF"
 testbed_up
