@@ -38,6 +38,12 @@ struct ctxq {
 	uint64_t wake_apps;
 	uint64_t wake_ctxs[TOE_APP_N];
 
+	/* TOE_HC_SYNC: released when every context has been emptied up to where its ring was */
+	struct toe_work *sync;
+	uint32_t sync_app;
+	uint32_t sync_to[TOE_CTX_N];
+	uint64_t sync_left; /* contexts that are not there yet */
+
 	/* this burst only: what applications have to be told */
 	struct {
 		struct toe_app *app;
@@ -55,6 +61,7 @@ void ctxq_tell(struct toe_stage *s);
 unsigned ctxq_wake(struct toe_stage *s);
 
 /* ctxq_doorbell.c */
+void ctxq_sync(struct toe_stage *s, struct toe_work *w);
 unsigned ctxq_poll(struct toe_stage *s, unsigned budget);
 bool ctxq_sleep(struct toe_stage *s, bool on);
 

@@ -2,8 +2,9 @@
 /*
  * Questions to stream modules over a UNIX socket, <run_dir>/modules.sock (mode 0660).
  *
- * One line "MODULE WHAT [ARGUMENT]\n"; the answer is one JSON document per line, more than one where
- * a list comes in pieces (arrays), then end of file.  An error is {"error": "why", "errno": N}.
+ * One line "MODULE WHAT [ARGUMENT]\n"; the answer is one JSON document per line, more than one
+ * where a list comes in pieces (arrays), then end of file.  An error is {"error": "why", "errno":
+ * N}.
  */
 #ifndef TOE_MODULE_SOCK_H
 #define TOE_MODULE_SOCK_H

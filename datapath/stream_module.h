@@ -131,6 +131,14 @@ uint32_t toe_stream_queued(const struct toe_stream_conn *c);
 /* All bytes the application is known to have written, modulo 2^32: those tx() was given and those
  * still to come. */
 uint32_t toe_stream_written(const struct toe_stream_conn *c);
+/*
+ * Have all of the application's writes up to now been noticed?  Writes to two connections may be
+ * noticed in another order than they were made.  sync() gives a ticket; once synced() has reached
+ * it, toe_stream_written() of every connection covers what the application had written when sync()
+ * was called.  c: any connection of the application.
+ */
+uint64_t toe_stream_sync(struct toe_stream *s, const struct toe_stream_conn *c);
+uint64_t toe_stream_synced(const struct toe_stream *s);
 /* Times the application's write() did not fit (short write), counted by libtoe. */
 uint32_t toe_stream_short_writes(const struct toe_stream_conn *c);
 /* True once tx_end() has been called: sending has no effect. */

@@ -101,7 +101,10 @@ struct stream_op {
 	struct toe_buf *buf; /* one reference; NULL: none needed */
 };
 
-struct stream_ask; /* stream_control.c */
+struct stream_ask; /* stream_api.c */
+unsigned stream_sync_poll(struct stream_core *k);
+
+/* stream_control.c */
 
 struct stream_core {
 	struct toe_stage *stage;
@@ -119,6 +122,12 @@ struct stream_core {
 	struct toe_stream_conn *starved; /* list by next_dirty */
 	uint32_t starved_ms;             /* when it was started */
 	uint32_t open_n;
+	/* everything an application has written: tickets of toe_stream_sync() */
+	uint64_t sync_asked; /* the newest ticket */
+	uint64_t sync_sent;  /* the one under way, or the last that was */
+	uint64_t sync_done;
+	uint32_t sync_app;
+	uint32_t sync_conn; /* one of its connections, for a slot that exists */
 };
 
 /* The open connection an item is about, or NULL. */

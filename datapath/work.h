@@ -80,6 +80,10 @@ struct toe_hc {
 #define TOE_HC_FETCH 1u
 /* Made by the stream stage: proto resets the connection. */
 #define TOE_HC_ABORT 2u
+/* toe_work.cookie of the HC item by which the stream stage learns that ctxq has taken every
+ * doorbell an application had rung when it asked: stream > ctxq (waits there) > dma > stream.  cmd
+ * is TOE_HC_FETCH, so that it keeps its place behind the fetches before it. */
+#define TOE_HC_SYNC 0x53594e43u
 
 /*
  * Everything post, dma, egress, ctxq and sched need to know of proto's decision: a copy, never a

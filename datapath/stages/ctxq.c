@@ -248,6 +248,11 @@ static void ctxq_process(struct toe_stage *s, struct toe_work **items, unsigned 
 	for (unsigned i = 0; i < n; i++) {
 		struct toe_work *w = items[i];
 
+		if (w->cookie == TOE_HC_SYNC && w->type == TOE_WORK_HC) {
+			ctxq_sync(s, w);
+			items[i] = NULL;
+			continue;
+		}
 		if (!(w->todo & TOE_TODO_CTXQ))
 			continue; /* keeps its place in the order, that is all */
 		if (w->type == TOE_WORK_CTRL)
@@ -257,8 +262,10 @@ static void ctxq_process(struct toe_stage *s, struct toe_work **items, unsigned 
 		w->todo &= (uint8_t)~TOE_TODO_CTXQ;
 	}
 	ctxq_tell(s);
-	for (unsigned i = 0; i < n; i++)
-		toe_emit_next(s, items[i]);
+	for (unsigned i = 0; i < n; i++) {
+		if (items[i] != NULL)
+			toe_emit_next(s, items[i]);
+	}
 }
 
 static int ctxq_init(struct toe_stage *s)
@@ -274,6 +281,10 @@ static int ctxq_init(struct toe_stage *s)
 
 static void ctxq_fini(struct toe_stage *s)
 {
+	struct ctxq *p = s->priv;
+
+	if (p != NULL && p->sync != NULL)
+		toe_work_free(s, p->sync);
 	free(s->priv);
 	s->priv = NULL;
 }

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "common/log.h"
 #include "ctxq.h"
 #include "pipeline.h"
 
@@ -195,6 +196,51 @@ static unsigned take_group(struct toe_stage *s, struct ctxq_group *g, unsigned *
 	return got;
 }
 
+/* ---- everything that has been rung ---- */
+
+/* The stream stage has one such item at a time. */
+void ctxq_sync(struct toe_stage *s, struct toe_work *w)
+{
+	struct toe_app *a = toe_app_get(s->engine, w->hc.app_id);
+	struct ctxq *p = s->priv;
+
+	TOE_ASSERT(p->sync == NULL);
+	p->sync = w;
+	p->sync_app = w->hc.app_id;
+	p->sync_left = a == NULL ? 0 : atomic_load_explicit(&a->proc_mask, memory_order_acquire);
+	/* The bytes that made the stage ask were written after the doorbells that matter: whoever
+	 * has seen them (acquire, in the fetch) sees these positions or later ones. */
+	for (uint64_t m = p->sync_left; m != 0; m &= m - 1) {
+		unsigned ctx = (unsigned)__builtin_ctzll(m);
+
+		p->sync_to[ctx] =
+			__atomic_load_n(&toe_app_context(a, ctx)->doorbell_prod, __ATOMIC_ACQUIRE);
+	}
+}
+
+/* Lets it go when nothing of it is left; a corrupt ring position only costs its writer the wait. */
+static unsigned sync_check(struct toe_stage *s)
+{
+	struct ctxq *p = s->priv;
+	struct toe_app *a;
+
+	if (p->sync == NULL)
+		return 0;
+	a = toe_app_get(s->engine, p->sync_app);
+	p->sync_left &= a == NULL ? 0 : atomic_load_explicit(&a->proc_mask, memory_order_acquire);
+	for (uint64_t m = p->sync_left; m != 0; m &= m - 1) {
+		unsigned ctx = (unsigned)__builtin_ctzll(m);
+
+		if ((int32_t)(a->procs[ctx].doorbell_cons - p->sync_to[ctx]) >= 0)
+			p->sync_left &= ~(m & -m);
+	}
+	if (p->sync_left != 0)
+		return 0;
+	toe_emit(s, TOE_STAGE_DMA, p->sync);
+	p->sync = NULL;
+	return 1;
+}
+
 unsigned ctxq_poll(struct toe_stage *s, unsigned budget)
 {
 	struct ctxq *p = s->priv;
@@ -215,7 +261,7 @@ unsigned ctxq_poll(struct toe_stage *s, unsigned budget)
 		quiet = got == 0 ? quiet + 1 : 0;
 		n += got;
 	}
-	return n;
+	return n + sync_check(s);
 }
 
 /* ---- sleep ---- */

@@ -60,6 +60,10 @@ static void finish(struct toe_stage *s, struct toe_work *w)
 
 	if (is_fetch(w)) {
 		w->cmd = 0;
+		if (w->cookie == TOE_HC_SYNC) {
+			toe_emit(s, TOE_STAGE_STREAM, w);
+			return;
+		}
 		if (w->verdict != TOE_FORWARD)
 			toe_work_free(s, w);
 		else if (s->engine->flow_post[w->conn].flags & TOE_POST_STREAM)

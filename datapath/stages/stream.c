@@ -92,7 +92,14 @@ static unsigned dirty_turn(struct stream_core *k)
 /* HC whose cursors were fetched, or CLOSE: neither has been to proto. */
 static void from_application(struct stream_core *k, struct toe_work *w)
 {
-	struct toe_stream_conn *c = stream_find(k, w->conn, w->gen);
+	struct toe_stream_conn *c;
+
+	if (w->type == TOE_WORK_HC && w->cookie == TOE_HC_SYNC) {
+		k->sync_done = k->sync_sent;
+		toe_work_free(k->stage, w);
+		return;
+	}
+	c = stream_find(k, w->conn, w->gen);
 
 	if (c == NULL) {
 		toe_drop(k->stage, w, TOE_D_STALE);
@@ -149,6 +156,7 @@ static unsigned stream_poll(struct toe_stage *s, unsigned budget)
 	unsigned n = stream_app_complete(k);
 
 	n += stream_control_poll(k);
+	n += stream_sync_poll(k);
 	starved_turn(k);
 	for (unsigned i = 0; i < k->module_n; i++) {
 		if (k->modules[i].m->poll != NULL)
@@ -184,7 +192,8 @@ static bool stream_sleep(struct toe_stage *s, bool on)
 {
 	const struct stream_core *k = s->priv;
 
-	return on && (k->dirty_first != NULL || k->op_head != k->op_tail);
+	return on && (k->dirty_first != NULL || k->op_head != k->op_tail ||
+		      (k->sync_asked != k->sync_sent && k->sync_sent == k->sync_done));
 }
 
 static void stream_fini(struct toe_stage *s)

@@ -93,6 +93,44 @@ uint32_t toe_stream_written(const struct toe_stream_conn *c)
 	return c->tx_tail;
 }
 
+uint64_t toe_stream_sync(struct toe_stream *s, const struct toe_stream_conn *c)
+{
+	struct stream_core *k = s->core;
+
+	/* one that is under way may have passed what matters */
+	if (k->sync_asked == k->sync_sent)
+		k->sync_asked++;
+	k->sync_app = c->app_id;
+	k->sync_conn = c->id;
+	stream_sync_poll(k);
+	return k->sync_asked;
+}
+
+uint64_t toe_stream_synced(const struct toe_stream *s)
+{
+	return s->core->sync_done;
+}
+
+unsigned stream_sync_poll(struct stream_core *k)
+{
+	struct toe_work *w;
+
+	if (k->sync_asked == k->sync_sent || k->sync_sent != k->sync_done)
+		return 0;
+	w = toe_work_alloc(k->stage, TOE_WORK_HC);
+	if (w == NULL) {
+		k->stage->drops[TOE_D_NO_ITEM]++;
+		return 0;
+	}
+	k->sync_sent = k->sync_asked;
+	w->conn = k->sync_conn;
+	w->cookie = TOE_HC_SYNC;
+	w->cmd = TOE_HC_FETCH;
+	w->hc = (struct toe_hc){.app_id = k->sync_app, .slot = k->conns[k->sync_conn].slot};
+	toe_emit(k->stage, TOE_STAGE_CTXQ, w);
+	return 1;
+}
+
 uint32_t toe_stream_queued(const struct toe_stream_conn *c)
 {
 	return toe_extq_bytes(&c->tx);

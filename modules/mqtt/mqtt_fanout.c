@@ -239,7 +239,7 @@ static void tell_waiters(struct mqtt_stage *st, uint32_t conn, uint32_t gen)
 {
 	struct toe_stream_conn *c;
 	struct mqtt_conn *m = mqtt_conn_get(st, conn, gen, &c);
-	uint32_t id = st->tx_wait_list;
+	uint32_t id = st->lists[MQTT_L_TX_WAIT];
 
 	if (m != NULL && m->jobs > 0) {
 		m->jobs--;
@@ -253,7 +253,7 @@ static void tell_waiters(struct mqtt_stage *st, uint32_t conn, uint32_t gen)
 		struct mqtt_conn *w = toe_stream_state_at(st->s, id);
 
 		c = toe_stream_conn(st->s, id, w->gen);
-		id = w->on_tx_wait.next;
+		id = w->on[MQTT_L_TX_WAIT].next;
 		if (c != NULL)
 			mqtt_tx_proceed(st, c, w);
 	}

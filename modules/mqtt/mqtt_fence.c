@@ -26,7 +26,7 @@ static void inject(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt
 	m->ping_ms = m->forwarded_ms = toe_stream_ms(st->s);
 	toe_stream_forward(st->s, c, pingreq, sizeof(pingreq), false);
 	mqtt_count(st, MQTT_C_PING_SENT);
-	mqtt_list_add(st, &st->ping_list, m, true);
+	mqtt_list_add(st, m, MQTT_L_PING);
 }
 
 /* Between packets of what has been forwarded. */
@@ -161,26 +161,51 @@ static void on_proof(struct mqtt_stage *st, struct toe_stream_conn *c, struct mq
 
 bool mqtt_fence_pingresp(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
 {
-	bool calm;
-
 	if (m->client_pings > 0) {
 		m->client_pings--;
 		return true;
 	}
 	if (m->ping_n == 0)
 		return true; /* not ours: let the client see it */
-	mqtt_fence_check_short(st, c, m);
-	m->proven = m->ping_cover[0];
-	calm = m->ping_short[0] == toe_stream_short_writes(c);
+	/* What the broker wrote to others before is not noticed yet, perhaps.  An earlier answer
+	 * that still waits is covered by this one. */
+	m->sync_ticket = toe_stream_sync(st->s, c);
+	m->sync_proven = m->ping_cover[0];
+	m->sync_short = m->ping_short[0];
+	mqtt_list_add(st, m, MQTT_L_SYNC);
 	m->ping_cover[0] = m->ping_cover[1];
 	m->ping_short[0] = m->ping_short[1];
 	m->ping_n--;
-	mqtt_count(st, MQTT_C_PING_PROOF);
 	m->no_fence = 0; /* it answers again */
-	if (m->ping_n == 0 && !m->want_ping)
-		mqtt_list_del(st, &st->ping_list, m, true);
-	on_proof(st, c, m, calm);
+	if (m->ping_n == 0 && !(m->rx_wait & MQTT_WAIT_FENCE))
+		mqtt_list_del(st, m, MQTT_L_PING);
 	return false;
+}
+
+unsigned mqtt_fence_synced(struct mqtt_stage *st)
+{
+	uint64_t done = toe_stream_synced(st->s);
+	uint32_t id = st->lists[MQTT_L_SYNC];
+	unsigned n = 0;
+
+	if (id == MQTT_NONE || st->synced == done)
+		return 0;
+	st->synced = done;
+	while (id != MQTT_NONE) {
+		struct mqtt_conn *m = toe_stream_state_at(st->s, id);
+		struct toe_stream_conn *c = toe_stream_conn(st->s, id, m->gen);
+
+		id = m->on[MQTT_L_SYNC].next;
+		if (c == NULL || m->sync_ticket > done)
+			continue;
+		mqtt_list_del(st, m, MQTT_L_SYNC);
+		mqtt_fence_check_short(st, c, m);
+		m->proven = m->sync_proven;
+		mqtt_count(st, MQTT_C_PING_PROOF);
+		on_proof(st, c, m, m->sync_short == toe_stream_short_writes(c));
+		n++;
+	}
+	return n;
 }
 
 /* ---- time ---- */
@@ -195,8 +220,8 @@ static void tick_one(struct mqtt_stage *st, struct toe_stream_conn *c, struct mq
 		mqtt_count(st, MQTT_C_FENCE_GAVE_UP);
 		mqtt_rx_proceed(st, c, m);
 	}
-	if (m->ended) {
-		mqtt_list_del(st, &st->ping_list, m, true);
+	if (m->ended || (m->ping_n == 0 && !(m->rx_wait & MQTT_WAIT_FENCE))) {
+		mqtt_list_del(st, m, MQTT_L_PING);
 	} else if (m->ping_n > 0 && now - m->ping_ms >= MQTT_PING_MS && at_boundary(m)) {
 		mqtt_count(st, MQTT_C_PING_LATE);
 		inject(st, c, m);
@@ -205,13 +230,13 @@ static void tick_one(struct mqtt_stage *st, struct toe_stream_conn *c, struct mq
 
 void mqtt_fence_tick(struct mqtt_stage *st)
 {
-	uint32_t id = st->ping_list;
+	uint32_t id = st->lists[MQTT_L_PING];
 
 	while (id != MQTT_NONE) {
 		struct mqtt_conn *m = toe_stream_state_at(st->s, id);
 		struct toe_stream_conn *c = toe_stream_conn(st->s, id, m->gen);
 
-		id = m->on_ping.next;
+		id = m->on[MQTT_L_PING].next;
 		if (c != NULL)
 			tick_one(st, c, m);
 	}

@@ -40,41 +40,39 @@ struct mqtt_conn *mqtt_conn_get(struct mqtt_stage *st, uint32_t id, uint32_t gen
 	return *c == NULL ? NULL : toe_stream_state(*c);
 }
 
-static struct mqtt_link *link_of(struct mqtt_conn *m, bool ping)
-{
-	return ping ? &m->on_ping : &m->on_tx_wait;
-}
-
 /* Members of a list are open: close() takes them off. */
-static struct mqtt_link *link_at(struct mqtt_stage *st, uint32_t id, bool ping)
+static struct mqtt_link *link_at(struct mqtt_stage *st, uint32_t id, enum mqtt_list which)
 {
-	return link_of(toe_stream_state_at(st->s, id), ping);
+	struct mqtt_conn *m = toe_stream_state_at(st->s, id);
+
+	return &m->on[which];
 }
 
-void mqtt_list_add(struct mqtt_stage *st, uint32_t *list, struct mqtt_conn *m, bool ping)
+void mqtt_list_add(struct mqtt_stage *st, struct mqtt_conn *m, enum mqtt_list which)
 {
-	struct mqtt_link *l = link_of(m, ping);
+	struct mqtt_link *l = &m->on[which];
+	uint32_t *first = &st->lists[which];
 
 	if (l->on)
 		return;
-	*l = (struct mqtt_link){.prev = MQTT_NONE, .next = *list, .on = 1};
-	if (*list != MQTT_NONE)
-		link_at(st, *list, ping)->prev = m->id;
-	*list = m->id;
+	*l = (struct mqtt_link){.prev = MQTT_NONE, .next = *first, .on = 1};
+	if (*first != MQTT_NONE)
+		link_at(st, *first, which)->prev = m->id;
+	*first = m->id;
 }
 
-void mqtt_list_del(struct mqtt_stage *st, uint32_t *list, struct mqtt_conn *m, bool ping)
+void mqtt_list_del(struct mqtt_stage *st, struct mqtt_conn *m, enum mqtt_list which)
 {
-	struct mqtt_link *l = link_of(m, ping);
+	struct mqtt_link *l = &m->on[which];
 
 	if (!l->on)
 		return;
 	if (l->prev != MQTT_NONE)
-		link_at(st, l->prev, ping)->next = l->next;
+		link_at(st, l->prev, which)->next = l->next;
 	else
-		*list = l->next;
+		st->lists[which] = l->next;
 	if (l->next != MQTT_NONE)
-		link_at(st, l->next, ping)->prev = l->prev;
+		link_at(st, l->next, which)->prev = l->prev;
 	l->on = 0;
 }
 
@@ -169,8 +167,8 @@ static void mqtt_close(struct toe_stream *s, struct toe_stream_conn *c)
 	mqtt_tx_end(s, c);
 	mqtt_fanout_orphan(st, m);
 	mqtt_session_drop_requests(st, m);
-	mqtt_list_del(st, &st->ping_list, m, true);
-	mqtt_list_del(st, &st->tx_wait_list, m, false);
+	for (unsigned i = 0; i < MQTT_L_N; i++)
+		mqtt_list_del(st, m, i);
 	mqtt_put(st, &m->client_id);
 	mqtt_put(st, &m->rx_buf);
 	mqtt_put(st, &m->tx_buf);
@@ -186,10 +184,12 @@ static unsigned mqtt_poll(struct toe_stream *s, unsigned budget)
 	struct mqtt_stage *st = mqtt_of(s);
 	uint32_t now = toe_stream_ms(s);
 
-	if (st->tick_ms != now && st->ping_list != MQTT_NONE)
+	unsigned n = mqtt_fence_synced(st);
+
+	if (st->tick_ms != now && st->lists[MQTT_L_PING] != MQTT_NONE)
 		mqtt_fence_tick(st);
 	st->tick_ms = now;
-	return mqtt_fanout_run(st, budget);
+	return n + mqtt_fanout_run(st, budget);
 }
 
 static bool mqtt_deadline(struct toe_stream *s, uint32_t *ms)
@@ -197,7 +197,7 @@ static bool mqtt_deadline(struct toe_stream *s, uint32_t *ms)
 	const struct mqtt_stage *st = mqtt_of(s);
 
 	*ms = toe_stream_ms(s) + (st->job_oldest != MQTT_NONE ? 0 : MQTT_FENCE_MS / 4);
-	return st->job_oldest != MQTT_NONE || st->ping_list != MQTT_NONE;
+	return st->job_oldest != MQTT_NONE || st->lists[MQTT_L_PING] != MQTT_NONE;
 }
 
 static void mqtt_fini(struct toe_stream *s)
@@ -224,7 +224,8 @@ static int mqtt_init(struct toe_stream *s, const struct toe_config *cfg)
 	st->s = s;
 	st->cfg = cfg;
 	st->shadow = cfg->mqtt_shadow;
-	st->ping_list = st->tx_wait_list = MQTT_NONE;
+	for (unsigned i = 0; i < MQTT_L_N; i++)
+		st->lists[i] = MQTT_NONE;
 	st->job_oldest = st->job_newest = st->queue_turn = MQTT_NONE;
 	if (getrandom(&st->hash_key, sizeof(st->hash_key), 0) != sizeof(st->hash_key))
 		st->hash_key = (uint64_t)(uintptr_t)st * 0x9e3779b97f4a7c15u;

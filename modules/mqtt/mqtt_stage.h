@@ -75,6 +75,14 @@ enum mqtt_sub_state {
 	MQTT_S_ACTIVE,
 };
 
+/* Lists a connection can be on. */
+enum mqtt_list {
+	MQTT_L_PING,    /* a PINGREQ has no answer yet */
+	MQTT_L_TX_WAIT, /* UNSUBACK waits for jobs */
+	MQTT_L_SYNC,    /* a PINGRESP waits to become a proof */
+	MQTT_L_N
+};
+
 /* Doubly linked by connection id. */
 struct mqtt_link {
 	uint32_t prev;
@@ -159,8 +167,11 @@ struct mqtt_conn {
 
 	uint32_t jobs; /* unfinished, of this publisher */
 	uint32_t jobq; /* its queue, MQTT_NONE */
-	struct mqtt_link on_ping;
-	struct mqtt_link on_tx_wait;
+	/* a PINGRESP that becomes a proof when the broker's writes before it have been noticed */
+	uint64_t sync_ticket;
+	uint32_t sync_proven;
+	uint32_t sync_short;
+	struct mqtt_link on[MQTT_L_N];
 };
 
 struct mqtt_activating {
@@ -258,9 +269,9 @@ struct mqtt_stage {
 	uint32_t queue_free;
 	uint32_t queue_turn; /* last of the ring, MQTT_NONE: empty */
 
-	uint32_t ping_list;
-	uint32_t tx_wait_list;
+	uint32_t lists[MQTT_L_N]; /* first connection of each, MQTT_NONE: empty */
 	uint32_t tick_ms;
+	uint64_t synced; /* the ticket last looked at */
 	uint32_t canary;
 	bool shadow;
 	bool suspended;
@@ -294,8 +305,8 @@ struct mqtt_conn *mqtt_conn_get(struct mqtt_stage *st, uint32_t id, uint32_t gen
 				struct toe_stream_conn **c);
 
 /* mqtt_stage.c: lists of connections. */
-void mqtt_list_add(struct mqtt_stage *st, uint32_t *list, struct mqtt_conn *m, bool ping);
-void mqtt_list_del(struct mqtt_stage *st, uint32_t *list, struct mqtt_conn *m, bool ping);
+void mqtt_list_add(struct mqtt_stage *st, struct mqtt_conn *m, enum mqtt_list which);
+void mqtt_list_del(struct mqtt_stage *st, struct mqtt_conn *m, enum mqtt_list which);
 /* The connection cannot be followed any more: its bytes pass from now on. */
 void mqtt_conn_lose(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m);
 static inline void mqtt_put(struct mqtt_stage *st, struct toe_buf **b)
@@ -378,6 +389,8 @@ int mqtt_fence_activate(struct mqtt_stage *st, struct mqtt_conn *m, uint32_t sub
 void mqtt_fence_check_short(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m);
 void mqtt_fence_keepalive(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m);
 void mqtt_fence_tick(struct mqtt_stage *st);
+/* PINGRESPs that are proofs now; returns how many. */
+unsigned mqtt_fence_synced(struct mqtt_stage *st);
 
 /* mqtt_control.c */
 int mqtt_control(struct toe_stream *s, struct toe_stream_ask *ask);

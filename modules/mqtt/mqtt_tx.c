@@ -159,10 +159,10 @@ static bool has_to_wait(struct mqtt_stage *st, struct mqtt_conn *m)
 	}
 	if (st->job_oldest == MQTT_NONE || st->jobs[st->job_oldest].seq > m->tx_wait_seq) {
 		m->tx_wait = 0;
-		mqtt_list_del(st, &st->tx_wait_list, m, false);
+		mqtt_list_del(st, m, MQTT_L_TX_WAIT);
 		return false;
 	}
-	mqtt_list_add(st, &st->tx_wait_list, m, false);
+	mqtt_list_add(st, m, MQTT_L_TX_WAIT);
 	return true;
 }
 
