@@ -185,6 +185,22 @@ static enum mqtt_reason group_verdict(struct mqtt_stage *st, struct mqtt_group *
 	return g->user[0] == VERDICT_READY ? MQTT_R_FAST : MQTT_R_PENDING;
 }
 
+/* The broker holds bytes for one of them in its heap: a copy could not be put in its place. */
+static bool any_blocked(struct mqtt_stage *st, const struct mqtt_group *g)
+{
+	if (st->lists[MQTT_L_BLOCKED] == MQTT_NONE)
+		return false;
+	for (uint32_t i = 0; i < g->n; i++) {
+		const struct mqtt_session *se = &st->sessions[g->entry[i].session];
+		struct toe_stream_conn *c;
+		const struct mqtt_conn *m = mqtt_conn_get(st, se->conn, se->conn_gen, &c);
+
+		if (m != NULL && m->blocked)
+			return true;
+	}
+	return false;
+}
+
 /* Last: what is not about this message. */
 static enum mqtt_reason policy(struct mqtt_stage *st)
 {
@@ -212,6 +228,8 @@ enum mqtt_reason mqtt_decide(struct mqtt_stage *st, struct mqtt_conn *m,
 	*group = why == MQTT_R_FAST ? mqtt_subs_match(st->subs, p->topic.data, p->topic.len) : NULL;
 	if (why == MQTT_R_FAST)
 		why = *group == NULL ? MQTT_R_WIDE : group_verdict(st, *group);
+	if (why == MQTT_R_FAST && any_blocked(st, *group))
+		why = MQTT_R_BLOCKED;
 	if (why == MQTT_R_FAST && !mqtt_fence_clear(m))
 		why = MQTT_R_FENCE;
 	if (why == MQTT_R_FAST)

@@ -192,9 +192,17 @@ static const struct mqtt_encoding *shared_encoding(struct mqtt_stage *st, struct
 
 /* ---- delivery ---- */
 
-static void give(struct mqtt_stage *st, struct mqtt_job *j, const struct mqtt_session *se,
-		 const struct mqtt_sub *sub)
+/* At level 3 and 4 one copy stands for all subscriptions of the session, which are adjacent. */
+static bool overlaps(const struct mqtt_job *j, const struct mqtt_group_entry *en)
 {
+	return j->at < j->group->n && j->group->entry[j->at].session == en->session &&
+	       en == &j->group->entry[j->at - 1];
+}
+
+static void give(struct mqtt_stage *st, struct mqtt_job *j, const struct mqtt_session *se,
+		 const struct mqtt_group_entry *en)
+{
+	const struct mqtt_sub *sub = mqtt_subs_get(st->subs, en->sub);
 	struct toe_stream_conn *c;
 	struct mqtt_conn *m = mqtt_conn_get(st, se->conn, se->conn_gen, &c);
 	struct mqtt_encoding own = {0};
@@ -211,7 +219,7 @@ static void give(struct mqtt_stage *st, struct mqtt_job *j, const struct mqtt_se
 	else if (se->max_packet != 0 && e->len1 + e->len2 > se->max_packet)
 		mqtt_count(st, MQTT_C_DROP_SIZE); /* 3.1.2.11.4: as if it had been sent */
 	else
-		mqtt_tx_copy(st, c, m, e);
+		mqtt_tx_copy(st, c, j, e, overlaps(j, en) ? NULL : en);
 	put_encoding(st, &own);
 }
 
@@ -231,7 +239,7 @@ static void deliver(struct mqtt_stage *st, struct mqtt_job *j, const struct mqtt
 	if (en->session == j->last_session && se->level != MQTT_LEVEL_5)
 		return;
 	j->last_session = en->session;
-	give(st, j, se, sub);
+	give(st, j, se, en);
 }
 
 /* A job has ended: whoever waited for it may go on. */
@@ -243,11 +251,7 @@ static void tell_waiters(struct mqtt_stage *st, uint32_t conn, uint32_t gen)
 
 	if (m != NULL && m->jobs > 0) {
 		m->jobs--;
-		if (m->jobs == 0)
-			m->rx_wait &= (uint8_t)~MQTT_WAIT_JOBS;
-		if (m->jobs <= MQTT_JOBS_OF_ONE / 2)
-			m->rx_wait &= (uint8_t)~MQTT_WAIT_ROOM;
-		mqtt_rx_proceed(st, c, m);
+		mqtt_rx_appended(st, c, m);
 	}
 	while (id != MQTT_NONE) {
 		struct mqtt_conn *w = toe_stream_state_at(st->s, id);

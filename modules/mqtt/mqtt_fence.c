@@ -18,7 +18,7 @@ static const uint8_t pingreq[2] = {MQTT_PINGREQ << 4, 0};
 
 static void inject(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
 {
-	unsigned i = m->ping_n < 2 ? m->ping_n++ : 1;
+	unsigned i = m->ping_n++;
 
 	m->want_ping = 0;
 	m->ping_cover[i] = m->events;
@@ -77,6 +77,7 @@ void mqtt_fence_check_short(struct mqtt_stage *st, struct toe_stream_conn *c, st
 	if (!m->blocked)
 		mqtt_count(st, MQTT_C_BLOCKED);
 	m->blocked = 1;
+	mqtt_list_add(st, m, MQTT_L_BLOCKED);
 	mqtt_fence_ping(st, c, m);
 }
 
@@ -140,6 +141,7 @@ static void on_proof(struct mqtt_stage *st, struct toe_stream_conn *c, struct mq
 {
 	if (calm && m->blocked) {
 		m->blocked = 0;
+		mqtt_list_del(st, m, MQTT_L_BLOCKED);
 		mqtt_count(st, MQTT_C_UNBLOCKED);
 	}
 	/* Retained messages held back by a short write leave before the next live message. */
@@ -166,16 +168,18 @@ bool mqtt_fence_pingresp(struct mqtt_stage *st, struct toe_stream_conn *c, struc
 		return true;
 	}
 	if (m->ping_n == 0)
-		return true; /* not ours: let the client see it */
+		return false; /* nobody asked: the broker repeats itself */
 	/* What the broker wrote to others before is not noticed yet, perhaps.  An earlier answer
 	 * that still waits is covered by this one. */
 	m->sync_ticket = toe_stream_sync(st->s, c);
 	m->sync_proven = m->ping_cover[0];
 	m->sync_short = m->ping_short[0];
 	mqtt_list_add(st, m, MQTT_L_SYNC);
-	m->ping_cover[0] = m->ping_cover[1];
-	m->ping_short[0] = m->ping_short[1];
 	m->ping_n--;
+	for (unsigned i = 0; i < m->ping_n; i++) {
+		m->ping_cover[i] = m->ping_cover[i + 1];
+		m->ping_short[i] = m->ping_short[i + 1];
+	}
 	m->no_fence = 0; /* it answers again */
 	if (m->ping_n == 0 && !(m->rx_wait & MQTT_WAIT_FENCE))
 		mqtt_list_del(st, m, MQTT_L_PING);
@@ -222,15 +226,37 @@ static void tick_one(struct mqtt_stage *st, struct toe_stream_conn *c, struct mq
 	}
 	if (m->ended || (m->ping_n == 0 && !(m->rx_wait & MQTT_WAIT_FENCE))) {
 		mqtt_list_del(st, m, MQTT_L_PING);
-	} else if (m->ping_n > 0 && now - m->ping_ms >= MQTT_PING_MS && at_boundary(m)) {
+	} else if (m->ping_n > 0 && m->ping_n < MQTT_PINGS && now - m->ping_ms >= MQTT_PING_MS &&
+		   at_boundary(m)) {
 		mqtt_count(st, MQTT_C_PING_LATE);
 		inject(st, c, m);
 	}
 }
 
+/* Its subscribers' broker did not catch up: their copies are lost, the publisher goes on. */
+static void tick_held(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
+{
+	if (m->jobs != 0 || !(m->rx_wait & MQTT_WAIT_JOBS) ||
+	    toe_stream_ms(st->s) - m->rx_wait_ms < MQTT_FENCE_MS)
+		return;
+	mqtt_tx_drop_held(st, m);
+	m->held = 0;
+	mqtt_rx_appended(st, c, m);
+}
+
 void mqtt_fence_tick(struct mqtt_stage *st)
 {
-	uint32_t id = st->lists[MQTT_L_PING];
+	uint32_t id = st->lists[MQTT_L_HELD];
+
+	while (id != MQTT_NONE) {
+		struct mqtt_conn *m = toe_stream_state_at(st->s, id);
+		struct toe_stream_conn *c = toe_stream_conn(st->s, id, m->gen);
+
+		id = m->on[MQTT_L_HELD].next;
+		if (c != NULL)
+			tick_held(st, c, m);
+	}
+	id = st->lists[MQTT_L_PING];
 
 	while (id != MQTT_NONE) {
 		struct mqtt_conn *m = toe_stream_state_at(st->s, id);

@@ -77,10 +77,16 @@ static void wait_for_jobs(struct mqtt_stage *st, struct mqtt_conn *m, uint8_t wh
 	m->rx_wait_ms = toe_stream_ms(st->s);
 }
 
+/* Fast messages of this publisher that are not yet where they belong. */
+static bool fast_pending(const struct mqtt_conn *m)
+{
+	return m->jobs != 0 || m->held != 0;
+}
+
 /* True: it may go now.  Else it is assembled nowhere: rx_hdr waits in mode READY without rx_buf. */
 static bool slow_may_go(struct mqtt_stage *st, struct mqtt_conn *m)
 {
-	if (m->jobs == 0)
+	if (!fast_pending(m))
 		return true;
 	m->rx_mode = MQTT_RX_READY;
 	wait_for_jobs(st, m, MQTT_WAIT_JOBS);
@@ -207,7 +213,7 @@ static bool finish_publish(struct mqtt_stage *st, struct toe_stream_conn *c, str
 		mqtt_fence_keepalive(st, c, m);
 		return true;
 	}
-	if (m->jobs != 0) {
+	if (fast_pending(m)) {
 		wait_for_jobs(st, m, MQTT_WAIT_JOBS);
 		return false;
 	}
@@ -267,7 +273,7 @@ static void finish_packet(struct mqtt_stage *st, struct toe_stream_conn *c, stru
 		finish_request(st, c, m);
 		break;
 	default: /* DISCONNECT: behind it nothing may follow, so the fast ones go first */
-		if (m->jobs != 0) {
+		if (fast_pending(m)) {
 			wait_for_jobs(st, m, MQTT_WAIT_JOBS);
 			break;
 		}
@@ -289,7 +295,7 @@ static void look_early(struct mqtt_stage *st, struct toe_stream_conn *c, struct 
 	if (rc == 0)
 		return;
 	m->rx_seen = (uint8_t)(rc < 0 ? MQTT_R_MALFORMED : mqtt_decide_early(st, m, &p));
-	if (m->rx_seen == MQTT_R_FAST || m->jobs != 0)
+	if (m->rx_seen == MQTT_R_FAST || fast_pending(m))
 		return; /* decided again when it is complete */
 	note_slow(st, m, m->rx_seen);
 	pass_assembled(st, c, m);
@@ -375,7 +381,7 @@ bool mqtt_rx_end(struct toe_stream *s, struct toe_stream_conn *c)
 
 	if (m->rx_wait != 0)
 		return false;
-	if (m->jobs != 0) {
+	if (fast_pending(m)) {
 		/* the broker may publish a will when it sees the end */
 		wait_for_jobs(st, m, MQTT_WAIT_JOBS);
 		return false;
@@ -398,4 +404,18 @@ void mqtt_rx_proceed(struct mqtt_stage *st, struct toe_stream_conn *c, struct mq
 		finish_packet(st, c, m);
 	if (m->rx_wait == 0)
 		toe_stream_rx_resume(st->s, c);
+}
+
+void mqtt_rx_appended(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
+{
+	uint8_t before = m->rx_wait;
+
+	if (!fast_pending(m))
+		m->rx_wait &= (uint8_t)~MQTT_WAIT_JOBS;
+	if (m->jobs <= MQTT_JOBS_OF_ONE / 2)
+		m->rx_wait &= (uint8_t)~MQTT_WAIT_ROOM;
+	if (m->held == 0)
+		mqtt_list_del(st, m, MQTT_L_HELD);
+	if (m->rx_wait != before)
+		mqtt_rx_proceed(st, c, m);
 }

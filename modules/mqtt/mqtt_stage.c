@@ -186,7 +186,7 @@ static unsigned mqtt_poll(struct toe_stream *s, unsigned budget)
 
 	unsigned n = mqtt_fence_synced(st);
 
-	if (st->tick_ms != now && st->lists[MQTT_L_PING] != MQTT_NONE)
+	if (st->tick_ms != now)
 		mqtt_fence_tick(st);
 	st->tick_ms = now;
 	return n + mqtt_fanout_run(st, budget);
@@ -197,7 +197,8 @@ static bool mqtt_deadline(struct toe_stream *s, uint32_t *ms)
 	const struct mqtt_stage *st = mqtt_of(s);
 
 	*ms = toe_stream_ms(s) + (st->job_oldest != MQTT_NONE ? 0 : MQTT_FENCE_MS / 4);
-	return st->job_oldest != MQTT_NONE || st->lists[MQTT_L_PING] != MQTT_NONE;
+	return st->job_oldest != MQTT_NONE || st->lists[MQTT_L_PING] != MQTT_NONE ||
+	       st->lists[MQTT_L_HELD] != MQTT_NONE;
 }
 
 static void mqtt_fini(struct toe_stream *s)

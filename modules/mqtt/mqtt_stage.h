@@ -28,6 +28,7 @@
 #define MQTT_JOBS        4096u
 #define MQTT_JOBS_OF_ONE 64u   /* unfinished jobs of one publisher; then it waits */
 #define MQTT_CHUNK       64u   /* copies of one job per turn */
+#define MQTT_PINGS       8u    /* PINGREQs without answer; no more are sent then */
 #define MQTT_PING_MS     1000u /* a PINGREQ without answer is repeated */
 #define MQTT_FENCE_MS    100u  /* a publisher is held so long at most */
 #define MQTT_GATES       64u
@@ -80,6 +81,8 @@ enum mqtt_list {
 	MQTT_L_PING,    /* a PINGREQ has no answer yet */
 	MQTT_L_TX_WAIT, /* UNSUBACK waits for jobs */
 	MQTT_L_SYNC,    /* a PINGRESP waits to become a proof */
+	MQTT_L_BLOCKED, /* the broker is behind with it */
+	MQTT_L_HELD,    /* a publisher with copies that wait for those */
 	MQTT_L_N
 };
 
@@ -96,6 +99,12 @@ struct mqtt_copy {
 	struct toe_buf *b1;
 	struct toe_buf *b2; /* NULL: one piece */
 	uint32_t off1, len1, off2, len2;
+	uint32_t conn; /* and conn_gen: the publisher that is held, MQTT_NONE: none is */
+	uint32_t conn_gen;
+	uint32_t sub; /* and sub_gen: goes only while this subscription lives; MQTT_SUB_NONE: in any
+		       * case
+		       */
+	uint32_t sub_gen;
 	uint32_t after; /* goes when the broker's stream has been passed on up to here */
 };
 
@@ -155,8 +164,8 @@ struct mqtt_conn {
 	uint32_t events;
 	uint32_t slow_event; /* of the last slow PUBLISH (or PUBREL) */
 	uint32_t proven;
-	uint32_t ping_cover[2]; /* of the injected PINGREQs without answer, oldest first */
-	uint32_t ping_short[2]; /* short writes known when it was injected */
+	uint32_t ping_cover[MQTT_PINGS]; /* of the injected PINGREQs without answer, oldest first */
+	uint32_t ping_short[MQTT_PINGS]; /* short writes known when it was injected */
 	uint8_t ping_n;
 	uint8_t want_ping;
 	uint8_t suspect; /* short write while a subscription was becoming active */
@@ -166,6 +175,7 @@ struct mqtt_conn {
 	struct toe_buf *activating; /* struct mqtt_activating[] */
 
 	uint32_t jobs; /* unfinished, of this publisher */
+	uint32_t held; /* its copies that wait for blocked subscribers */
 	uint32_t jobq; /* its queue, MQTT_NONE */
 	/* a PINGRESP that becomes a proof when the broker's writes before it have been noticed */
 	uint64_t sync_ticket;
@@ -321,17 +331,22 @@ size_t mqtt_rx(struct toe_stream *s, struct toe_stream_conn *c, const uint8_t *d
 bool mqtt_rx_end(struct toe_stream *s, struct toe_stream_conn *c);
 /* What was waited for has come (or not in time). */
 void mqtt_rx_proceed(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m);
+/* One of its fast messages, or a held copy of one, has been appended. */
+void mqtt_rx_appended(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m);
 
 /* mqtt_tx.c */
 size_t mqtt_tx(struct toe_stream *s, struct toe_stream_conn *c, struct toe_buf *b, uint32_t off,
 	       uint32_t len);
 void mqtt_tx_proceed(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m);
-/* Appends a copy where its place is; counts. */
-void mqtt_tx_copy(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m,
-		  const struct mqtt_encoding *e);
+/* Appends a copy where its place is; counts.  en: the subscription it is for, NULL: more than one.
+ */
+void mqtt_tx_copy(struct mqtt_stage *st, struct toe_stream_conn *c, const struct mqtt_job *j,
+		  const struct mqtt_encoding *e, const struct mqtt_group_entry *en);
 /* Deferred copies whose turn has come. */
 void mqtt_tx_flush(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m);
 void mqtt_tx_drop_deferred(struct mqtt_stage *st, struct mqtt_conn *m);
+/* Copies of publisher p that wait for blocked subscribers are given up. */
+void mqtt_tx_drop_held(struct mqtt_stage *st, const struct mqtt_conn *p);
 
 /* mqtt_session.c; body: the packet without its fixed header. */
 int mqtt_session_init(struct mqtt_stage *st);

@@ -43,9 +43,24 @@ static bool queue_full(const struct mqtt_stage *st, const struct toe_stream_conn
 	       (uint64_t)toe_stream_queued(c) + m->defer_bytes + bytes > st->cfg->mqtt_queue_bytes;
 }
 
-static bool defer(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m,
-		  const struct mqtt_encoding *e)
+/* The publisher may not go slow before this copy is where it belongs. */
+static void hold_publisher(struct mqtt_stage *st, const struct mqtt_job *j, struct mqtt_copy *d)
 {
+	struct toe_stream_conn *pc;
+	struct mqtt_conn *p = mqtt_conn_get(st, j->conn, j->conn_gen, &pc);
+
+	if (p == NULL)
+		return;
+	d->conn = j->conn;
+	d->conn_gen = j->conn_gen;
+	p->held++;
+	mqtt_list_add(st, p, MQTT_L_HELD);
+}
+
+static bool defer(struct mqtt_stage *st, struct toe_stream_conn *c, const struct mqtt_job *j,
+		  const struct mqtt_encoding *e, const struct mqtt_group_entry *en)
+{
+	struct mqtt_conn *m = toe_stream_state(c);
 	struct toe_buf *b = toe_stream_buf_new(st->s, sizeof(struct mqtt_copy));
 
 	if (b == NULL)
@@ -56,7 +71,12 @@ static bool defer(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_
 					      .len1 = e->len1,
 					      .off2 = e->off2,
 					      .len2 = e->len2,
+					      .conn = MQTT_NONE,
+					      .sub = en != NULL ? en->sub : MQTT_SUB_NONE,
+					      .sub_gen = en != NULL ? en->sub_gen : 0,
 					      .after = toe_stream_written(c)};
+	if (m->blocked)
+		hold_publisher(st, j, mqtt_copy_of(b));
 	if (m->defer_first == NULL)
 		m->defer_first = b;
 	else
@@ -68,9 +88,10 @@ static bool defer(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_
 	return true;
 }
 
-void mqtt_tx_copy(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m,
-		  const struct mqtt_encoding *e)
+void mqtt_tx_copy(struct mqtt_stage *st, struct toe_stream_conn *c, const struct mqtt_job *j,
+		  const struct mqtt_encoding *e, const struct mqtt_group_entry *en)
 {
+	struct mqtt_conn *m = toe_stream_state(c);
 	bool ok;
 
 	if (queue_full(st, c, m, e->len1 + e->len2)) {
@@ -81,7 +102,7 @@ void mqtt_tx_copy(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_
 	if (level_with_broker(c, m))
 		ok = append(st, c, e) == 0;
 	else
-		ok = defer(st, c, m, e);
+		ok = defer(st, c, j, e, en);
 	if (!ok) {
 		count_drop(st, m, MQTT_C_DROP_MEMORY);
 		return;
@@ -91,39 +112,103 @@ void mqtt_tx_copy(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_
 		st->sessions[m->session].delivered++;
 }
 
-static void pop_deferred(struct mqtt_stage *st, struct mqtt_conn *m)
+/* b, out of the queue already, is done with. */
+static void free_copy(struct mqtt_stage *st, struct mqtt_conn *m, struct toe_buf *b)
 {
-	struct toe_buf *b = m->defer_first;
 	struct mqtt_copy *d = mqtt_copy_of(b);
+	struct toe_stream_conn *pc;
+	struct mqtt_conn *p = mqtt_conn_get(st, d->conn, d->conn_gen, &pc);
 
-	m->defer_first = d->next;
-	if (m->defer_first == NULL)
-		m->defer_last = NULL;
 	m->defer_n--;
 	m->defer_bytes -= d->len1 + d->len2;
 	mqtt_put(st, &d->b1);
 	mqtt_put(st, &d->b2);
 	toe_stream_buf_put(st->s, b);
+	if (p != NULL) {
+		p->held--;
+		mqtt_rx_appended(st, pc, p);
+	}
+}
+
+static void pop_deferred(struct mqtt_stage *st, struct mqtt_conn *m)
+{
+	struct toe_buf *b = m->defer_first;
+
+	m->defer_first = mqtt_copy_of(b)->next;
+	if (m->defer_first == NULL)
+		m->defer_last = NULL;
+	free_copy(st, m, b);
+}
+
+/* Those of one publisher out of one queue. */
+static void drop_held_of(struct mqtt_stage *st, struct mqtt_conn *m, const struct mqtt_conn *p)
+{
+	struct toe_buf *before = NULL, *b = m->defer_first;
+
+	while (b != NULL) {
+		struct toe_buf *next = mqtt_copy_of(b)->next;
+
+		if (mqtt_copy_of(b)->conn != p->id || mqtt_copy_of(b)->conn_gen != p->gen) {
+			before = b;
+			b = next;
+			continue;
+		}
+		if (before != NULL)
+			mqtt_copy_of(before)->next = next;
+		else
+			m->defer_first = next;
+		if (m->defer_last == b)
+			m->defer_last = before;
+		mqtt_copy_of(b)->conn = MQTT_NONE; /* the caller lets it go on */
+		free_copy(st, m, b);
+		count_drop(st, m, MQTT_C_DROP_BLOCKED);
+		b = next;
+	}
+}
+
+void mqtt_tx_drop_held(struct mqtt_stage *st, const struct mqtt_conn *p)
+{
+	uint32_t id = st->lists[MQTT_L_BLOCKED];
+
+	while (id != MQTT_NONE) {
+		struct mqtt_conn *m = toe_stream_state_at(st->s, id);
+
+		id = m->on[MQTT_L_BLOCKED].next;
+		drop_held_of(st, m, p);
+	}
+}
+
+/* The oldest deferred copy goes; not if its subscription has ended meanwhile: then it was decided
+ * after the broker had handled UNSUBSCRIBE. */
+static void release_deferred(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
+{
+	const struct mqtt_copy *d = mqtt_copy_of(m->defer_first);
+	const struct mqtt_encoding e = {.b1 = d->b1,
+					.b2 = d->b2,
+					.off1 = d->off1,
+					.len1 = d->len1,
+					.off2 = d->off2,
+					.len2 = d->len2};
+
+	if (d->sub != MQTT_SUB_NONE && !mqtt_subs_alive(st->subs, d->sub, d->sub_gen))
+		mqtt_count(st, MQTT_C_UNSUBSCRIBED);
+	else if (append(st, c, &e) != 0)
+		count_drop(st, m, MQTT_C_DROP_MEMORY);
+	pop_deferred(st, m);
+}
+
+/* Copies that belong before position pos of the broker's stream. */
+static void flush_before(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m,
+			 uint32_t pos)
+{
+	while (m->defer_first != NULL && (int32_t)(pos - mqtt_copy_of(m->defer_first)->after) >= 0)
+		release_deferred(st, c, m);
 }
 
 void mqtt_tx_flush(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
 {
-	while (m->defer_first != NULL && !m->blocked && m->tx_buf == NULL &&
-	       mqtt_framer_idle(&m->tx_fr)) {
-		const struct mqtt_copy *d = mqtt_copy_of(m->defer_first);
-		const struct mqtt_encoding e = {.b1 = d->b1,
-						.b2 = d->b2,
-						.off1 = d->off1,
-						.len1 = d->len1,
-						.off2 = d->off2,
-						.len2 = d->len2};
-
-		if ((int32_t)(m->taken - d->after) < 0)
-			break;
-		if (append(st, c, &e) != 0)
-			count_drop(st, m, MQTT_C_DROP_MEMORY);
-		pop_deferred(st, m);
-	}
+	if (!m->blocked && m->tx_buf == NULL && mqtt_framer_idle(&m->tx_fr))
+		flush_before(st, c, m, m->taken);
 }
 
 void mqtt_tx_drop_deferred(struct mqtt_stage *st, struct mqtt_conn *m)
@@ -182,8 +267,11 @@ static bool act_on(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt
 			toe_stream_rx_resume(st->s, c);
 		}
 		break;
-	case MQTT_SUBACK:
 	case MQTT_UNSUBACK:
+		/* The broker's heap is first in, first out: what it held before has passed. */
+		flush_before(st, c, m, m->taken - m->tx_buf->len);
+		/* fall through */
+	case MQTT_SUBACK:
 		mqtt_session_answer(st, c, m, (uint8_t)mqtt_first_type(first), data + head,
 				    remaining);
 		break;
@@ -305,6 +393,8 @@ size_t mqtt_tx(struct toe_stream *s, struct toe_stream_conn *c, struct toe_buf *
 	struct mqtt_conn *m = toe_stream_state(c);
 	struct run r = {b, off, off};
 
+	if (m->kind == MQTT_K_TRACKED)
+		mqtt_fence_check_short(st, c, m);
 	while (r.to < off + len && !m->tx_wait) {
 		if (m->kind == MQTT_K_LOST || m->kind == MQTT_K_FOREIGN) {
 			m->taken += off + len - r.to;

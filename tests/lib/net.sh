@@ -22,6 +22,9 @@ RUN_DIR=/run/toe-$PREFIX
 CONFIG=$LOGS/toe.conf           # what this test wants
 ENGINE_CONFIG=$RUN_DIR/testbed.conf # that and the testbed's own, for toe up
 export TOE_RUN_DIR=$RUN_DIR
+# Configuration lines that put every topic through the MQTT stage.
+# shellcheck disable=SC2034
+MQTT_ON='mqtt: { ports = ( 1883 ); offload = ( "#" ); };'
 PIDS=()
 NET_UP=0
 

@@ -2,12 +2,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # The same clients against mosquitto on the kernel and against mosquitto under the engine: what they receive
 # is equal (tests/mqtt/run_diff.py).  And the comparison can fail: a broker with another setting differs.
-# MQTT_CONF: lines for the engine's configuration; ONLY: scenarios.
+# MQTT_CONF: other lines for the configuration of the engine (default: the MQTT stage on every topic); ONLY: scenarios.
 # PLACEMENTS: single spread
 # TIMEOUT: 300
 . "$(dirname "$0")/../lib/net.sh"
-: "${MQTT_CONF=mqtt: { ports = (1883); offload = ( "#" ); };}" "${ONLY:=}"
-# To switch the MQTT stage on: MQTT_CONF='mqtt: { ports = (1883); offload = ( "#" ); };'
+: "${MQTT_CONF=$MQTT_ON}" "${ONLY:=}"
 write_config "$MQTT_CONF"
 testbed_up
 start_broker

@@ -5,7 +5,7 @@
 # PLACEMENTS: single spread
 # TIMEOUT: 240
 . "$(dirname "$0")/../lib/net.sh"
-: "${MQTT_CONF:=}"
+: "${MQTT_CONF=$MQTT_ON}"
 N=1000
 
 # mqtt.js comes from the registry once and stays in build/npm.

@@ -5,7 +5,7 @@
 # PLACEMENTS: single spread
 # TIMEOUT: 240
 . "$(dirname "$0")/../lib/net.sh"
-: "${MQTT_CONF:=}" "${MESSAGES:=1e5}" "${LIMIT:=200}"
+: "${MQTT_CONF=$MQTT_ON}" "${MESSAGES:=1e5}" "${LIMIT:=200}"
 write_config "$MQTT_CONF"
 testbed_up
 start_broker

@@ -143,7 +143,7 @@ def back_pressure(r):
     r.check(sorted(x["topic"] for x in kept) == [r.t(f"kept/{i:03d}") for i in range(n_kept)],
             f"{len(kept)} of {n_kept} retained messages")
     r.check(all(x["retain"] == 1 and len(x["payload"]) == size + 8 for x in kept), "retained content")
-    r.check(live == list(range(n)), f"live messages lost or out of order: {len(live)} of {n}")
+    r.check(live == list(range(n)), f"live messages lost or out of order: {len(live)} of {n}: {next((a for a in zip(live, range(n)) if a[0] != a[1]), None)} {live[:60]}")
     stuck.record = True
     r.begin("live again")
     for i in range(20):
