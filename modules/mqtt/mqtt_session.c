@@ -373,7 +373,7 @@ int mqtt_session_request(struct mqtt_stage *st, struct mqtt_conn *m, uint8_t typ
 	int rc;
 
 	if (m->session == MQTT_NONE)
-		return -EPROTO;
+		return 0; /* taken over: the broker has closed it and will not read this */
 	rc = type == MQTT_SUBSCRIBE ? mqtt_subscribe_parse(m->level, body, len, &req)
 				    : mqtt_unsubscribe_parse(m->level, body, len, &req);
 	if (rc != 0)
