@@ -35,9 +35,15 @@ static bool at_boundary(const struct mqtt_conn *m)
 	return m->rx_mode != MQTT_RX_PASS;
 }
 
+/* Both directions are followed, and neither has come to its end. */
+static bool can_prove(const struct mqtt_conn *m)
+{
+	return m->kind == MQTT_K_TRACKED && !m->ended && !m->rx_over;
+}
+
 void mqtt_fence_ping(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
 {
-	if (m->kind != MQTT_K_TRACKED || m->ended || m->ping_n > 0)
+	if (!can_prove(m) || m->ping_n > 0)
 		return;
 	if (at_boundary(m))
 		inject(st, c, m);
@@ -224,10 +230,11 @@ static void tick_one(struct mqtt_stage *st, struct toe_stream_conn *c, struct mq
 		mqtt_count(st, MQTT_C_FENCE_GAVE_UP);
 		mqtt_rx_proceed(st, c, m);
 	}
-	if (m->ended || (m->ping_n == 0 && !(m->rx_wait & MQTT_WAIT_FENCE))) {
-		mqtt_list_del(st, m, MQTT_L_PING);
-	} else if (m->ping_n > 0 && m->ping_n < MQTT_PINGS && now - m->ping_ms >= MQTT_PING_MS &&
-		   at_boundary(m)) {
+	if (!can_prove(m) || m->ping_n == 0) {
+		/* a publisher held by the fence would be held for ever */
+		if (!(m->rx_wait & MQTT_WAIT_FENCE))
+			mqtt_list_del(st, m, MQTT_L_PING);
+	} else if (m->ping_n < MQTT_PINGS && now - m->ping_ms >= MQTT_PING_MS && at_boundary(m)) {
 		mqtt_count(st, MQTT_C_PING_LATE);
 		inject(st, c, m);
 	}

@@ -279,6 +279,7 @@ static void finish_packet(struct mqtt_stage *st, struct toe_stream_conn *c, stru
 		}
 		body = body_of(m, &len);
 		mqtt_session_disconnect(m, body, len);
+		m->rx_over = 1;
 		pass_assembled(st, c, m);
 		break;
 	}
@@ -393,6 +394,7 @@ bool mqtt_rx_end(struct toe_stream *s, struct toe_stream_conn *c)
 	} else if (m->rx_mode == MQTT_RX_START && m->rx_hdr_n > 0) {
 		toe_stream_forward(s, c, m->rx_hdr, m->rx_hdr_n, false);
 	}
+	m->rx_over = 1;
 	return true;
 }
 
