@@ -16,13 +16,18 @@ static const uint8_t pingreq[2] = {MQTT_PINGREQ << 4, 0};
 
 /* ---- sending ---- */
 
+/* More than two without answer happen by keep alive only.  Those beyond the second count for as
+ * much as the second: an answer is never taken for one that was sent later. */
 static void inject(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
 {
-	unsigned i = m->ping_n++;
-
 	m->want_ping = 0;
-	m->ping_cover[i] = m->events;
-	m->ping_short[i] = toe_stream_short_writes(c);
+	if (m->ping_n == UINT8_MAX)
+		return;
+	if (m->ping_n < 2) {
+		m->ping_cover[m->ping_n] = m->events;
+		m->ping_short[m->ping_n] = toe_stream_short_writes(c);
+	}
+	m->ping_n++;
 	m->ping_ms = m->forwarded_ms = toe_stream_ms(st->s);
 	toe_stream_forward(st->s, c, pingreq, sizeof(pingreq), false);
 	mqtt_count(st, MQTT_C_PING_SENT);
@@ -61,10 +66,11 @@ void mqtt_fence_keepalive(struct mqtt_stage *st, struct toe_stream_conn *c, stru
 {
 	uint32_t quiet = toe_stream_ms(st->s) - m->forwarded_ms;
 
-	if (m->keep_alive_s == 0 || quiet < m->keep_alive_s * 125u || m->ping_n > 0)
+	if (m->keep_alive_s == 0 || quiet < m->keep_alive_s * 125u || !can_prove(m) ||
+	    !at_boundary(m))
 		return;
 	mqtt_count(st, MQTT_C_KEEPALIVE);
-	mqtt_fence_ping(st, c, m);
+	inject(st, c, m);
 }
 
 /* ---- subscribers ---- */
@@ -173,6 +179,10 @@ bool mqtt_fence_pingresp(struct mqtt_stage *st, struct toe_stream_conn *c, struc
 		m->client_pings--;
 		return true;
 	}
+	if (m->ping_ghosts > 0 && m->ping_n == 0) {
+		m->ping_ghosts--;
+		return false;
+	}
 	if (m->ping_n == 0)
 		return false; /* nobody asked: the broker repeats itself */
 	/* What the broker wrote to others before is not noticed yet, perhaps.  An earlier answer
@@ -182,10 +192,11 @@ bool mqtt_fence_pingresp(struct mqtt_stage *st, struct toe_stream_conn *c, struc
 	m->sync_short = m->ping_short[0];
 	mqtt_list_add(st, m, MQTT_L_SYNC);
 	m->ping_n--;
-	for (unsigned i = 0; i < m->ping_n; i++) {
-		m->ping_cover[i] = m->ping_cover[i + 1];
-		m->ping_short[i] = m->ping_short[i + 1];
-	}
+	m->ping_cover[0] = m->ping_cover[1];
+	m->ping_short[0] = m->ping_short[1];
+	if (m->ping_n == 0)
+		m->ping_again = 0;
+	m->ping_ms = toe_stream_ms(st->s);
 	m->no_fence = 0; /* it answers again */
 	if (m->ping_n == 0 && !(m->rx_wait & MQTT_WAIT_FENCE))
 		mqtt_list_del(st, m, MQTT_L_PING);
@@ -220,6 +231,42 @@ unsigned mqtt_fence_synced(struct mqtt_stage *st)
 
 /* ---- time ---- */
 
+/*
+ * An answer the broker dropped (its queue for the client was full) and one that is late look the
+ * same.  Repeating on and on would not help: answers are counted from the oldest question on, so
+ * one that was dropped keeps the count behind.  So it is repeated once, then left alone, until a
+ * broker that answers others has been silent here for so long that the rest must have been dropped.
+ */
+static bool given_up(const struct mqtt_stage *st, const struct mqtt_conn *m, uint32_t now)
+{
+	uint32_t silent = now - m->ping_ms, alive = now - st->alive_ms;
+
+	return silent >= MQTT_PING_GONE_MS ||
+	       (silent >= MQTT_PING_LOST_MS && alive >= MQTT_PING_LOST_MS &&
+		now - st->heard_ms < MQTT_PING_MS);
+}
+
+static void start_again(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
+{
+	unsigned ghosts = m->ping_ghosts + (unsigned)m->ping_n;
+
+	m->ping_ghosts = (uint8_t)(ghosts < UINT8_MAX ? ghosts : UINT8_MAX);
+	m->ping_n = m->ping_again = 0;
+	mqtt_count(st, MQTT_C_PING_LOST);
+	mqtt_list_del(st, m, MQTT_L_PING);
+	if (m->blocked || m->activating != NULL || !mqtt_fence_clear(m))
+		mqtt_fence_ping(st, c, m);
+}
+
+void mqtt_fence_heard(struct mqtt_stage *st)
+{
+	uint32_t now = toe_stream_ms(st->s);
+
+	if (now - st->heard_ms >= MQTT_PING_MS)
+		st->alive_ms = now;
+	st->heard_ms = now;
+}
+
 static void tick_one(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
 {
 	uint32_t now = toe_stream_ms(st->s);
@@ -234,8 +281,12 @@ static void tick_one(struct mqtt_stage *st, struct toe_stream_conn *c, struct mq
 		/* a publisher held by the fence would be held for ever */
 		if (!(m->rx_wait & MQTT_WAIT_FENCE))
 			mqtt_list_del(st, m, MQTT_L_PING);
-	} else if (m->ping_n < MQTT_PINGS && now - m->ping_ms >= MQTT_PING_MS && at_boundary(m)) {
+	} else if (m->ping_n > 0 && given_up(st, m, now)) {
+		start_again(st, c, m);
+	} else if (m->ping_n > 0 && !m->ping_again && now - m->ping_ms >= MQTT_PING_MS &&
+		   at_boundary(m)) {
 		mqtt_count(st, MQTT_C_PING_LATE);
+		m->ping_again = 1;
 		inject(st, c, m);
 	}
 }

@@ -28,10 +28,12 @@
 #define MQTT_JOBS        4096u
 #define MQTT_JOBS_OF_ONE 64u   /* unfinished jobs of one publisher; then it waits */
 #define MQTT_CHUNK       64u   /* copies of one job per turn */
-#define MQTT_PINGS       8u    /* PINGREQs without answer; no more are sent then */
 #define MQTT_PING_MS     1000u /* a PINGREQ without answer is repeated */
-#define MQTT_FENCE_MS    100u  /* a publisher is held so long at most */
-#define MQTT_GATES       64u
+#define MQTT_PING_LOST_MS                                                                          \
+	10000u /* so long without answer, the broker busy elsewhere: it dropped it */
+#define MQTT_PING_GONE_MS 60000u /* the same, nothing heard of the broker */
+#define MQTT_FENCE_MS     100u   /* a publisher is held so long at most */
+#define MQTT_GATES        64u
 
 enum mqtt_reason {
 #define MQTT_REASON(symbol, text) MQTT_R_##symbol,
@@ -165,13 +167,16 @@ struct mqtt_conn {
 	uint32_t events;
 	uint32_t slow_event; /* of the last slow PUBLISH (or PUBREL) */
 	uint32_t proven;
-	uint32_t ping_cover[MQTT_PINGS]; /* of the injected PINGREQs without answer, oldest first */
-	uint32_t ping_short[MQTT_PINGS]; /* short writes known when it was injected */
-	uint8_t ping_n;
+	uint32_t ping_cover[2]; /* of the injected PINGREQs without answer, oldest first; the
+				 * second stands for all younger ones, too */
+	uint32_t ping_short[2]; /* short writes known when it was injected */
+	uint8_t ping_n;         /* injected without answer */
+	uint8_t ping_again;     /* one of them is a repetition */
+	uint8_t ping_ghosts;    /* given up: an answer that comes all the same proves nothing */
 	uint8_t want_ping;
 	uint8_t suspect; /* short write while a subscription was becoming active */
 	uint32_t client_pings;
-	uint32_t ping_ms;
+	uint32_t ping_ms; /* last PINGREQ or PINGRESP of the stage's */
 	uint32_t short_seen;
 	struct toe_buf *activating; /* struct mqtt_activating[] */
 
@@ -282,7 +287,9 @@ struct mqtt_stage {
 
 	uint32_t lists[MQTT_L_N]; /* first connection of each, MQTT_NONE: empty */
 	uint32_t tick_ms;
-	uint64_t synced; /* the ticket last looked at */
+	uint64_t synced;   /* the ticket last looked at */
+	uint32_t heard_ms; /* the broker wrote something */
+	uint32_t alive_ms; /* since then it has not been silent for a second */
 	uint32_t canary;
 	bool shadow;
 	bool suspended;
@@ -407,6 +414,8 @@ void mqtt_fence_keepalive(struct mqtt_stage *st, struct toe_stream_conn *c, stru
 void mqtt_fence_tick(struct mqtt_stage *st);
 /* PINGRESPs that are proofs now; returns how many. */
 unsigned mqtt_fence_synced(struct mqtt_stage *st);
+/* The broker has written something, on whatever connection. */
+void mqtt_fence_heard(struct mqtt_stage *st);
 
 /* mqtt_control.c */
 int mqtt_control(struct toe_stream *s, struct toe_stream_ask *ask);
