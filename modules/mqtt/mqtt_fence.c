@@ -93,8 +93,9 @@ void mqtt_fence_check_short(struct mqtt_stage *st, struct toe_stream_conn *c, st
 	mqtt_fence_ping(st, c, m);
 }
 
-int mqtt_fence_activate(struct mqtt_stage *st, struct mqtt_conn *m, uint32_t sub)
+void mqtt_fence_activate(struct mqtt_stage *st, struct mqtt_conn *m, uint32_t sub)
 {
+	const struct mqtt_sub *s = mqtt_subs_get(st->subs, sub);
 	struct toe_buf *old = m->activating;
 	uint32_t used = old != NULL ? old->len : 0;
 	struct mqtt_activating *a;
@@ -103,7 +104,7 @@ int mqtt_fence_activate(struct mqtt_stage *st, struct mqtt_conn *m, uint32_t sub
 		struct toe_buf *b = toe_stream_buf_new(st->s, 2 * (used + sizeof(*a)));
 
 		if (b == NULL)
-			return -1; /* it stays pending: slow, but right */
+			return; /* it stays pending: slow, but right */
 		for (uint32_t i = 0; i < used; i++)
 			b->data[i] = old->data[i];
 		b->len = used;
@@ -112,9 +113,8 @@ int mqtt_fence_activate(struct mqtt_stage *st, struct mqtt_conn *m, uint32_t sub
 	}
 	a = (struct mqtt_activating *)(void *)(m->activating->data + used);
 	*a = (struct mqtt_activating){
-		.sub = sub, .gen = mqtt_subs_get(st->subs, sub)->gen, .event = ++m->events};
+		.sub = sub, .gen = s->gen, .asked = s->user, .event = ++m->events};
 	m->activating->len = used + (uint32_t)sizeof(*a);
-	return 0;
 }
 
 /* What is proven becomes active; the rest stays in the list. */
@@ -133,7 +133,7 @@ static void activate_proven(struct mqtt_stage *st, struct mqtt_conn *m)
 			continue;
 		}
 		sub = mqtt_subs_get(st->subs, a[i].sub);
-		if (sub->user != a[i].event)
+		if (sub->user != a[i].asked)
 			continue; /* asked for again meanwhile */
 		sub->state = MQTT_S_ACTIVE;
 		mqtt_subs_touch(st->subs, a[i].sub);

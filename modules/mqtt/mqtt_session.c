@@ -200,8 +200,8 @@ static void resume(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt
 			s->state = MQTT_S_PENDING;
 			mqtt_subs_touch(st->subs, sub);
 		}
-		if (mqtt_fence_activate(st, m, sub) == 0)
-			s->user = m->events;
+		s->user = ++m->events; /* numbers of the old connection mean nothing here */
+		mqtt_fence_activate(st, m, sub);
 	}
 	if (m->activating != NULL)
 		mqtt_fence_ping(st, c, m);
@@ -344,7 +344,7 @@ static int subscribe_one(struct mqtt_stage *st, struct mqtt_conn *m,
 		return rc;
 	s = mqtt_subs_get(st->subs, sub);
 	s->state = MQTT_S_PENDING;
-	s->user = ++m->events; /* no proof on its way is meant for it */
+	s->user = ++m->events; /* which SUBSCRIBE: no proof on its way is meant for it */
 	if (!existed)
 		set_options(st, m, sub, item, sub_id);
 	mqtt_subs_touch(st->subs, sub);
@@ -388,6 +388,8 @@ int mqtt_session_request(struct mqtt_stage *st, struct mqtt_conn *m, uint8_t typ
 	m->request_last = b;
 	while (type == MQTT_SUBSCRIBE && rc == 0 && mqtt_subscribe_next(&req, &item))
 		rc = subscribe_one(st, m, &item, req.sub_id);
+	mqtt_request_of(b)->event = m->events;
+	mqtt_request_of(b)->sub_id = req.sub_id;
 	if (rc != 0)
 		st->full = 1; /* somebody subscribed to we do not know what */
 	return 0;
@@ -424,8 +426,14 @@ void mqtt_session_drop_requests(struct mqtt_stage *st, struct mqtt_conn *m)
 	}
 }
 
+/* Another SUBSCRIBE for it has been forwarded since: its answer decides. */
+static bool asked_again(const struct mqtt_sub *s, const struct mqtt_request *r)
+{
+	return (int32_t)(s->user - r->event) > 0;
+}
+
 static void granted(struct mqtt_stage *st, struct mqtt_conn *m, const struct mqtt_sub_item *item,
-		    uint32_t sub_id, uint8_t code)
+		    const struct mqtt_request *r, uint8_t code)
 {
 	uint32_t sub = mqtt_subs_find(st->subs, m->session, item->filter.data, item->filter.len);
 	struct mqtt_sub *s;
@@ -434,20 +442,21 @@ static void granted(struct mqtt_stage *st, struct mqtt_conn *m, const struct mqt
 		return;
 	s = mqtt_subs_get(st->subs, sub);
 	if (code >= 0x80 && s->qos == 0) {
-		mqtt_subs_del(st->subs, sub); /* was never granted */
+		if (!asked_again(s, r))
+			mqtt_subs_del(st->subs, sub); /* was never granted */
 		return;
 	}
 	if (code < 0x80) {
 		/* mosquitto keeps No Local of the first SUBSCRIBE when it is repeated */
 		uint8_t local = s->qos != 0 ? s->opts & MQTT_SUB_NO_LOCAL : 0xff;
 
-		set_options(st, m, sub, item, sub_id);
+		set_options(st, m, sub, item, r->sub_id);
 		if (local != 0xff)
 			s->opts = (uint8_t)((s->opts & ~MQTT_SUB_NO_LOCAL) | local);
 		s->qos = (uint8_t)(code + 1u); /* 0: not granted yet */
 	}
-	if (mqtt_fence_activate(st, m, sub) == 0)
-		s->user = m->events;
+	if (!asked_again(s, r))
+		mqtt_fence_activate(st, m, sub);
 	mqtt_subs_touch(st->subs, sub);
 }
 
@@ -460,7 +469,7 @@ static void on_suback(struct mqtt_stage *st, struct mqtt_conn *m, const struct m
 	if (mqtt_subscribe_parse(m->level, r->body, r->len, &req) != 0)
 		return;
 	for (size_t i = 0; i < ack->n && mqtt_subscribe_next(&req, &item); i++)
-		granted(st, m, &item, req.sub_id, ack->codes[i]);
+		granted(st, m, &item, r, ack->codes[i]);
 }
 
 static void on_unsuback(struct mqtt_stage *st, struct mqtt_conn *m, const struct mqtt_suback *ack,
@@ -468,6 +477,7 @@ static void on_unsuback(struct mqtt_stage *st, struct mqtt_conn *m, const struct
 {
 	struct mqtt_subscribe req;
 	struct mqtt_sub_item item;
+	struct mqtt_sub *s;
 
 	if (mqtt_unsubscribe_parse(m->level, r->body, r->len, &req) != 0)
 		return;
@@ -476,7 +486,12 @@ static void on_unsuback(struct mqtt_stage *st, struct mqtt_conn *m, const struct
 			mqtt_subs_find(st->subs, m->session, item.filter.data, item.filter.len);
 
 		/* 0x11: there was none (MQTT 5, 3.11.3) */
-		if (sub != MQTT_SUB_NONE && (i >= ack->n || ack->codes[i] < 0x80))
+		if (sub == MQTT_SUB_NONE || (i < ack->n && ack->codes[i] >= 0x80))
+			continue;
+		s = mqtt_subs_get(st->subs, sub);
+		if (asked_again(s, r))
+			s->qos = 0; /* a new one that is not granted yet */
+		else
 			mqtt_subs_del(st->subs, sub);
 	}
 }

@@ -114,6 +114,8 @@ struct mqtt_copy {
 struct mqtt_request {
 	struct toe_buf *next;
 	uint32_t len;
+	uint32_t event; /* mqtt_conn.events with it: subscriptions asked for later have more */
+	uint32_t sub_id;
 	uint16_t packet_id;
 	uint8_t type;
 	uint8_t body[];
@@ -193,7 +195,8 @@ struct mqtt_conn {
 struct mqtt_activating {
 	uint32_t sub;
 	uint32_t gen;
-	uint32_t event;
+	uint32_t asked; /* mqtt_sub.user: of the SUBSCRIBE this is about */
+	uint32_t event; /* to be proven */
 };
 
 struct mqtt_session {
@@ -407,7 +410,7 @@ static inline bool mqtt_fence_clear(const struct mqtt_conn *m)
 	return (int32_t)(m->slow_event - m->proven) <= 0;
 }
 /* Subscription sub of m's session becomes active as soon as that is proven. */
-int mqtt_fence_activate(struct mqtt_stage *st, struct mqtt_conn *m, uint32_t sub);
+void mqtt_fence_activate(struct mqtt_stage *st, struct mqtt_conn *m, uint32_t sub);
 /* Has the broker failed to write all of something?  Then copies wait from now on. */
 void mqtt_fence_check_short(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m);
 void mqtt_fence_keepalive(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m);
