@@ -120,7 +120,7 @@ include $(B)/tests.mk
 endif
 
 # ---- checking ---------------------------------------------------------------------------------------
-.PHONY: deps unit lint format check test net demo bench fuzz
+.PHONY: deps unit lint format check test net demo bench bench-mqtt fuzz
 deps: ## install missing Debian packages (mk/packages); nothing to do if all are there
 	$(Q)mk/deps.sh
 
@@ -148,6 +148,9 @@ net: all ## with root: the network tests only; T=name: only tests/net/*name*.sh
 
 bench: all ## with root: echo and bulk beside the kernel, medians and ratios; ROUNDS=3
 	$(Q)B=$(B) bench/run.sh
+
+bench-mqtt: all ## with root: MQTT fan-out, mosquitto on the kernel and under toe; COUNTS="100 1000"
+	$(Q)B=$(B) bench/mqtt_bench.sh
 
 demo: ## with root: engine + mosquitto + 100 000 checked deliveries; KEEP=1 leaves it up
 	$(Q)mk/deps.sh

@@ -44,6 +44,7 @@ def wills(r):
     c = r.connected("polite", 5, will={"topic": r.t("w/polite"), "payload": b"mortal polite"})
     c.disconnect(0x04)
     r.until(lambda: b"mortal polite" in [p["payload"] for p in w.messages], "will of 0x04")
+    r.settle()
     r.begin("delay")
     c = r.connected("delayed", 5, clean=False, props={"session_expiry": 60},
                     will={"topic": r.t("w/late"), "payload": b"mortal late", "props": {"will_delay": 1}})
@@ -266,7 +267,7 @@ def keep_alive(r):
     begin, n = time.monotonic(), 0
     quiet = (silent, silent5, reader)
     while not all(c.eof for c in quiet) or time.monotonic() - begin < 12:
-        r.check(time.monotonic() - begin < 25, "silent clients are not cut")
+        r.check(time.monotonic() - begin < 16, "silent clients are not cut")
         busy.publish(r.t("k/busy"), f"busy {n}", 0)
         pinger.ping()
         n += 1
