@@ -9,6 +9,7 @@ PUBLISH is sent again after UNSUBACK.  Prints "ready".
 
 import asyncio
 import pathlib
+import socket
 import sys
 
 sys.dont_write_bytecode = True
@@ -58,11 +59,13 @@ async def to_broker(reader, writer):
     writer.close()
 
 
-async def to_client(reader, writer):
+async def to_client(reader, writer, upstream_socket):
     buf, state = bytearray(), Fault()
     try:
         while data := await reader.read(65536):
             buf += data
+            # no delayed ACK: mosquitto leaves Nagle's algorithm on
+            upstream_socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
             while got := m.frame(buf):
                 writer.write(state.packet(bytes(buf[:got[2]])))
                 del buf[:got[2]]
@@ -78,7 +81,8 @@ async def serve(reader, writer):
     except OSError:
         writer.close()
         return
-    await asyncio.gather(to_broker(reader, up_writer), to_client(up_reader, writer))
+    sock = up_writer.get_extra_info("socket")
+    await asyncio.gather(to_broker(reader, up_writer), to_client(up_reader, writer, sock))
 
 
 async def main():
