@@ -169,7 +169,7 @@ static void publish(struct conn *c)
 {
 	unsigned topic = (unsigned)(rng_next(&rng) >> 40) % TOPICS;
 	unsigned dice = (unsigned)(rng_next(&rng) >> 40) % 10;
-	unsigned qos = dice < 6 ? 0 : dice < 8 ? 1 : 2;
+	unsigned qos = dice < 8 ? 0 : dice - 7;
 	uint32_t key = (c->index * TOPICS + topic) * 3 + qos;
 	struct payload pl = {published, next_seq[key]++, key, 0};
 	char name[MQ_NAME_MAX];
