@@ -80,6 +80,10 @@ struct toe_stream_module {
 	 * the connection was reset: nothing may be sent to the peer after this returns. */
 	void (*tx_end)(struct toe_stream *s, struct toe_stream_conn *c);
 
+	/* Optional.  toe_stream_short_writes(c) has risen: the application keeps bytes to itself
+	 * that belong before whatever is sent from now on. */
+	void (*tx_short)(struct toe_stream *s, struct toe_stream_conn *c);
+
 	/* Optional.  Unfinished business, at most budget pieces; returns the number done. */
 	unsigned (*poll)(struct toe_stream *s, unsigned budget);
 	/* Optional.  TSC-free deadline of poll() without other work: milliseconds as

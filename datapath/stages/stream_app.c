@@ -39,7 +39,11 @@ void stream_app_hc(struct stream_core *k, struct toe_stream_conn *c, const struc
 	}
 	c->tx_tail = tail;
 	c->rx_head = hc->rx_head;
-	c->tx_short = hc->tx_short;
+	if (hc->tx_short != c->tx_short) {
+		c->tx_short = hc->tx_short;
+		if (c->of->m->tx_short != NULL)
+			c->of->m->tx_short(c->of, c);
+	}
 	/* a direction once shut stays shut */
 	c->ctl = hc->ctl | (c->ctl & (TOE_CTL_SHUT_WR | TOE_CTL_SHUT_RD));
 	if (c->ctl & TOE_CTL_SHUT_WR)

@@ -295,7 +295,7 @@ static void tick_one(struct mqtt_stage *st, struct toe_stream_conn *c, struct mq
 static void tick_held(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
 {
 	if (m->jobs != 0 || !(m->rx_wait & MQTT_WAIT_JOBS) ||
-	    toe_stream_ms(st->s) - m->rx_wait_ms < MQTT_FENCE_MS)
+	    toe_stream_ms(st->s) - m->rx_wait_ms < MQTT_HELD_MS)
 		return;
 	mqtt_tx_drop_held(st, m);
 	m->held = 0;

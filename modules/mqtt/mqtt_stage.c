@@ -150,6 +150,14 @@ static void mqtt_open(struct toe_stream *s, struct toe_stream_conn *c)
 		st->conns++;
 }
 
+static void mqtt_tx_short(struct toe_stream *s, struct toe_stream_conn *c)
+{
+	struct mqtt_conn *m = toe_stream_state(c);
+
+	if (m->kind == MQTT_K_TRACKED)
+		mqtt_fence_check_short(mqtt_of(s), c, m);
+}
+
 static void mqtt_tx_end(struct toe_stream *s, struct toe_stream_conn *c)
 {
 	struct mqtt_conn *m = toe_stream_state(c);
@@ -254,6 +262,7 @@ const struct toe_stream_module mqtt_module = {
 	.rx_end = mqtt_rx_end,
 	.tx = mqtt_tx,
 	.tx_end = mqtt_tx_end,
+	.tx_short = mqtt_tx_short,
 	.poll = mqtt_poll,
 	.deadline = mqtt_deadline,
 	.control = mqtt_control,

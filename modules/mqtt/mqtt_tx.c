@@ -393,8 +393,6 @@ size_t mqtt_tx(struct toe_stream *s, struct toe_stream_conn *c, struct toe_buf *
 	struct mqtt_conn *m = toe_stream_state(c);
 	struct run r = {b, off, off};
 
-	if (m->kind == MQTT_K_TRACKED)
-		mqtt_fence_check_short(st, c, m);
 	mqtt_fence_heard(st);
 	while (r.to < off + len && !m->tx_wait) {
 		if (m->kind == MQTT_K_LOST || m->kind == MQTT_K_FOREIGN) {
