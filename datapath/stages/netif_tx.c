@@ -4,16 +4,56 @@
  * and frees the item.
  *
  * Input: egress and what follows it, exception (frames of the kernel), ctrl (FRAME_TX), segment
- * modules. Output: transmit queue 0 of the port.  No state.  What the port does not take after a
- * bounded number of tries is dropped and counted: TCP repeats it.
+ * modules.  Output: transmit queue 0 of the port.  State: frames that the port did not take, held
+ * in order and offered again at the next turn; what comes meanwhile queues behind them.  Bounded:
+ * beyond that frames are dropped and counted, and TCP repeats them.
  */
+#include <errno.h>
+#include <stdlib.h>
+
+#include <rte_cycles.h>
 #include <rte_ethdev.h>
-#include <rte_pause.h>
 
 #include "engine.h"
 #include "stage.h"
 
-#define TRIES 64u
+#define HELD_MAX 1024u /* frames; as many as the transmit ring has descriptors */
+#define RETRY_US 50u   /* between offers to a full port, if the lcore has nothing else to do */
+
+struct netif_tx {
+	uint32_t head; /* next to send; both run freely */
+	uint32_t tail;
+	uint32_t mask;
+	uint64_t retry_tsc;
+	struct rte_mbuf *held[];
+};
+
+/* Held frames are buffers that nobody else has: never more than a quarter of them. */
+static int netif_tx_init(struct toe_stage *s)
+{
+	uint32_t n = HELD_MAX;
+	struct netif_tx *tx;
+
+	while (n > TOE_BURST && n > s->engine->mbuf_pool->size / 4)
+		n /= 2;
+	tx = calloc(1, sizeof(*tx) + n * sizeof(tx->held[0]));
+	if (tx == NULL)
+		return -ENOMEM;
+	tx->mask = n - 1;
+	tx->retry_tsc = rte_get_tsc_hz() / 1000000u * RETRY_US;
+	s->priv = tx;
+	return 0;
+}
+
+static void netif_tx_fini(struct toe_stage *s)
+{
+	struct netif_tx *tx = s->priv;
+
+	while (tx->head != tx->tail)
+		rte_pktmbuf_free(tx->held[tx->head++ & tx->mask]);
+	free(tx);
+	s->priv = NULL;
+}
 
 /* Takes the frame out of the item, NULL if it has none. */
 static struct rte_mbuf *take_frame(struct toe_work *w)
@@ -28,25 +68,55 @@ static struct rte_mbuf *take_frame(struct toe_work *w)
 	return m;
 }
 
-static void send_frames(struct toe_stage *s, struct rte_mbuf **m, unsigned n)
+/* Returns how many the port took. */
+static unsigned send_frames(struct toe_stage *s, struct rte_mbuf **m, unsigned n)
 {
-	unsigned sent = 0;
 	uint64_t bytes = 0;
+	unsigned sent;
 
 	for (unsigned i = 0; i < n; i++)
-		bytes += m[i]->pkt_len; /* not ours any more after tx_burst */
-	for (unsigned t = 0; sent < n && t < TRIES; t++) {
-		sent += rte_eth_tx_burst(s->engine->eth_port, 0, m + sent, (uint16_t)(n - sent));
-		if (sent < n)
-			rte_pause();
-	}
+		bytes += m[i]->pkt_len; /* those sent are not ours any more afterwards */
+	sent = rte_eth_tx_burst(s->engine->eth_port, 0, m, (uint16_t)n);
+	for (unsigned i = sent; i < n; i++)
+		bytes -= m[i]->pkt_len;
 	toe_count(s, TOE_C_FRAMES_TX, sent);
-	s->drops[TOE_D_TX_FULL] += n - sent;
-	for (; sent < n; sent++) {
-		bytes -= m[sent]->pkt_len;
-		rte_pktmbuf_free(m[sent]);
-	}
 	toe_count(s, TOE_C_BYTES_TX, bytes);
+	return sent;
+}
+
+/* Returns how many frames left; bounded by the number that can be held. */
+static unsigned send_held(struct toe_stage *s)
+{
+	struct netif_tx *tx = s->priv;
+	unsigned done = 0;
+
+	while (tx->head != tx->tail) {
+		uint32_t at = tx->head & tx->mask;
+		unsigned n = RTE_MIN(tx->tail - tx->head, TOE_BURST);
+		unsigned sent;
+
+		n = RTE_MIN(n, tx->mask + 1 - at);
+		sent = send_frames(s, &tx->held[at], n);
+		tx->head += sent;
+		done += sent;
+		if (sent < n)
+			break;
+	}
+	return done;
+}
+
+static void hold_frames(struct toe_stage *s, struct rte_mbuf **m, unsigned n)
+{
+	struct netif_tx *tx = s->priv;
+	unsigned room = tx->mask + 1 - (tx->tail - tx->head);
+	unsigned held = RTE_MIN(n, room);
+
+	for (unsigned i = 0; i < held; i++)
+		tx->held[tx->tail++ & tx->mask] = m[i];
+	for (unsigned i = held; i < n; i++)
+		rte_pktmbuf_free(m[i]);
+	toe_count(s, TOE_C_TX_HELD, held);
+	s->drops[TOE_D_TX_FULL] += n - held;
 }
 
 static void netif_tx_process(struct toe_stage *s, struct toe_work **items, unsigned n)
@@ -65,14 +135,39 @@ static void netif_tx_process(struct toe_stage *s, struct toe_work **items, unsig
 		if (frame != NULL)
 			m[frames++] = frame;
 	}
-	if (frames != 0)
-		send_frames(s, m, frames);
+	if (frames != 0) {
+		const struct netif_tx *tx = s->priv;
+		unsigned sent = 0;
+
+		send_held(s);
+		if (tx->head == tx->tail)
+			sent = send_frames(s, m, frames);
+		if (sent < frames)
+			hold_frames(s, m + sent, frames - sent);
+	}
 	for (unsigned i = 0; i < n; i++)
 		toe_work_free(s, items[i]);
+}
+
+static unsigned netif_tx_poll(struct toe_stage *s, unsigned budget)
+{
+	(void)budget; /* what is held is bounded */
+	return send_held(s);
+}
+
+static uint64_t netif_tx_deadline(struct toe_stage *s)
+{
+	const struct netif_tx *tx = s->priv;
+
+	return tx->head == tx->tail ? UINT64_MAX : toe_now(s)->tsc + tx->retry_tsc;
 }
 
 const struct toe_stage_ops toe_stage_netif_tx = {
 	.id = TOE_STAGE_NETIF_TX,
 	.name = "netif_tx",
+	.init = netif_tx_init,
+	.fini = netif_tx_fini,
 	.process = netif_tx_process,
+	.poll = netif_tx_poll,
+	.deadline = netif_tx_deadline,
 };

@@ -148,6 +148,7 @@ static int teardown(void **state)
 {
 	(void)state;
 	tap.ops->fini(&tap);
+	tx.ops->fini(&tx);
 	rx.ops->fini(&rx);
 	toe_hook_free(engine.rx_raw);
 	return 0;
@@ -291,27 +292,122 @@ static void test_tx(void **state)
 	free_emitted();
 }
 
-static void test_tx_full(void **state)
+/* In place of the driver: takes what there is room for, notes the numbers the frames carry. */
+static unsigned port_room;
+static uint16_t wire_order[512];
+static unsigned wire_n;
+
+static uint16_t narrow_port(void *queue, struct rte_mbuf **m, uint16_t n)
+{
+	uint16_t taken = 0;
+
+	(void)queue;
+	for (; taken < n && port_room > 0; taken++, port_room--) {
+		const uint8_t *p = rte_pktmbuf_mtod(m[taken], const uint8_t *);
+
+		wire_order[wire_n++] = (uint16_t)(p[36] << 8 | p[37]);
+		rte_pktmbuf_free(m[taken]);
+	}
+	return taken;
+}
+
+static void send_numbered(uint16_t first, unsigned n)
 {
 	struct toe_work *w[32];
-	struct rte_mbuf *m;
-	unsigned got = 0;
+
+	for (unsigned i = 0; i < n; i++) {
+		w[i] = toe_work_alloc(&tx, TOE_WORK_RX);
+		w[i]->tx_mbuf = make_frame((uint16_t)(first + i));
+	}
+	tx.ops->process(&tx, w, n);
+	assert_int_equal(rte_mempool_in_use_count(engine.work_pool[TOE_WORK_RX]), 0);
+}
+
+static void expect_wire(unsigned n)
+{
+	assert_int_equal(wire_n, n);
+	assert_int_equal(counters[TOE_C_FRAMES_TX], n);
+	assert_int_equal(counters[TOE_C_BYTES_TX], 60 * n);
+	for (unsigned i = 0; i < n; i++)
+		assert_int_equal(wire_order[i], 1 + i);
+}
+
+/* What a full port does not take waits, in order, and nothing overtakes it. */
+static void test_tx_held(void **state)
+{
+	eth_tx_burst_t driver = rte_eth_fp_ops[engine.eth_port].tx_pkt_burst;
 
 	(void)state;
-	for (unsigned round = 0; round < 10; round++) {
-		for (unsigned i = 0; i < 32; i++) {
-			w[i] = toe_work_alloc(&tx, TOE_WORK_RX);
-			w[i]->tx_mbuf = make_frame(1);
-		}
-		tx.ops->process(&tx, w, 32);
-		if (drops[TOE_D_TX_FULL] != 0)
-			break;
+	rte_eth_fp_ops[engine.eth_port].tx_pkt_burst = narrow_port;
+	wire_n = 0;
+	port_room = 10;
+	assert_true(tx.ops->deadline(&tx) == UINT64_MAX);
+	send_numbered(1, 32);
+	expect_wire(10);
+	assert_int_equal(counters[TOE_C_TX_HELD], 22);
+	assert_true(tx.ops->deadline(&tx) > now.tsc);
+	assert_true(tx.ops->deadline(&tx) < now.tsc + rte_get_tsc_hz() / 1000);
+	port_room = 2; /* room again when others come: those behind go first */
+	send_numbered(33, 20);
+	expect_wire(12);
+	assert_int_equal(tx.ops->poll(&tx, 128), 0);
+	port_room = 7;
+	assert_int_equal(tx.ops->poll(&tx, 128), 7);
+	expect_wire(19);
+	port_room = 1000;
+	send_numbered(53, 3);
+	expect_wire(55);
+	assert_true(tx.ops->deadline(&tx) == UINT64_MAX);
+	assert_int_equal(drops[TOE_D_TX_FULL], 0);
+	rte_eth_fp_ops[engine.eth_port].tx_pkt_burst = driver;
+	free_emitted();
+}
+
+/* The backlog is bounded (a quarter of the buffers, a power of two); what is beyond it is counted.
+ */
+static void test_tx_full(void **state)
+{
+	eth_tx_burst_t driver = rte_eth_fp_ops[engine.eth_port].tx_pkt_burst;
+
+	(void)state;
+	rte_eth_fp_ops[engine.eth_port].tx_pkt_burst = narrow_port;
+	wire_n = 0;
+	for (unsigned round = 0; round < 5; round++) { /* wraps, from wherever it starts */
+		memset(counters, 0, sizeof(counters));
+		memset(drops, 0, sizeof(drops));
+		wire_n = 0;
+		port_room = 0;
+		send_numbered(1, 32);
+		send_numbered(33, 32);
+		assert_int_equal(drops[TOE_D_TX_FULL], 0);
+		send_numbered(65, 5);
+		assert_int_equal(drops[TOE_D_TX_FULL], 5);
+		assert_int_equal(counters[TOE_C_TX_HELD], 64);
+		assert_in_range(rte_mempool_in_use_count(engine.mbuf_pool), 64, 65);
+		port_room = 5 + round;
+		tx.ops->poll(&tx, 128);
+		send_numbered(65, 5); /* there is room for these now */
+		assert_int_equal(drops[TOE_D_TX_FULL], 5);
+		port_room = 1000;
+		assert_int_equal(tx.ops->poll(&tx, 128), 64 - round);
+		expect_wire(69);
 	}
-	while (rte_eth_rx_burst(engine.eth_port, 0, &m, 1) == 1) {
-		rte_pktmbuf_free(m);
-		got++;
-	}
-	assert_int_equal(got, counters[TOE_C_FRAMES_TX]);
+	rte_eth_fp_ops[engine.eth_port].tx_pkt_burst = driver;
+	free_emitted();
+}
+
+/* Frames still held when the engine ends are given back. */
+static void test_tx_end(void **state)
+{
+	eth_tx_burst_t driver = rte_eth_fp_ops[engine.eth_port].tx_pkt_burst;
+
+	(void)state;
+	rte_eth_fp_ops[engine.eth_port].tx_pkt_burst = narrow_port;
+	port_room = 0;
+	send_numbered(1, 7);
+	rte_eth_fp_ops[engine.eth_port].tx_pkt_burst = driver;
+	tx.ops->fini(&tx);
+	assert_int_equal(tx.ops->init(&tx), 0);
 	free_emitted();
 }
 
@@ -365,7 +461,9 @@ int main(void)
 		cmocka_unit_test_setup(test_no_item, reset),
 		cmocka_unit_test_setup(test_modules, reset),
 		cmocka_unit_test_setup(test_tx, reset),
+		cmocka_unit_test_setup(test_tx_held, reset),
 		cmocka_unit_test_setup(test_tx_full, reset),
+		cmocka_unit_test_setup(test_tx_end, reset),
 		cmocka_unit_test_setup(test_tap, reset),
 		cmocka_unit_test_setup(test_no_tap, reset),
 	};
