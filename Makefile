@@ -137,7 +137,7 @@ format: ## clang-format all C files in place
 	$(Q)find include common datapath controlplane libtoe modules tests bench \
 		-name '*.[ch]' -print0 | xargs -0 clang-format -i
 
-check: ## without root: deps, build, unit tests, lint without clang-tidy
+check: ## without root: deps, build, unit tests, lint
 	$(Q)B=$(B) MAKE="$(MAKE)" mk/check.sh
 
 test: ## with root: everything that can run here; last line "N passed, N failed"
