@@ -94,6 +94,9 @@ struct toe_snap {
 	uint32_t seq;
 	uint32_t ack;
 	uint32_t ts_ecr;
+	/* Clock for TSval: proto's, in the order of out_seq.  Clocks of other lcores may be behind,
+	 * and a peer throws away a segment whose TSval steps back (PAWS, RFC 7323 §5). */
+	uint32_t ts_ms;
 	uint16_t wnd; /* as on the wire, scaled */
 	uint8_t flags;
 	uint8_t sack_n;

@@ -88,7 +88,7 @@ static bool post_build(struct toe_stage *s, struct toe_work *w, struct rte_mbuf 
 	unsigned tcp_bytes = toe_seg_tcp_bytes(b.flow, b.sack_n);
 	uint8_t *dst;
 
-	b.ts_val = toe_now(s)->ms + b.flow->ts_offset;
+	b.ts_val = w->snap.ts_ms + b.flow->ts_offset;
 	/* the MSS leaves room for timestamps only: data before SACK blocks */
 	while (b.sack_n > 0 && TOE_SEG_L3_BYTES + tcp_bytes + b.payload_len > p->mtu)
 		tcp_bytes = toe_seg_tcp_bytes(b.flow, --b.sack_n);

@@ -213,6 +213,7 @@ static void proto_process(struct toe_stage *s, struct toe_work **items, unsigned
 		switch (proto_item(s, w, &defer[k])) {
 		case PROTO_KEEP:
 			w->out_seq = p->out_seq[w->fg]++;
+			w->snap.ts_ms = toe_now(s)->ms;
 			items[k++] = w;
 			break;
 		case PROTO_GIVE_CTRL:
@@ -268,6 +269,7 @@ static bool proto_pay(struct toe_stage *s, const struct toe_delack_entry *d)
 	if (proto_is(fp, TOE_FP_STREAM))
 		w->todo |= TOE_TODO_STREAM;
 	w->out_seq = p->out_seq[w->fg]++;
+	w->snap.ts_ms = toe_now(s)->ms;
 	s->counters[TOE_C_SEGS_ACK_TX]++;
 	toe_emit(s, TOE_STAGE_POST, w);
 	return true;

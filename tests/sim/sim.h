@@ -45,6 +45,7 @@
 #define SIM_ENTRY   2048u
 #define SIM_WIRE    1024u
 #define SIM_FRAME   1600u
+#define SIM_LCORES  4u
 
 struct sim_frame {
 	uint16_t len;
@@ -63,12 +64,16 @@ struct sim_setup {
 	unsigned lcore_n; /* 0: everything on one */
 	const char *const *lcores;
 	uint32_t seed;
+	unsigned lag_steps; /* lcores are held up in their turn: their clocks are so old */
 };
 
 static struct {
 	struct toe_config cfg;
 	struct toe_engine engine;
 	struct toe_clock clock;
+	struct toe_clock seen[SIM_LCORES]; /* by each lcore */
+	unsigned lag_steps;
+	uint64_t steps;
 	uint64_t us;
 	uint32_t rng;
 	struct sim_wire in, out; /* to and from the engine */
@@ -324,6 +329,7 @@ static inline void sim_start(const struct sim_setup *u)
 		snprintf(c->lcores[i], sizeof(c->lcores[i]), "%s",
 			 u->lcore_n ? u->lcores[i] : "0: all");
 	sim.rng = u->seed;
+	sim.lag_steps = u->lag_steps;
 	sim.us = 1000000;
 	sim.in.head = sim.in.tail = sim.out.head = sim.out.tail = 0;
 	sim.tap_frames = 0;
@@ -394,8 +400,15 @@ static inline unsigned sim_engine_step(unsigned us)
 	sim.clock.us = sim.us;
 	sim.clock.ms = (uint32_t)(sim.us / 1000);
 	sim.clock.tsc = sim.us / 1000000 * hz + sim.us % 1000000 * hz / 1000000;
-	for (i = 0; i < n; i++)
-		done += toe_pipeline_step(sim.engine.pipeline, (first + i) % n, &sim.clock);
+	assert_true(n <= SIM_LCORES);
+	for (i = 0; i < n; i++) {
+		unsigned l = (first + i) % n;
+
+		if (sim.lag_steps == 0 || sim.steps % (sim.lag_steps * (l + 1)) == 0)
+			sim.seen[l] = sim.clock;
+		done += toe_pipeline_step(sim.engine.pipeline, l, &sim.seen[l]);
+	}
+	sim.steps++;
 	return done;
 }
 

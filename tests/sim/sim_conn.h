@@ -30,6 +30,7 @@ struct sim_conn {
 	uint32_t p_wl1, p_wl2; /* numbers of the segment p_wnd is from */
 	uint32_t p_ts_recent;
 	uint64_t p_timer_us;
+	uint32_t ts_sent;     /* highest TSval that left the engine */
 	uint64_t ack_checked; /* bytes of the peer's stream whose placement has been checked */
 
 	/* application */
@@ -209,7 +210,8 @@ static inline struct sim_conn *sim_conn_of_frame(const uint8_t *data, uint32_t l
 	return NULL;
 }
 
-/* As a frame leaves the engine: what it acknowledges must be in the application's buffer. */
+/* As a frame leaves the engine: TSval does not step back (the peer would drop it, RFC 7323 §5),
+ * and what it acknowledges must be in the application's buffer. */
 static void sim_check_placed(const uint8_t *data, uint32_t len)
 {
 	struct toe_frame f;
@@ -219,6 +221,8 @@ static void sim_check_placed(const uint8_t *data, uint32_t len)
 
 	if (c == NULL || c->hostile || (seg.flags & TOE_TCP_RST))
 		return;
+	assert_true((int32_t)(seg.ts_val - c->ts_sent) >= 0);
+	c->ts_sent = seg.ts_val;
 	to = c->ack_checked + (uint32_t)(seg.ack - (c->irs + 1) - (uint32_t)c->ack_checked);
 	if (to - c->ack_checked > c->p_goal + 1)
 		return; /* an older ACK */

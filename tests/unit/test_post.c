@@ -19,7 +19,7 @@ static void start(unsigned mbuf_n)
 	f->remote_port = rte_cpu_to_be_16(40000);
 	f->flags = TOE_POST_TS;
 	f->ts_offset = 1000;
-	env.now.ms = 234;
+	env.now.ms = 99; /* another lcore's clock: not for TSval */
 }
 
 static struct toe_work *item(enum toe_work_type type, uint8_t todo)
@@ -33,6 +33,7 @@ static struct toe_work *item(enum toe_work_type type, uint8_t todo)
 	w->todo = todo;
 	w->snap.flags = TOE_TCP_ACK;
 	w->snap.seq = 10;
+	w->snap.ts_ms = 234;
 	return w;
 }
 

@@ -109,6 +109,26 @@ static void test_replicated(void **state)
 	}
 }
 
+/* An lcore that was preempted in the middle of its turn sees a clock that is milliseconds old. */
+static void test_late_lcores(void **state)
+{
+	(void)state;
+	for (uint32_t seed = 1; seed <= 4; seed++) {
+		struct sim_setup u = replicated;
+
+		u.seed = 200 + seed;
+		u.lag_steps = 500;
+		sim_start(&u);
+		sim_open_all(6);
+		stream_all(60000, 60000);
+		assert_true(sim_run(sim_is_done, 20000));
+		assert_int_equal(sim_drops(TOE_D_PAWS), 0);
+		assert_true(sim_conn[0].ts_sent > 0);
+		sim_close_all();
+		sim_stop();
+	}
+}
+
 static void test_lossy_wire(void **state)
 {
 	(void)state;
@@ -321,6 +341,7 @@ int main(void)
 		cmocka_unit_test(test_receive),
 		cmocka_unit_test(test_send),
 		cmocka_unit_test(test_replicated),
+		cmocka_unit_test(test_late_lcores),
 		cmocka_unit_test(test_lossy_wire),
 		cmocka_unit_test(test_whose_frames),
 		cmocka_unit_test(test_frame_rx),
