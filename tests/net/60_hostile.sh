@@ -44,6 +44,7 @@ held()
 	"$BIN/toe" listeners --json | jq length
 }
 no_connections() { [ "$(status | jq .controlplane.connections)" = 0 ]; }
+no_hostile() { ! pid_of tests/progs/hostile_app; }
 as_before() { [ "$(held)" = "$before" ]; }
 
 # Tokens are pooled by libtoe: a few more or less are no leak.
@@ -109,6 +110,7 @@ for seed in 21 22 23; do
 		[ "$(readlink "/proc/$p/exe")" = "$HOSTILE" ] && kill -9 "$p"
 	done
 	wait "$killed"
+	wait_for 10 "the attacker's children to die" no_hostile
 	transfer "killed$seed" 1M
 done
 
@@ -118,10 +120,10 @@ while read -r name p n kb; do
 	now=$(rss "$p")
 	[ $((now - kb)) -lt $RSS_GROWTH_KB ] || fail "$name: $kb KB resident before, $now KB now"
 done <"$LOGS/before.proc"
-# Lingering sockets are closed by helper threads, one after the other: seen to take more than 15 s.
-for _ in $(seq 600); do fds_as_before && break; sleep 0.1; done
+for _ in $(seq 150); do fds_as_before && break; sleep 0.1; done
 fds_as_before || fail "descriptors are not let go: before: $(tr '\n' ' ' <"$LOGS/before.fds"); now:" \
-	"$(while read -r name p _; do echo "$name $(fds "$p")"; done <"$LOGS/before.fds" | tr '\n' ' ')"
+	"$(while read -r name p _; do echo "$name $(fds "$p")"; done <"$LOGS/before.fds" | tr '\n' ' ')" \
+	"processes: $(for p in $(ip netns pids "$PREFIX-srv"); do readlink "/proc/$p/exe"; done | tr '\n' ' ')"
 for _ in $(seq 200); do as_before && break; sleep 0.05; done
 as_before || fail "the engine holds on to something: before: $before; now: $(held)"
 transfer after 20M

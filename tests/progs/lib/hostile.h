@@ -64,4 +64,8 @@ void scribble(unsigned seconds);
 /* A child that attaches, does what scribble() does, and is killed somewhere on the way. */
 void die_somewhere(void);
 
+/* fork() of a child that ends with us: killed between fork and kill(), we would leave behind an
+ * attacker that nobody ends, with all its waiters in the engine. */
+pid_t fork_tied(void);
+
 #endif

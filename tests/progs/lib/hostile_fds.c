@@ -71,7 +71,7 @@ static int lingering(const struct sockaddr_in *sa)
 static void with_lingering(const char *what, int s, const struct toe_ctl_msg *m, unsigned copies)
 {
 	struct sockaddr_in sa = deaf_end();
-	pid_t pid = fork();
+	pid_t pid = fork_tied();
 
 	if (pid == 0) {
 		int fds[253];
@@ -91,7 +91,7 @@ static void lingering_in_queue(int s)
 {
 	struct sockaddr_in sa = deaf_end();
 	struct toe_ctl_msg m;
-	pid_t pid = fork();
+	pid_t pid = fork_tied();
 
 	if (pid == 0) {
 		int fd = lingering(&sa);
@@ -140,7 +140,7 @@ void attack_foreign_port(int s)
 {
 	struct sockaddr_in sa = {.sin_family = AF_INET, .sin_port = htons(22)};
 	struct toe_ctl_msg m;
-	pid_t pid = fork();
+	pid_t pid = fork_tied();
 	int status = 0;
 	int fd;
 

@@ -191,7 +191,7 @@ void scribble(unsigned seconds)
 
 void die_somewhere(void)
 {
-	pid_t pid = fork();
+	pid_t pid = fork_tied();
 
 	if (pid < 0)
 		return;
