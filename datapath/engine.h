@@ -33,6 +33,7 @@ struct toe_port_caps {
 	bool tx_tcp_cksum;
 	bool rx_ip_cksum;
 	bool rx_tcp_cksum;
+	bool tx_tso; /* shown, not used */
 	uint16_t mtu;
 };
 

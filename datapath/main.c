@@ -195,6 +195,14 @@ static int make_start(struct program *p, char *err, size_t err_len)
 	return 0;
 }
 
+static uint32_t caps_bits(const struct toe_port_caps *c)
+{
+	return (c->tx_ip_cksum ? TOE_PORT_TX_IP_CKSUM : 0) |
+	       (c->tx_tcp_cksum ? TOE_PORT_TX_TCP_CKSUM : 0) |
+	       (c->rx_ip_cksum ? TOE_PORT_RX_IP_CKSUM : 0) |
+	       (c->rx_tcp_cksum ? TOE_PORT_RX_TCP_CKSUM : 0) | (c->tx_tso ? TOE_PORT_TX_TSO : 0);
+}
+
 static int send_ready(const struct toe_engine *e)
 {
 	struct toe_ctl_msg m;
@@ -203,6 +211,7 @@ static int send_ready(const struct toe_engine *e)
 	m.u.engine.epoch = e->cpq->epoch;
 	m.u.engine.up = 1;
 	m.u.engine.mtu = e->caps.mtu;
+	m.u.engine.port_caps = caps_bits(&e->caps);
 	m.u.engine.datapath_pid = getpid();
 	memcpy(m.u.engine.port_mac, &e->mac, sizeof(m.u.engine.port_mac));
 	snprintf(m.u.engine.port, sizeof(m.u.engine.port), "%s", e->cfg->port_if);

@@ -133,6 +133,7 @@ static void set_offloads(struct toe_engine *e, const struct rte_eth_dev_info *in
 
 	conf->txmode.offloads = info->tx_offload_capa & tx;
 	conf->rxmode.offloads = info->rx_offload_capa & rx;
+	e->caps.tx_tso = (info->tx_offload_capa & RTE_ETH_TX_OFFLOAD_TCP_TSO) != 0;
 	e->caps.tx_ip_cksum = (conf->txmode.offloads & RTE_ETH_TX_OFFLOAD_IPV4_CKSUM) != 0;
 	e->caps.tx_tcp_cksum = (conf->txmode.offloads & RTE_ETH_TX_OFFLOAD_TCP_CKSUM) != 0;
 	e->caps.rx_ip_cksum = (conf->rxmode.offloads & RTE_ETH_RX_OFFLOAD_IPV4_CKSUM) != 0;

@@ -224,6 +224,18 @@ static int connect_kernel(int fd, const struct sockaddr *addr, socklen_t len)
 	return rc;
 }
 
+/* Where destination() said no, except for addresses that are the kernel's anyway (EINVAL, UNIX). */
+static void count_destination(const struct sockaddr *addr, socklen_t len,
+			      const struct toe_ctl_conn *conn)
+{
+	if (!addr || len < sizeof(struct sockaddr_in))
+		return;
+	if (conn->family == AF_INET)
+		lt_count_unsupported(TOE_UNSUP_CONNECT_ROUTE, AF_INET, conn->remote_port);
+	else if (addr->sa_family == AF_INET6)
+		lt_count_unsupported(TOE_UNSUP_CONNECT_FAMILY, AF_INET6, 0);
+}
+
 static int do_connect(int fd, const struct sockaddr *addr, socklen_t len)
 {
 	struct toe_ctl_conn conn = {0};
@@ -238,12 +250,19 @@ static int do_connect(int fd, const struct sockaddr *addr, socklen_t len)
 			return -errno;
 	}
 	e = lt_fd_get(fd);
-	if (lt_ent_kind(e) != LT_KSOCK || !destination(addr, len, &conn) || lt_foreign() ||
-	    !lt_ready() || lt_gone() || kernels_already(fd))
+	if (lt_ent_kind(e) != LT_KSOCK)
+		return connect_kernel(fd, addr, len);
+	if (!destination(addr, len, &conn)) {
+		count_destination(addr, len, &conn);
+		return connect_kernel(fd, addr, len);
+	}
+	if (lt_foreign() || !lt_ready() || lt_gone() || kernels_already(fd))
 		return connect_kernel(fd, addr, len);
 	rc = offload(fd, e, &conn, &e);
 	if (rc == -EXDEV || rc == -EAFNOSUPPORT) {
-		lt_count_unsupported("connect", conn.family, conn.remote_port);
+		lt_count_unsupported(rc == -EXDEV ? TOE_UNSUP_CONNECT_ROUTE
+						  : TOE_UNSUP_CONNECT_FAMILY,
+				     conn.family, conn.remote_port);
 		return connect_kernel(fd, addr, len);
 	}
 	if (rc < 0)

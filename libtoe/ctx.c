@@ -69,13 +69,17 @@ int lt_call(struct toe_ctl_msg *m, const int *fds, unsigned nfds)
 	return rc;
 }
 
-void lt_count_unsupported(const char *what, int level, int name)
+void lt_count_unsupported(enum toe_unsupported why, int level, int name)
 {
-	static uint32_t total;
-	uint32_t n = __atomic_add_fetch(&total, 1, __ATOMIC_RELAXED);
+#define NAME(symbol, text) text,
+	static const char *const names[] = {TOE_UNSUPPORTED(NAME)};
+#undef NAME
+	struct toe_context *ctx = LT_LOAD(&lt.ctx);
 
+	if (ctx)
+		__atomic_fetch_add(&ctx->unsupported[why], 1, __ATOMIC_RELAXED);
 	if (lt.noisy)
-		LOG_DEBUG("not offloaded: %s %d %d (%u so far)", what, level, name, n);
+		LOG_DEBUG("not offloaded: %s %d %d", names[why], level, name);
 }
 
 /* ---- attach ---- */

@@ -302,7 +302,7 @@ ssize_t lt_sendfile(int out, int in, off_t *offset, size_t count)
 ssize_t lt_splice(int in, off64_t *in_off, int out, off64_t *out_off, size_t len, unsigned flags)
 {
 	if (from_conn(in) || from_conn(out)) {
-		lt_count_unsupported("splice", 0, 0);
+		lt_count_unsupported(TOE_UNSUP_SPLICE, 0, 0);
 		errno = EINVAL;
 		return -1;
 	}

@@ -107,7 +107,7 @@ int lt_listen_offload(int fd, int backlog)
 	int rc;
 
 	if (!lt_ready() || !listen_request(fd, backlog, &req)) {
-		lt_count_unsupported("listen", req.family, req.port);
+		lt_count_unsupported(TOE_UNSUP_LISTEN_ADDRESS, req.family, req.port);
 		return 0;
 	}
 	lt_opts_of_kernel(fd, &opts);
@@ -119,7 +119,9 @@ int lt_listen_offload(int fd, int backlog)
 		if (rc != -EXDEV)
 			LOG_WARN("listener on port %u stays in the kernel: %s", req.port,
 				 strerror(-rc));
-		lt_count_unsupported("listen", req.family, req.port);
+		lt_count_unsupported(rc == -EXDEV ? TOE_UNSUP_LISTEN_ADDRESS
+						  : TOE_UNSUP_LISTEN_REFUSED,
+				     req.family, req.port);
 		return 0;
 	}
 	lt.lsocks[m.u.listen.listener].req = req;

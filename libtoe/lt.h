@@ -304,7 +304,8 @@ static inline bool lt_gone(void)
 			   (LT_LOAD(&lt.ctx) && LT_PEEK(&lt.ctx->engine_gone)));
 }
 int lt_call(struct toe_ctl_msg *m, const int *fds, unsigned nfds);
-void lt_count_unsupported(const char *what, int level, int name);
+/* level and name are for people: TOE_LOG=debug shows them. */
+void lt_count_unsupported(enum toe_unsupported why, int level, int name);
 
 /* ---- region (shm.c) ---- */
 int lt_region_map(const struct toe_ctl_app *app, int control_fd, int payload_fd);

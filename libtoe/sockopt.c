@@ -290,7 +290,7 @@ static int set_other(struct lt_sock *c, int level, int name, const void *value, 
 	}
 	if (len >= sizeof(v) && is_default(c, level, name, v))
 		return 0;
-	lt_count_unsupported("setsockopt", level, name);
+	lt_count_unsupported(TOE_UNSUP_SOCKOPT, level, name);
 	return -ENOPROTOOPT;
 }
 

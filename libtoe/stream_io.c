@@ -421,7 +421,7 @@ ssize_t lt_stream_send(struct lt_sock *c, const struct iovec *iov, int n, int fl
 	if (len < 0)
 		return len;
 	if (flags & MSG_OOB) {
-		lt_count_unsupported("MSG_OOB", 0, 0);
+		lt_count_unsupported(TOE_UNSUP_OOB, 0, 0);
 		return -EOPNOTSUPP;
 	}
 	lt_ready();

@@ -1,11 +1,18 @@
 // SPDX-License-Identifier: BSD-3-Clause
 /*
- * toe stats: what the pipeline has counted, by DPDK telemetry.  In: which of it, optionally one
- * stage instance; out: tables without zeroes, or JSON with everything.
+ * toe stats: what the pipeline has counted, by DPDK telemetry, or (--unsupported) what libtoe left
+ * to the kernel or refused, by the keeper.  In: which of it, optionally one stage instance; out:
+ * tables without zeroes, or JSON with everything.
  */
 #include "cli.h"
 
+#include <errno.h>
 #include <string.h>
+#include <unistd.h>
+
+#include "common/ctl_sock.h"
+
+#define KEEPER_LIMIT_MS 5000
 
 static const struct part {
 	const char *name;
@@ -88,27 +95,65 @@ static int summary(const struct cli *cli, bool all)
 	return status;
 }
 
+static int unsupported(const struct cli *cli, bool all)
+{
+#define NAME(symbol, text) text,
+	static const char *const names[] = {TOE_UNSUPPORTED(NAME)};
+#undef NAME
+	struct toe_ctl_msg m;
+	json_t *j;
+	int sock = cli_keeper(cli);
+	int rc;
+
+	if (sock < 0)
+		return cli_no_engine(cli, sock);
+	toe_ctl_init(&m, TOE_CTL_UNSUPPORTED);
+	rc = toe_ctl_call(sock, &m, NULL, 0, NULL, 0, NULL, KEEPER_LIMIT_MS);
+	close(sock);
+	if (rc == -EPERM) {
+		cli_fail(cli, "no permission to ask the keeper: try as root");
+		return CLI_NO_PERMISSION;
+	}
+	if (rc < 0)
+		return cli_fail(cli, "toe-keeper does not answer: %s", strerror(-rc));
+	j = json_object();
+	for (unsigned i = 0; i < TOE_UNSUP_N; i++)
+		json_object_set_new(j, names[i], json_integer((json_int_t)m.u.unsupported.n[i]));
+	if (cli->json)
+		cli_print_json(j);
+	else if (cli_print_values(stdout, j, all) == 0)
+		printf("nothing was left to the kernel\n");
+	json_decref(j);
+	return CLI_OK;
+}
+
 int cmd_stats(struct cli *cli, int argc, char **argv)
 {
-	static const struct option longs[] = {{"all", no_argument, NULL, 'a'}, CLI_COMMON_OPTIONS};
+	static const struct option longs[] = {{"all", no_argument, NULL, 'a'},
+					      {"unsupported", no_argument, NULL, 'u'},
+					      CLI_COMMON_OPTIONS};
 	const struct part *p;
 	bool all = false;
+	bool kernels = false; /* what is the kernel's */
 	int status = CLI_OK;
 	json_t *j;
 	int opt;
 
 	while ((opt = getopt_long(argc, argv, "", longs, NULL)) != -1) {
-		int rc = opt == 'a' ? -1 : cli_common(cli, opt);
+		int rc = opt == 'a' || opt == 'u' ? -1 : cli_common(cli, opt);
 
 		all |= opt == 'a';
+		kernels |= opt == 'u';
 		if (rc >= 0)
 			return rc;
 	}
 	p = optind < argc ? find(argv[optind]) : NULL;
-	if (argc - optind > 2 || (optind < argc && !p))
+	if (argc - optind > 2 || (optind < argc && (!p || kernels)))
 		return cli_common(cli, '?');
 	if (cli_load_config(cli) < 0)
 		return CLI_FAILED;
+	if (kernels)
+		return unsupported(cli, all);
 	if (!p)
 		return summary(cli, all);
 	j = ask(cli, p, optind + 1 < argc ? argv[optind + 1] : NULL, &status);

@@ -23,6 +23,15 @@ static long up_seconds(const struct cli *cli)
 	return (long)(time(NULL) - st.st_mtime);
 }
 
+static json_t *offloads(uint32_t caps)
+{
+	return json_pack("{s:b, s:b, s:b, s:b, s:b}", "tx_ip_checksum",
+			 (caps & TOE_PORT_TX_IP_CKSUM) != 0, "tx_tcp_checksum",
+			 (caps & TOE_PORT_TX_TCP_CKSUM) != 0, "rx_ip_checksum",
+			 (caps & TOE_PORT_RX_IP_CKSUM) != 0, "rx_tcp_checksum",
+			 (caps & TOE_PORT_RX_TCP_CKSUM) != 0, "tso", (caps & TOE_PORT_TX_TSO) != 0);
+}
+
 static json_t *to_json(const struct cli *cli, const struct toe_ctl_engine *e)
 {
 	char mac[18];
@@ -32,13 +41,15 @@ static json_t *to_json(const struct cli *cli, const struct toe_ctl_engine *e)
 		 e->port_mac[2], e->port_mac[3], e->port_mac[4], e->port_mac[5]);
 	if (e->port_ipv4)
 		inet_ntop(AF_INET, &e->port_ipv4, address, sizeof(address));
-	return json_pack("{s:b, s:I, s:s, s:s, s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i}",
+	return json_pack("{s:b, s:I, s:s, s:s, s:s, s:s, s:s, s:i, s:o, s:i, s:i, s:i, s:i, s:i, "
+			 "s:i}",
 			 "up", (int)e->up, "up_s", (json_int_t)up_seconds(cli), "run_dir",
 			 cli->cfg.run_dir, "port", e->port, "tap", e->tap, "address", address,
-			 "mac", mac, "mtu", (int)e->mtu, "keeper_pid", (int)e->keeper_pid,
-			 "datapath_pid", (int)e->datapath_pid, "controlplane_pid",
-			 (int)e->controlplane_pid, "controlplane_restarts", (int)e->cp_restarts,
-			 "applications", (int)e->apps, "processes", (int)e->procs);
+			 "mac", mac, "mtu", (int)e->mtu, "offloads", offloads(e->port_caps),
+			 "keeper_pid", (int)e->keeper_pid, "datapath_pid", (int)e->datapath_pid,
+			 "controlplane_pid", (int)e->controlplane_pid, "controlplane_restarts",
+			 (int)e->cp_restarts, "applications", (int)e->apps, "processes",
+			 (int)e->procs);
 }
 
 /* The keeper knows of connections past the engine, the control plane of applications. */
@@ -68,6 +79,24 @@ static int number(const json_t *j, const char *key)
 	return (int)json_integer_value(json_object_get(j, key));
 }
 
+/* What the driver of the port offers; the engine uses the checksums. */
+static void print_offloads(const json_t *o)
+{
+	const char *key;
+	json_t *on;
+	int n = 0;
+
+	printf("offloads      ");
+	json_object_foreach((json_t *)o, key, on)
+	{
+		if (!json_is_true(on))
+			continue;
+		printf(" %s%s", key, strcmp(key, "tso") == 0 ? " (not used)" : "");
+		n++;
+	}
+	printf("%s\n", n ? "" : " none: the engine computes checksums");
+}
+
 static void print(const json_t *j)
 {
 	long up = (long)number(j, "up_s");
@@ -77,6 +106,7 @@ static void print(const json_t *j)
 	       up / 3600 % 24, up / 60 % 60, up % 60, text(j, "run_dir"));
 	printf("port           %s, MAC %s, MTU %d\n", text(j, "port"), text(j, "mac"),
 	       number(j, "mtu"));
+	print_offloads(json_object_get(j, "offloads"));
 	printf("address        %s on TAP %s\n", text(j, "address"), text(j, "tap"));
 	printf("applications   %d with %d processes\n", number(j, "applications"),
 	       number(j, "processes"));

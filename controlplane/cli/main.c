@@ -27,7 +27,7 @@ static const struct command {
 	{"down", "", "stop it and undo everything; applications get ECONNRESET", cmd_down},
 	{"status", "", "is it up, and with what", cmd_status},
 	{"run", "[--fallback] -- CMD...", "run a program on the engine", cmd_run},
-	{"stats", "[--all] [stages|counters|drops|lcores|pools|graph] [INSTANCE]",
+	{"stats", "[--all] [--unsupported | stages|counters|drops|lcores|pools|graph [INSTANCE]]",
 	 "counters of the pipeline", cmd_stats},
 	{"conns", "[--brief]", "connections, like ss -ti", cmd_conns},
 	{"listeners", "", "listening sockets", cmd_conns},

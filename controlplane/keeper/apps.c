@@ -56,6 +56,15 @@ void kp_apps_count(const struct kp_keeper *kp, struct toe_ctl_engine *e)
 	}
 }
 
+void kp_apps_unsupported(const struct kp_keeper *kp, uint64_t *n)
+{
+	memcpy(n, kp->unsupported, sizeof(kp->unsupported));
+	for (uint32_t i = 0; i < KP_APP_N; i++) {
+		if (kp->apps[i])
+			kp_region_unsupported(&kp->apps[i]->desc, kp->apps[i]->control_fd, n);
+	}
+}
+
 void kp_apps_engine_gone(struct kp_keeper *kp)
 {
 	for (uint32_t i = 0; i < KP_APP_N; i++) {
@@ -87,6 +96,8 @@ static void destroy(struct kp_app *app)
 	struct kp_keeper *kp = app->kp;
 
 	kp->apps[app->desc.app_id] = NULL;
+	if (app->control_fd >= 0)
+		kp_region_unsupported(&app->desc, app->control_fd, kp->unsupported);
 	kp_app_fds_close(app);
 	kp_linger_stop(app);
 	close_fd(&app->control_fd);

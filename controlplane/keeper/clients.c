@@ -61,6 +61,19 @@ static void on_status(struct kp_client *c, const struct toe_ctl_msg *m)
 	kp_client_reply(c, &r, m->req, NULL, 0);
 }
 
+static void on_unsupported(struct kp_client *c, const struct toe_ctl_msg *m)
+{
+	struct toe_ctl_msg r;
+
+	if (c->uid != 0 && c->uid != geteuid()) { /* reading them all costs a millisecond */
+		kp_client_refuse(c, m->type, m->req, -EPERM);
+		return;
+	}
+	toe_ctl_init(&r, TOE_CTL_UNSUPPORTED);
+	kp_apps_unsupported(c->kp, r.u.unsupported.n);
+	kp_client_reply(c, &r, m->req, NULL, 0);
+}
+
 static void on_down(struct kp_client *c, const struct toe_ctl_msg *m)
 {
 	if (c->uid != 0 && c->uid != geteuid()) {
@@ -225,6 +238,9 @@ static void client_msg(struct kp_chan *ch, struct toe_ctl_msg *m, int *fds, unsi
 		break;
 	case TOE_CTL_DOWN:
 		on_down(c, m);
+		break;
+	case TOE_CTL_UNSUPPORTED:
+		on_unsupported(c, m);
 		break;
 	case TOE_CTL_WAITER_ADD:
 	case TOE_CTL_TOKEN_ADD:

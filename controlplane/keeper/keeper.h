@@ -171,6 +171,7 @@ struct kp_keeper {
 	uint64_t netns;
 	uint64_t complaint_s; /* second of the last complaints about clients */
 	uint32_t complaints;
+	uint64_t unsupported[TOE_UNSUP_MAX]; /* of applications that have ended */
 };
 
 /* ---- main.c ---- */
@@ -234,6 +235,8 @@ void kp_app_adopt(struct kp_app *app, struct kp_client *c);
 struct kp_app *kp_app_get(struct kp_keeper *kp, uint32_t app_id);
 /* Marks every context of every application: the engine is gone. */
 void kp_apps_engine_gone(struct kp_keeper *kp);
+/* n[TOE_UNSUP_MAX]: of all applications, ended ones included. */
+void kp_apps_unsupported(const struct kp_keeper *kp, uint64_t *n);
 /* Fills in apps, procs and kernel_conns. */
 void kp_apps_count(const struct kp_keeper *kp, struct toe_ctl_engine *e);
 

@@ -177,6 +177,26 @@ void kp_region_engine_gone(const struct toe_ctl_app *app, int control_fd)
 	}
 }
 
+/* pread() and not a mapping: a page that the application has punched reads as zeroes. */
+void kp_region_unsupported(const struct toe_ctl_app *app, int control_fd, uint64_t *n)
+{
+	struct toe_region_geometry g = toe_ctl_app_geometry(app);
+	struct toe_region_layout l;
+
+	if (toe_region_layout(&l, &g) < 0)
+		return;
+	for (uint32_t i = 0; i < TOE_CTX_N; i++) {
+		uint64_t at = l.off_contexts + i * toe_context_stride(g.hint_n, g.doorbell_n) +
+			      offsetof(struct toe_context, unsupported);
+		uint32_t got[TOE_UNSUP_MAX];
+
+		if (pread(control_fd, got, sizeof(got), (off_t)at) != (ssize_t)sizeof(got))
+			return;
+		for (uint32_t k = 0; k < TOE_UNSUP_MAX; k++)
+			n[k] += got[k];
+	}
+}
+
 uint32_t kp_cpq_entry_bytes(uint32_t mtu)
 {
 	uint64_t bytes = toe_region_align(sizeof(struct toe_cpq_entry) + (uint64_t)mtu + ETHER_VLAN,

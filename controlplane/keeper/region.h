@@ -15,6 +15,9 @@ int kp_region_create(const struct toe_ctl_app *app, uint32_t port_ipv4, int fds[
 /* Sets engine_gone in every context: processes that only look at memory see it too. */
 void kp_region_engine_gone(const struct toe_ctl_app *app, int control_fd);
 
+/* Adds what libtoe has counted in all contexts to n[TOE_UNSUP_MAX]. */
+void kp_region_unsupported(const struct toe_ctl_app *app, int control_fd, uint64_t *n);
+
 /* Control-plane queue: a descriptor or -errno. */
 int kp_cpq_create(const struct toe_config *cfg);
 

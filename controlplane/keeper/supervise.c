@@ -253,6 +253,7 @@ void kp_dp_ready(struct kp_keeper *kp, const struct toe_ctl_msg *m)
 	}
 	kp->dp.ready = true;
 	uv_timer_stop(&kp->dp.timer);
+	kp->engine.port_caps = m->u.engine.port_caps;
 	if (m->u.engine.mtu)
 		kp->engine.mtu = m->u.engine.mtu;
 	if (kp_setup_tap(&kp->setup, &kp->cfg, m->u.engine.port_mac, err, sizeof(err)) < 0) {

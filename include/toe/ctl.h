@@ -60,6 +60,8 @@ enum toe_ctl_type {
 	 * of stream connections that the kernel carries.  u.kconn.  More: the reply comes when
 	 * every lcore sees the new count, and only then the application gets its descriptor. */
 	TOE_CTL_KERNEL_CONN,
+	/* toe -> keeper, root only.  Reply: u.unsupported. */
+	TOE_CTL_UNSUPPORTED,
 
 	/* ---- keeper -> control plane ---- */
 	/* First message after start.  fds {cpq memfd, state memfd, kick socket to the datapath}.
@@ -183,6 +185,18 @@ struct toe_ctl_conn {
 	uint32_t ctl; /* TOE_CTL_* set so far */
 };
 
+/* Of all applications since the engine was started, by enum toe_unsupported. */
+struct toe_ctl_unsupported {
+	uint64_t n[TOE_UNSUP_MAX];
+};
+
+/* What the port can do; asked of its driver. */
+#define TOE_PORT_TX_IP_CKSUM  0x01u
+#define TOE_PORT_TX_TCP_CKSUM 0x02u
+#define TOE_PORT_RX_IP_CKSUM  0x04u
+#define TOE_PORT_RX_TCP_CKSUM 0x08u
+#define TOE_PORT_TX_TSO       0x10u /* not used by any stage */
+
 struct toe_ctl_engine {
 	uint32_t epoch;     /* counts datapath starts */
 	uint32_t up;        /* 1 if the datapath runs */
@@ -199,6 +213,7 @@ struct toe_ctl_engine {
 	char port[16]; /* interface name of the port, for people */
 	char tap[16];
 	uint16_t kernel_conns[TOE_CTL_APP_N]; /* of each application; reply to STATUS */
+	uint32_t port_caps; /* TOE_PORT_* */
 };
 
 /* 256 bytes on the wire, always. */
@@ -220,6 +235,7 @@ struct toe_ctl_msg {
 		struct toe_ctl_listen listen;
 		struct toe_ctl_conn conn;
 		struct toe_ctl_engine engine;
+		struct toe_ctl_unsupported unsupported;
 		uint8_t raw[224];
 	} u;
 };

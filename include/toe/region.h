@@ -150,6 +150,20 @@ struct toe_listener {
 };
 TOE_ASSERT_SIZE(struct toe_listener, 320);
 
+/* What was not offloaded, and why: X(symbol, name).  At most 14.  Indices of
+ * toe_context.unsupported. */
+#define TOE_UNSUPPORTED(X)                                                                         \
+	X(LISTEN_ADDRESS, "listen_address") /* IPv6 only, or not the port's address */             \
+	X(LISTEN_REFUSED, "listen_refused") /* the engine has no listener for it */                \
+	X(CONNECT_ROUTE, "connect_route")   /* destination not routed through the port */          \
+	X(CONNECT_FAMILY, "connect_family") /* IPv6 */                                             \
+	X(SOCKOPT, "sockopt")               /* option that Linux has and we do not: ENOPROTOOPT */ \
+	X(SPLICE, "splice")                 /* EINVAL: callers read and write instead */           \
+	X(OOB, "oob")                       /* urgent data: EOPNOTSUPP */
+#define TOE_UNSUPPORTED_INDEX(symbol, name) TOE_UNSUP_##symbol,
+enum toe_unsupported { TOE_UNSUPPORTED(TOE_UNSUPPORTED_INDEX) TOE_UNSUP_N };
+#define TOE_UNSUP_MAX 14u
+
 /* One process of the application.  Followed in memory by
  * uint32_t hints[hint_n], then uint32_t doorbells[doorbell_n]. */
 struct toe_context {
@@ -162,13 +176,17 @@ struct toe_context {
 	/* line 1.  Writer: libtoe, under the context's process-local lock. */
 	TOE_LINE_ALIGNED uint32_t hint_cons;
 	uint32_t doorbell_prod;
-	uint32_t reserved1[14];
+	/* Relaxed additions by any thread; of all processes that ever had this context.  Only the
+	 * keeper reads them, and believes nothing but that they are numbers. */
+	uint32_t unsupported[TOE_UNSUP_MAX];
 	/* line 2.  Bit w: waiter w sleeps.  Set by libtoe (then fence, then recheck), taken with an
 	 * exchange by the engine, which sends one byte on each waiter's socket. */
 	TOE_LINE_ALIGNED uint64_t waiting;
 	uint32_t reserved2[14];
 };
 TOE_ASSERT_SIZE(struct toe_context, 192);
+TOE_ASSERT_OFFSET(struct toe_context, unsupported, 72);
+static_assert(TOE_UNSUP_N <= TOE_UNSUP_MAX, "line 1 of a context has room for 14");
 
 /* Sizes that the keeper, the engine and libtoe derive in the same way. */
 static inline uint64_t toe_listener_stride(uint32_t backlog_n)

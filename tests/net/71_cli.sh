@@ -98,8 +98,10 @@ wait_for 10 "connection" grep -q connected "$LOGS/client.log"
 flows() { [ "$("$BIN/toe" stats --json | jq .counters.segs_data_rx)" -gt 0 ]; }
 wait_for 5 "data" flows
 json_of status "$BIN/toe" status
-keys "$LOGS/status.json" '["up","up_s","run_dir","port","tap","address","mac","mtu","keeper_pid","datapath_pid",
+keys "$LOGS/status.json" '["up","up_s","run_dir","port","tap","address","mac","mtu","offloads","keeper_pid","datapath_pid",
 	"controlplane_pid","controlplane_restarts","applications","processes","controlplane"]'
+keys "$LOGS/status.json" '["tx_ip_checksum","tx_tcp_checksum","rx_ip_checksum","rx_tcp_checksum","tso"]' .offloads
+"$BIN/toe" status | grep -q '^offloads ' || fail "status shows no offloads"
 keys "$LOGS/status.json" '["connections","connections_max","half_open","orphans","time_wait","counters","apps"]' .controlplane
 [ "$(json "$LOGS/status.json" '"\(.up) \(.address) \(.applications) \(.controlplane.connections)"')" = "true $SRV 1 1" ] ||
 	fail "status: $(cat "$LOGS/status.json")"
@@ -113,6 +115,19 @@ keys "$LOGS/conns.json" '["state","local","remote","app","orphan"]' '.conns[0]'
 	fail "conns: $(cat "$LOGS/conns.json")"
 json_of listeners "$BIN/toe" listeners
 keys "$LOGS/listeners.json" '["local","app"]' '.listeners[0]'
+# ---- what was not offloaded, of a program that has ended
+json_of unsupported "$BIN/toe" stats --unsupported
+[ "$(json "$LOGS/unsupported.json" '[.[]] | add')" = 0 ] || fail "unsupported before: $(cat "$LOGS/unsupported.json")"
+app refused bash -c 'exec 3<>/dev/tcp/127.0.0.1/9; exec 3<>/dev/tcp/::1/9'
+wait "$SPAWNED"
+ended() { [ "$("$BIN/toe" status --json | jq .applications)" = 1 ]; }
+wait_for 10 "the end of that program" ended
+json_of unsupported "$BIN/toe" stats --unsupported
+[ "$(json "$LOGS/unsupported.json" '"\(.connect_route) \(.connect_family)"')" = "1 1" ] ||
+	fail "unsupported: $(cat "$LOGS/unsupported.json")"
+"$BIN/toe" stats --unsupported | grep -q '^connect_route  *1$' || fail "$("$BIN/toe" stats --unsupported)"
+setpriv --reuid=65534 --regid=65534 --clear-groups "$BIN/toe" stats --unsupported >"$LOGS/nobody.log" 2>&1
+[ $? -eq 77 ] || fail "a user reads what all applications did: $(cat "$LOGS/nobody.log")"
 json_of check ip netns exec "$PREFIX-srv" "$BIN/toe" check --config "$ENGINE_CONFIG"
 [ "$(json "$LOGS/check.json" '[.[] | select(.result == "FAIL")] | length')" = 0 ] || fail "check: $(cat "$LOGS/check.json")"
 "$BIN/toe" stats graph >"$LOGS/live.dot" || fail "stats graph"

@@ -112,6 +112,49 @@ static void test_create(void **state)
 	close(fds[1]);
 }
 
+/* All contexts, added to what is there; a context that was punched away counts nothing. */
+static void test_unsupported(void **state)
+{
+	struct toe_config cfg;
+	struct toe_ctl_app app;
+	struct toe_region_layout l = {0};
+	struct toe_region_geometry g;
+	uint64_t n[TOE_UNSUP_MAX] = {100};
+	uint64_t stride;
+	char *base;
+	int fds[2];
+
+	(void)state;
+	setup(&cfg, &app);
+	assert_int_equal(kp_region_geometry(&cfg, &app), 0);
+	assert_int_equal(kp_region_create(&app, 0, fds), 0);
+	g = toe_ctl_app_geometry(&app);
+	assert_int_equal(toe_region_layout(&l, &g), 0);
+	stride = toe_context_stride(app.hint_n, app.doorbell_n);
+	base = mmap(NULL, l.control_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fds[0], 0);
+	assert_ptr_not_equal(base, MAP_FAILED);
+	for (uint32_t i = 0; i < TOE_CTX_N; i += TOE_CTX_N - 1) {
+		struct toe_context *c = (void *)(base + l.off_contexts + i * stride);
+
+		c->unsupported[0] = 1 + i;
+		c->unsupported[TOE_UNSUP_MAX - 1] = UINT32_MAX;
+		c->doorbell_prod = 77; /* the word before */
+		c->waiting = UINT64_MAX;
+	}
+	kp_region_unsupported(&app, fds[0], n);
+	assert_true(n[0] == 100 + 1 + TOE_CTX_N);
+	assert_true(n[1] == 0);
+	assert_true(n[TOE_UNSUP_MAX - 1] == 2ull * UINT32_MAX);
+	assert_int_equal(fallocate(fds[0], FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
+				   (off_t)l.control_bytes),
+			 0);
+	kp_region_unsupported(&app, fds[0], n);
+	assert_true(n[0] == 100 + 1 + TOE_CTX_N);
+	munmap(base, l.control_bytes);
+	close(fds[0]);
+	close(fds[1]);
+}
+
 static void test_impossible(void **state)
 {
 	struct toe_ctl_app app = {.slot_n = 3};
@@ -164,9 +207,9 @@ static void test_state(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_geometry),   cmocka_unit_test(test_create),
-		cmocka_unit_test(test_impossible), cmocka_unit_test(test_cpq),
-		cmocka_unit_test(test_state),
+		cmocka_unit_test(test_geometry),    cmocka_unit_test(test_create),
+		cmocka_unit_test(test_unsupported), cmocka_unit_test(test_impossible),
+		cmocka_unit_test(test_cpq),         cmocka_unit_test(test_state),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
