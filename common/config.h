@@ -81,6 +81,7 @@ struct toe_config {
 	/* limits = { ... }, per application */
 	uint32_t app_connections;
 	uint32_t app_listeners;
+	uint32_t reserve_percent; /* of connections, for applications that have few */
 	uint32_t applications;
 };
 

@@ -232,8 +232,9 @@ struct cp_node cp_lookup(const struct cp *cp, const struct toe_tuple *t);
 void cp_node_add(struct cp *cp, enum cp_node_kind kind, uint32_t index);
 void cp_node_del(struct cp *cp, enum cp_node_kind kind, uint32_t index);
 #define CP_REINJECT_MAX 200u /* segments handed back per connection */
-/* A free id of t's flow-group with a new generation, entry cleared but for gen; TOE_NONE. */
-uint32_t cp_conn_alloc(struct cp *cp, const struct toe_tuple *t);
+/* A free id of t's flow-group with a new generation, entry cleared but for gen; TOE_NONE: there is
+ * none, or none for this application (limits.reserve_percent). */
+uint32_t cp_conn_alloc(struct cp *cp, uint32_t app, const struct toe_tuple *t);
 /* Forgets the connection: hash, lists, port, slot's reference.  The datapath must not know it. */
 void cp_conn_free(struct cp *cp, uint32_t id);
 void cp_conn_enter(struct cp *cp, uint32_t id, enum cp_conn_state state);

@@ -86,7 +86,7 @@ static uint32_t make_conn(struct cp *cp, uint32_t app, const struct toe_tuple *t
 
 	if (!cp->app_rt[app].free_n)
 		return TOE_NONE;
-	id = cp_conn_alloc(cp, t);
+	id = cp_conn_alloc(cp, app, t);
 	if (id == TOE_NONE)
 		return TOE_NONE;
 	slot = cp_slot_take(cp, app, id);

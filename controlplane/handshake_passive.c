@@ -205,7 +205,7 @@ static bool establish(struct cp *cp, const struct cp_half *h, const struct cp_se
 
 	if (cp_listener_full(cp, h->app, h->listener) || !cp->app_rt[h->app].free_n)
 		goto full;
-	id = cp_conn_alloc(cp, &h->t);
+	id = cp_conn_alloc(cp, h->app, &h->t);
 	if (id == TOE_NONE)
 		goto full;
 	slot = cp_slot_take(cp, h->app, id);

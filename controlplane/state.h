@@ -17,7 +17,7 @@
 #include "toe/region.h"
 
 #define CP_STATE_MAGIC   0x3154535043454f54ull /* "TOECPST1" */
-#define CP_STATE_VERSION 2u
+#define CP_STATE_VERSION 3u
 #define CP_PORT_N        65536u
 
 /* name, text.  Cumulative since the engine was started. */
@@ -29,6 +29,7 @@
 	X(cookies_sent, "SYN cookies sent")                                                        \
 	X(cookies_valid, "connections made from a SYN cookie")                                     \
 	X(cookies_invalid, "ACKs that carried no valid SYN cookie")                                \
+	X(share_refused, "connections refused: what is left is reserved for other applications")   \
 	X(accept_dropped, "final ACKs dropped: accept queue, slots or ids exhausted")              \
 	X(passive_opens, "connections accepted")                                                   \
 	X(active_opens, "connections opened by CONNECT")                                           \

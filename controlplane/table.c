@@ -77,7 +77,21 @@ void cp_node_del(struct cp *cp, enum cp_node_kind kind, uint32_t index)
 		*p = cp->node_next[node];
 }
 
-uint32_t cp_conn_alloc(struct cp *cp, const struct toe_tuple *t)
+/*
+ * The reserve is divided among all applications there may be: one that has less than its part may
+ * take any free id, the others only what is not reserved.  So whatever some of them do, each gets
+ * its part (for all flow-groups together: which one a connection falls into is chance).
+ */
+static bool share_left(const struct cp *cp, uint32_t app, uint32_t fg)
+{
+	uint64_t percent = cp->cfg->reserve_percent;
+	uint32_t part = (uint32_t)(cp->st->conn_n * percent / 100 / cp->st->app_n);
+
+	return cp->app_rt[app].conn_n < part ||
+	       cp->free_id_n[fg] > cp->free_id_stride * percent / 100;
+}
+
+uint32_t cp_conn_alloc(struct cp *cp, uint32_t app, const struct toe_tuple *t)
 {
 	uint32_t fg = toe_flow_group(toe_flow_hash(t), cp->st->flow_group_n);
 	struct cp_conn *c;
@@ -86,6 +100,10 @@ uint32_t cp_conn_alloc(struct cp *cp, const struct toe_tuple *t)
 
 	if (!cp->free_id_n[fg])
 		return TOE_NONE;
+	if (!share_left(cp, app, fg)) {
+		CP_COUNT(cp, share_refused);
+		return TOE_NONE;
+	}
 	id = cp->free_ids[(size_t)fg * cp->free_id_stride + --cp->free_id_n[fg]];
 	c = &cp->conns[id];
 	gen = c->gen + 1 ? c->gen + 1 : 1;

@@ -494,6 +494,47 @@ static void mac_moves(void **state)
 	assert_memory_equal(rig_last(TOE_CMD_NEIGH)->data, mac, 6);
 }
 
+static int connect_from(uint16_t port)
+{
+	rig.bind_port = port;
+	return rig_connect(port % RIG_TOKENS)->status;
+}
+
+/* Four applications share 64 ids of which 90 % are reserved: 57 / 4 = 14 each, whatever others do.
+ */
+static void ids_are_left_for_others(void **state)
+{
+	struct toe_tuple t;
+	const uint32_t other = 1;
+
+	(void)state;
+	rig.cfg.reserve_percent = 90;
+	for (uint16_t i = 0; i < 14; i++)
+		assert_int_equal(connect_from(40000 + i), 0);
+	assert_int_equal(rig.cp.app_rt[0].conn_n, 14);
+	assert_int_equal(connect_from(40014), -EXDEV);
+	assert_int_equal(rig.st->counters[CP_CNT_share_refused], 1);
+	memset(&t, 0, sizeof(t));
+	for (uint16_t i = 0; i < 14; i++) {
+		t.local_port = htons(50000 + i);
+		assert_int_not_equal(cp_conn_alloc(&rig.cp, other, &t), TOE_NONE);
+		rig.cp.app_rt[other].conn_n++;
+	}
+	t.local_port = htons(50014);
+	assert_int_equal(cp_conn_alloc(&rig.cp, other, &t), TOE_NONE);
+	assert_int_equal(rig.st->counters[CP_CNT_share_refused], 2);
+	rig.cfg.reserve_percent = 0;
+	assert_int_equal(connect_from(40015), 0);
+	rig.cfg.reserve_percent = 90;
+	assert_int_equal(connect_from(40016), -EXDEV);
+	rig_run_ms(300000); /* nobody answers: the first application's have failed */
+	for (uint16_t i = 0; i < 15; i++)
+		rig_hup((40000 + i) % RIG_TOKENS);
+	rig_run_ms(1000);
+	assert_true(rig.cp.app_rt[0].conn_n < 14);
+	assert_int_equal(connect_from(41000), 0);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, rig_setup, rig_teardown)
 int main(void)
 {
@@ -517,6 +558,7 @@ int main(void)
 		T(next_hop_is_waited_for),
 		T(mac_moves),
 		T(install_refused),
+		T(ids_are_left_for_others),
 	};
 
 	return cmocka_run_group_tests_name("cp_handshake", tests, NULL, NULL);
