@@ -257,6 +257,8 @@ void cp_port_release(struct cp *cp, uint32_t app_id, uint32_t slot, uint32_t gen
 /* ---- listen.c ---- */
 int cp_listen(struct cp *cp, uint32_t app, uint32_t proc, struct toe_ctl_listen *l);
 int cp_unlisten(struct cp *cp, uint32_t app, uint32_t proc, uint32_t listener);
+/* The slot waits in the accept ring. */
+bool cp_listener_holds(const struct cp *cp, uint32_t app, uint32_t listener, uint32_t slot);
 void cp_listener_link(struct cp *cp, uint32_t app, uint32_t listener); /* to its port's chain */
 void cp_listener_close(struct cp *cp, uint32_t app, uint32_t listener);
 void cp_listen_proc_gone(struct cp *cp, uint32_t app, uint32_t proc);

@@ -42,6 +42,29 @@ static struct toe_listener *listener_mem(const struct cp *cp, uint32_t app, uint
 				       listener * toe_listener_stride(a->backlog_n));
 }
 
+/* Nonsense of the application's making counts as waiting: it keeps its slot until it ends. */
+bool cp_listener_holds(const struct cp *cp, uint32_t app, uint32_t listener, uint32_t slot)
+{
+	const struct toe_listener *l = listener_mem(cp, app, listener);
+	const uint32_t *ring;
+	uint32_t n = cp->apps[app].backlog_n;
+	uint32_t cons;
+	uint32_t prod;
+
+	if (!l || cp_listener_rec(cp, app, listener)->state == CP_LISTENER_FREE)
+		return false;
+	ring = (const uint32_t *)(l + 1);
+	cons = __atomic_load_n(&l->cons, __ATOMIC_SEQ_CST);
+	prod = __atomic_load_n(&l->prod, __ATOMIC_ACQUIRE);
+	if (prod - cons > n)
+		return true;
+	for (; cons != prod; cons++) {
+		if (__atomic_load_n(&ring[cons & (n - 1)], __ATOMIC_RELAXED) == slot)
+			return true;
+	}
+	return false;
+}
+
 void cp_listener_link(struct cp *cp, uint32_t app, uint32_t listener)
 {
 	struct cp_port *p = &cp->ports[cp_listener_rec(cp, app, listener)->port];

@@ -176,6 +176,34 @@ static uint32_t connect_slot(const struct cp *cp, uint32_t app, uint32_t token)
 }
 
 /*
+ * The process died on its way from the accept ring to the map (TOE_TOKEN_TAKING).  The slot is
+ * nobody's if it has left the ring and no other token names it: whoever takes a slot names it
+ * before the ring moves on, so the ring is looked at first.  A connection that is still being
+ * installed may not be in the ring yet.
+ */
+static uint32_t taken_slot(const struct cp *cp, uint32_t app, uint32_t token, uint32_t slot)
+{
+	const struct cp_app *a = &cp->apps[app];
+	const uint32_t *map = (const uint32_t *)(cp->app_rt[app].control + a->off_tokens);
+	const struct cp_slot *s = cp_slot_rec(cp, app, slot);
+
+	if (!s || s->flags != CP_SLOT_USED || s->token != TOE_NONE ||
+	    (s->conn != TOE_NONE && cp->conns[s->conn].state == CP_INSTALLING))
+		return TOE_NONE;
+	for (uint32_t l = 0; l < a->listener_n; l++) {
+		if (cp_listener_holds(cp, app, l, slot))
+			return TOE_NONE;
+	}
+	for (uint32_t i = 0; i < a->token_n; i++) {
+		uint32_t v = __atomic_load_n(&map[i], __ATOMIC_SEQ_CST);
+
+		if (i != token && v != TOE_NONE && (v & ~TOE_TOKEN_TAKING) == slot)
+			return TOE_NONE;
+	}
+	return slot;
+}
+
+/*
  * The slot a token stands for.  The map is the application's memory: the slot must be in use, and
  * where we know the token (CONNECT) it must be this one.  A process that died between the answer
  * to CONNECT and its entry in the map is found by our own record.
@@ -190,6 +218,8 @@ static uint32_t token_slot(const struct cp *cp, uint32_t app, uint32_t token)
 	if (base && token < a->token_n)
 		slot = __atomic_load_n((const uint32_t *)(base + a->off_tokens) + token,
 				       __ATOMIC_ACQUIRE);
+	if (slot != TOE_NONE && (slot & TOE_TOKEN_TAKING))
+		return taken_slot(cp, app, token, slot & ~TOE_TOKEN_TAKING);
 	s = cp_slot_rec(cp, app, slot);
 	if (s && s->flags == CP_SLOT_USED && (s->token == TOE_NONE || s->token == token))
 		return slot;

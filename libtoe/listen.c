@@ -184,7 +184,7 @@ void lt_listener_leave(uint32_t index)
 /* ---- accept ---- */
 
 /* TOE_NONE: nothing is waiting. */
-static uint32_t pop(uint32_t index)
+static uint32_t pop(uint32_t index, const struct lt_token *t)
 {
 	struct toe_listener *l = lt_listener(index);
 	const uint32_t *ring = (const uint32_t *)(l + 1);
@@ -194,9 +194,12 @@ static uint32_t pop(uint32_t index)
 	do {
 		/* before it is open, prod is about an earlier listener */
 		if (lt_gone() || !(LT_LOAD(&l->state) & TOE_LISTENER_OPEN) ||
-		    LT_LOAD(&l->prod) == cons)
+		    LT_LOAD(&l->prod) == cons) {
+			lt_token_taking(t, TOE_NONE);
 			return TOE_NONE;
+		}
 		slot = LT_PEEK(&ring[cons & (lt.g.backlog_n - 1)]);
+		lt_token_taking(t, slot);
 	} while (!__atomic_compare_exchange_n(&l->cons, &cons, cons + 1, false, __ATOMIC_ACQ_REL,
 					      __ATOMIC_ACQUIRE));
 	return slot;
@@ -215,8 +218,9 @@ static int accept_ring(uint32_t index, int flags, struct lt_sock *c)
 	rc = lt_token_take(&t);
 	if (rc < 0)
 		return rc;
-	slot = pop(index);
+	slot = pop(index, &t);
 	if (slot >= lt.g.slot_n) {
+		lt_token_taking(&t, TOE_NONE);
 		lt_token_put(&t);
 		return -EAGAIN;
 	}

@@ -450,6 +450,8 @@ void lt_token_put(const struct lt_token *t);
 void lt_tokens_drop(void); /* child after fork: the parent's */
 bool lt_token_make_way(int fd);
 void lt_token_bind(const struct lt_token *t, uint32_t slot);
+/* The slot is about to be taken from an accept ring with t; TOE_NONE: it was not. */
+void lt_token_taking(const struct lt_token *t, uint32_t slot);
 /* A descriptor from elsewhere (exec, SCM_RIGHTS): ours again if it is a token or a listener. */
 void lt_adopt(int fd);
 void lt_adopt_all(void);

@@ -182,6 +182,13 @@ void lt_tokens_drop(void)
 	started = false;
 }
 
+void lt_token_taking(const struct lt_token *t, uint32_t slot)
+{
+	uint32_t v = slot == TOE_NONE ? TOE_NONE : slot | TOE_TOKEN_TAKING;
+
+	__atomic_store_n(&lt.tokens[t->id], v, __ATOMIC_SEQ_CST); /* before cons moves */
+}
+
 void lt_token_bind(const struct lt_token *t, uint32_t slot)
 {
 	LT_STORE(&lt.tokens[t->id], slot);

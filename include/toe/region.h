@@ -222,6 +222,10 @@ struct toe_region_layout {
 	uint64_t payload_bytes; /* whole pages */
 };
 
+/* In the token map: the slot is about to be taken from its accept ring with this token.  Set before
+ * the ring moves on, so that a process killed in between is found out. */
+#define TOE_TOKEN_TAKING 0x80000000u
+
 #define TOE_REGION_PAGE        4096u /* the header has the first page of the control segment */
 #define TOE_REGION_BUF_MIN     4096u /* payload buffers: powers of two between these */
 #define TOE_REGION_BUF_MAX     (1u << 30)

@@ -296,10 +296,48 @@ static void generations_differ_between_applications(void **state)
 	assert_int_equal(rig.cp.app_rt[0].free_n, RIG_SLOTS);
 }
 
+/* Killed between the accept ring and the token map: nobody else has the connection, so it ends; but
+ * not while it waits in the ring, or when another process was faster. */
+static void killed_while_accepting(void **state)
+{
+	uint32_t l = rig_listen(8);
+	uint32_t id = rig_accept(6101);
+	uint32_t slot = rig.cp.conns[id].in.slot;
+	uint32_t *ring = (uint32_t *)(rig_listener(l) + 1);
+
+	(void)state;
+	*rig_token(3) = *rig_token(4) = *rig_token(5) = slot | TOE_TOKEN_TAKING;
+	rig_hup(3);
+	assert_int_equal(rig_count(TOE_CMD_CLOSE), 0); /* INSTALLING: not in the ring yet */
+	rig_installed(id);
+	rig_slot(slot)->gen = rig.cp.conns[id].in.slot_gen;
+	ring[0] = slot;
+	rig_listener(l)->prod = 1;
+	rig_hup(4);
+	assert_int_equal(*rig_token(4), TOE_NONE);
+	assert_int_equal(rig_count(TOE_CMD_CLOSE), 0); /* waits for the next accept() */
+	rig_listener(l)->cons = 1;
+	*rig_token(4) = slot; /* another one has it */
+	rig_hup(5);
+	assert_int_equal(rig_count(TOE_CMD_CLOSE), 0);
+	*rig_token(4) = TOE_NONE;
+	*rig_token(5) = slot | TOE_TOKEN_TAKING;
+	*rig_token(6) = (slot + 1) | TOE_TOKEN_TAKING; /* about another slot */
+	rig_hup(6);
+	assert_int_equal(rig_count(TOE_CMD_CLOSE), 0);
+	rig_hup(5);
+	assert_int_equal(rig_count(TOE_CMD_CLOSE), 1);
+	assert_int_equal(rig_last(TOE_CMD_CLOSE)->e.conn, id);
+	*rig_token(7) = 0xfffffff0; /* nonsense */
+	rig_hup(7);
+	assert_int_equal(rig_count(TOE_CMD_CLOSE), 1);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, rig_setup, rig_teardown)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		T(killed_while_accepting),
 		T(layout_is_kept_or_begun_anew),
 		T(connections_go_on),
 		T(half_done_installs),
