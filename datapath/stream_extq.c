@@ -63,8 +63,11 @@ static int grow(struct toe_arena *a, struct toe_extq *q)
 int toe_extq_reserve(struct toe_arena *a, struct toe_extq *q, uint32_t n)
 {
 	while (q->ring == NULL || q->tail - q->head + n > q->mask + 1) {
-		if (grow(a, q) != 0)
+		if (grow(a, q) != 0) {
+			if (q->head == q->tail)
+				drop_ring(a, q);
 			return -ENOSPC;
+		}
 	}
 	return 0;
 }
@@ -75,6 +78,8 @@ int toe_extq_push(struct toe_arena *a, struct toe_extq *q, struct toe_buf *b, ui
 	TOE_ASSERT(off + len <= b->room);
 	if (len == 0)
 		return 0;
+	if (len > TOE_EXTQ_BYTES_MAX - toe_extq_bytes(q))
+		return -ENOSPC;
 	if (q->head != q->tail) {
 		struct toe_extent *last = at(q, q->tail - 1);
 

@@ -11,7 +11,8 @@
 
 #include "stream_mem.h"
 
-#define TOE_EXTQ_MAX 65536u /* extents of one queue */
+#define TOE_EXTQ_MAX       65536u     /* extents of one queue */
+#define TOE_EXTQ_BYTES_MAX (1u << 30) /* and bytes: positions stay comparable */
 
 struct toe_extent {
 	struct toe_buf *buf; /* one reference */

@@ -234,7 +234,9 @@ int toe_stream_send2(struct toe_stream *s, struct toe_stream_conn *c, struct toe
 {
 	if (toe_stream_tx_ended(c))
 		return -EPIPE;
-	if (toe_extq_reserve(s->core->arena, &c->tx, 2) != 0)
+	if (len1 > TOE_EXTQ_BYTES_MAX - toe_extq_bytes(&c->tx) ||
+	    len2 > TOE_EXTQ_BYTES_MAX - toe_extq_bytes(&c->tx) - len1 ||
+	    toe_extq_reserve(s->core->arena, &c->tx, 2) != 0)
 		return -ENOSPC;
 	toe_extq_push(s->core->arena, &c->tx, b1, off1, len1);
 	toe_extq_push(s->core->arena, &c->tx, b2, off2, len2);
