@@ -14,6 +14,7 @@
 #include "common/tcp_seq.h"
 
 #define RING_MIN 4u
+#define COPY_MIN (512u - (uint32_t)sizeof(struct toe_buf)) /* bytes; least room of a copy */
 
 static struct toe_extent *at(const struct toe_extq *q, uint32_t i)
 {
@@ -95,6 +96,44 @@ int toe_extq_push(struct toe_arena *a, struct toe_extq *q, struct toe_buf *b, ui
 		(struct toe_extent){.buf = toe_buf_get(b), .off = off, .len = len, .pos = q->end};
 	q->end += len;
 	return 0;
+}
+
+/* Bytes that can be written behind the last extent; *off: where. */
+static uint32_t spare(const struct toe_extq *q, uint32_t *off)
+{
+	const struct toe_extent *e;
+
+	if (q->head == q->tail)
+		return 0;
+	e = at(q, q->tail - 1);
+	*off = e->off + e->len;
+	return e->buf->refs == 1 ? e->buf->room - *off : 0;
+}
+
+int toe_extq_copy(struct toe_arena *a, struct toe_extq *q, const uint8_t *data, uint32_t len)
+{
+	uint32_t off, room = spare(q, &off);
+	uint32_t n = room < len ? room : len;
+	struct toe_buf *b;
+	int rc = 0;
+
+	if (n != 0) {
+		struct toe_buf *last = at(q, q->tail - 1)->buf;
+
+		memcpy(last->data + off, data, n);
+		rc = toe_extq_push(a, q, last, off, n);
+		len -= n;
+	}
+	if (rc != 0 || len == 0)
+		return rc;
+	b = toe_buf_new(a, len > COPY_MIN ? len : COPY_MIN);
+	if (b == NULL)
+		return -ENOSPC;
+	memcpy(b->data, data + n, len);
+	b->len = len;
+	rc = toe_extq_push(a, q, b, 0, len);
+	toe_buf_put(a, b);
+	return rc;
 }
 
 /* Index of the extent that holds pos. */

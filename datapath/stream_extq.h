@@ -45,6 +45,10 @@ static inline uint32_t toe_extq_bytes(const struct toe_extq *q)
 int toe_extq_push(struct toe_arena *a, struct toe_extq *q, struct toe_buf *b, uint32_t off,
 		  uint32_t len);
 
+/* Copies data to the end, behind the last extent if its buffer is the queue's alone and has room:
+ * single bytes do not cost a buffer each.  0 or -ENOSPC. */
+int toe_extq_copy(struct toe_arena *a, struct toe_extq *q, const uint8_t *data, uint32_t len);
+
 /* After it n pushes cannot fail.  0 or -ENOSPC. */
 int toe_extq_reserve(struct toe_arena *a, struct toe_extq *q, uint32_t n);
 

@@ -16,6 +16,7 @@
 #include "stage.h"
 #include "stream_extq.h"
 #include "stream_module.h"
+#include "stream_stash.h"
 
 #define STREAM_MODULES_MAX 8u
 /* So much is shown to proto beyond what the peer has acknowledged: the rest can still be taken
@@ -24,6 +25,7 @@
 #define STREAM_FETCH_MAX  32768u       /* bytes fetched from the application at once */
 #define STREAM_TX_LIMIT   (256u << 10) /* unacknowledged bytes above which none are fetched */
 #define STREAM_RESERVE    8u    /* modules leave one in so many bytes of the arena to the stage */
+#define STREAM_PIN        1024u /* fewer bytes of a buffer are copied rather than keep all of it */
 #define STREAM_OPS        1024u /* copies in flight */
 #define STREAM_DIRTY_TURN 256u  /* connections looked after per poll */
 
@@ -48,7 +50,8 @@ struct toe_stream_conn {
 	uint32_t ctl; /* the application's wishes, TOE_CTL_* */
 
 	/* wire */
-	uint32_t rx_pos;    /* position after the last byte proto gave us */
+	uint32_t rx_pos;    /* position after the last byte received in order */
+	uint32_t rx_wnd;    /* no byte comes from further behind it */
 	uint32_t held;      /* taken by the module, neither forwarded nor consumed */
 	uint32_t told_head; /* what proto knows */
 	uint32_t told_tail;
@@ -77,9 +80,14 @@ struct toe_stream_conn {
 
 	struct toe_extq tx;   /* to the peer, until acknowledged; wire positions */
 	struct toe_extq fwd;  /* to the application, waiting for room */
+	struct toe_stash ooo; /* from the peer, bytes before them are missing */
 	struct toe_extq rxq;  /* from the peer, not taken by the module */
 	struct toe_extq txq;  /* from the application, not taken by the module */
 	struct toe_work *end; /* CLOSE that waits for the last byte */
+	/* Copies in flight, and REMOVE that waits for them: behind it the slot is somebody else's
+	 */
+	uint32_t copies;
+	struct toe_work *removed;
 	struct toe_stream_conn *next_dirty;
 };
 
@@ -95,7 +103,6 @@ struct toe_stream {
 enum stream_op_kind { STREAM_OP_FORWARD, STREAM_OP_FETCH, STREAM_OP_PART };
 struct stream_op {
 	uint32_t conn;
-	uint32_t gen;
 	uint32_t pos; /* FORWARD: new rx_tail.  FETCH: new tx_head */
 	uint32_t kind;
 	struct toe_buf *buf; /* one reference; NULL: none needed */
@@ -117,6 +124,7 @@ struct stream_core {
 	struct stream_op ops[STREAM_OPS];
 	uint32_t op_head;
 	uint32_t op_tail;
+	bool busy; /* a copy could not be submitted: there are too many in flight */
 	struct toe_stream_conn *dirty_first;
 	struct toe_stream_conn *dirty_last;
 	struct toe_stream_conn *starved; /* list by next_dirty */
@@ -147,11 +155,11 @@ void stream_mark(struct stream_core *k, struct toe_stream_conn *c);
 void stream_starve(struct stream_core *k, struct toe_stream_conn *c);
 /* Nothing more can be done for it: RST. */
 void stream_give_up(struct stream_core *k, struct toe_stream_conn *c);
-/* A copy of data at the end of the queue; false: no memory. */
-bool stream_keep(struct stream_core *k, struct toe_extq *q, const uint8_t *data, uint32_t len);
 
 /* stream_app.c: the application's side. */
 void stream_app_hc(struct stream_core *k, struct toe_stream_conn *c, const struct toe_hc *hc);
+void stream_app_close(struct stream_core *k, struct toe_stream_conn *c,
+		      const struct toe_cmd_close *close);
 /* Room in the application's ring or copies to give: goes on with what waits. */
 void stream_app_drain(struct stream_core *k, struct toe_stream_conn *c);
 void stream_app_fetch(struct stream_core *k, struct toe_stream_conn *c);
@@ -162,9 +170,12 @@ int stream_app_forward(struct stream_core *k, struct toe_stream_conn *c, struct 
 
 /* stream_wire.c: TCP's side. */
 void stream_wire_install(struct stream_core *k, const struct toe_work *w);
-void stream_wire_item(struct stream_core *k, struct toe_stream_conn *c, struct toe_work *w);
+/* True: the item goes on; false: later. */
+bool stream_wire_item(struct stream_core *k, struct toe_stream_conn *c, struct toe_work *w);
 void stream_wire_offer(struct stream_core *k, struct toe_stream_conn *c);
 void stream_wire_close(struct stream_core *k, struct toe_stream_conn *c);
+/* Gives back the memory of what waits for the application or the module. */
+void stream_wire_drop(struct stream_core *k, struct toe_stream_conn *c);
 /* Tells proto about moved cursors; false: no item free. */
 bool stream_wire_tell(struct stream_core *k, struct toe_stream_conn *c);
 /* Puts what the application may know into the item's snapshot; true: there is news. */

@@ -90,10 +90,6 @@ static bool data_take(struct toe_flow_proto *fp, const struct span *sp, bool *pl
 		*place = true;
 		return true;
 	}
-	if (proto_is(fp, TOE_FP_STREAM)) {
-		out->drop = TOE_D_OOO_FULL; /* a module gets its bytes in order, nothing else */
-		return false;
-	}
 	if (toe_ooo_touch(&fp->ooo, sp->left, sp->right))
 		return true; /* all of it is here: what was placed first stays */
 	if (!toe_ooo_add(&fp->ooo, sp->left, sp->right)) {

@@ -58,14 +58,17 @@ static void starved_turn(struct stream_core *k)
 	}
 }
 
-/* Looks after one connection; false: no item free, it stays on the list. */
+/* Looks after one connection; false: no item free or no copy possible, it stays on the list. */
 static bool look_after(struct stream_core *k, struct toe_stream_conn *c)
 {
+	k->busy = false;
+	if (c->flags & SC_DEAD)
+		stream_wire_drop(k, c);
 	stream_app_drain(k, c);
 	stream_wire_offer(k, c);
 	stream_wire_offer_tx(k, c);
 	stream_app_fetch(k, c);
-	return stream_wire_tell(k, c) && stream_wire_publish(k, c);
+	return stream_wire_tell(k, c) && stream_wire_publish(k, c) && !k->busy;
 }
 
 static unsigned dirty_turn(struct stream_core *k)
@@ -112,12 +115,8 @@ static void from_application(struct stream_core *k, struct toe_work *w)
 	} else if (c->end != NULL) {
 		toe_work_free(k->stage, w); /* closed already */
 	} else {
-		const struct toe_cmd_close *close = &toe_work_ctrl(w)->cmd.close;
-
 		c->end = w;
-		c->flags |= SC_TX_FIN;
-		if ((close->mode & TOE_CLOSE_TAIL) && close->tx_tail - c->tx_head <= c->tx_size)
-			c->tx_tail = close->tx_tail;
+		stream_app_close(k, c, &toe_work_ctrl(w)->cmd.close);
 	}
 	stream_mark(k, c);
 }
@@ -139,9 +138,8 @@ static void stream_process(struct toe_stage *s, struct toe_work **items, unsigne
 		    w->verdict == TOE_FORWARD)
 			stream_wire_install(k, w);
 		c = stream_find(k, w->conn, w->gen);
-		if (c != NULL)
-			stream_wire_item(k, c, w);
-		toe_emit_next(s, w);
+		if (c == NULL || stream_wire_item(k, c, w))
+			toe_emit_next(s, w);
 	}
 	stream_app_complete(k);
 	dirty_turn(k);
@@ -205,6 +203,8 @@ static void stream_fini(struct toe_stage *s)
 	for (uint32_t i = 0; k->conns != NULL && i < s->engine->conn_n; i++) {
 		if (k->conns[i].of != NULL)
 			stream_wire_close(k, &k->conns[i]);
+		if (k->conns[i].removed != NULL)
+			toe_work_free(s, k->conns[i].removed);
 	}
 	for (unsigned i = 0; i < k->module_n; i++) {
 		if (k->modules[i].m->fini != NULL)
@@ -251,6 +251,10 @@ static int stream_init(struct toe_stage *s)
 	k->arena = toe_arena_create((size_t)e->cfg->stream_memory_mb << 20);
 	k->conns = calloc(e->conn_n, sizeof(*k->conns));
 	k->mem = toe_hostmem_open(s->engine, e->cfg->dma_backend, STREAM_OPS);
+	if (k->mem == NULL && errno == ENODEV) {
+		LOG_WARN("stream: no DMA device left, the CPU copies what modules forward");
+		k->mem = toe_hostmem_open(s->engine, "memcpy", STREAM_OPS);
+	}
 	if (k->arena == NULL || k->conns == NULL || k->mem == NULL)
 		rc = -ENOMEM;
 	for (unsigned i = 0; rc == 0 && (m = toe_stream_module_at(i)) != NULL; i++)

@@ -50,17 +50,32 @@ void stream_app_hc(struct stream_core *k, struct toe_stream_conn *c, const struc
 		c->flags |= SC_TX_FIN;
 }
 
-/* ---- copies ---- */
-
-static bool op_room(const struct stream_core *k, uint32_t n)
+void stream_app_close(struct stream_core *k, struct toe_stream_conn *c,
+		      const struct toe_cmd_close *close)
 {
-	return STREAM_OPS - (k->op_tail - k->op_head) >= n;
+	if (close->mode & TOE_CLOSE_TAIL) {
+		if (tail_ok(c, close->tx_tail))
+			c->tx_tail = close->tx_tail;
+		else
+			k->stage->drops[TOE_D_HC_INVALID]++;
+	}
+	c->flags |= SC_TX_FIN;
 }
 
-static void op_add(struct stream_core *k, const struct toe_stream_conn *c, struct stream_op op)
+/* ---- copies ---- */
+
+static bool op_room(struct stream_core *k, uint32_t n)
+{
+	bool room = STREAM_OPS - (k->op_tail - k->op_head) >= n;
+
+	k->busy = k->busy || !room;
+	return room;
+}
+
+static void op_add(struct stream_core *k, struct toe_stream_conn *c, struct stream_op op)
 {
 	op.conn = c->id;
-	op.gen = c->gen;
+	c->copies++;
 	k->ops[k->op_tail++ % STREAM_OPS] = op;
 }
 
@@ -76,6 +91,7 @@ static int submit(struct stream_core *k, struct toe_stream_conn *c, uint8_t dir,
 					  .local = local};
 	int rc = toe_hostmem_submit(k->mem, &op);
 
+	k->busy = k->busy || rc == -EAGAIN;
 	if (rc != 0 && rc != -EAGAIN) {
 		k->stage->drops[TOE_D_APP_GONE]++;
 		c->flags |= SC_NO_APP;
@@ -156,7 +172,7 @@ int stream_app_forward(struct stream_core *k, struct toe_stream_conn *c, struct 
 		return 0;
 	if (b != NULL)
 		return toe_extq_push(k->arena, &c->fwd, b, (uint32_t)(data + n - b->data), len - n);
-	return stream_keep(k, &c->fwd, data + n, len - n) ? 0 : -ENOSPC;
+	return toe_extq_copy(k->arena, &c->fwd, data + n, len - n);
 }
 
 void stream_app_drain(struct stream_core *k, struct toe_stream_conn *c)
@@ -213,7 +229,7 @@ static bool fetch(struct stream_core *k, struct toe_stream_conn *c)
 void stream_app_fetch(struct stream_core *k, struct toe_stream_conn *c)
 {
 	while (c->tx_get != c->tx_tail && toe_extq_bytes(&c->txq) == 0 &&
-	       !(c->flags & (SC_TX_WAIT | SC_DEAD | SC_NO_APP)) &&
+	       !(c->flags & (SC_TX_WAIT | SC_TX_ENDED | SC_DEAD | SC_NO_APP)) &&
 	       toe_extq_bytes(&c->tx) < STREAM_TX_LIMIT) {
 		if (!fetch(k, c))
 			return;
@@ -227,7 +243,7 @@ static void fetched(struct stream_core *k, struct toe_stream_conn *c, struct toe
 {
 	uint32_t n = 0;
 
-	if (c->flags & SC_DEAD)
+	if (c->flags & (SC_TX_ENDED | SC_DEAD))
 		return;
 	if (!(c->flags & SC_TX_WAIT) && toe_extq_bytes(&c->txq) == 0) {
 		c->flags |= SC_TX_WAIT;
@@ -242,9 +258,10 @@ static void fetched(struct stream_core *k, struct toe_stream_conn *c, struct toe
 
 static void complete(struct stream_core *k, const struct stream_op *op)
 {
-	struct toe_stream_conn *c = stream_find(k, op->conn, op->gen);
+	struct toe_stream_conn *c = &k->conns[op->conn];
 
-	if (c != NULL) {
+	c->copies--;
+	if (c->of != NULL) {
 		if (op->kind == STREAM_OP_FORWARD) {
 			c->rx_tail = op->pos;
 		} else if (op->kind == STREAM_OP_FETCH) {
@@ -252,6 +269,9 @@ static void complete(struct stream_core *k, const struct stream_op *op)
 			fetched(k, c, op->buf);
 		}
 		stream_mark(k, c);
+	} else if (c->copies == 0 && c->removed != NULL) {
+		toe_emit_next(k->stage, c->removed);
+		c->removed = NULL;
 	}
 	if (op->buf != NULL)
 		toe_buf_put(k->arena, op->buf);

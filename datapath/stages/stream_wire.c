@@ -36,6 +36,7 @@ void stream_wire_install(struct stream_core *k, const struct toe_work *w)
 				      .pub_state = TOE_SLOT_ESTABLISHED,
 				      .app_id = in->app_id,
 				      .slot = in->slot,
+				      .rx_wnd = in->rx_buf_bytes,
 				      .rx_size = in->rx_buf_bytes,
 				      .tx_size = in->rx_buf_bytes,
 				      .flags = a == NULL ? SC_NO_APP : 0};
@@ -53,14 +54,21 @@ void stream_wire_install(struct stream_core *k, const struct toe_work *w)
 	stream_mark(k, c);
 }
 
+/* What will not be used any more; nothing of it is in anybody's hands but the copies in flight. */
+void stream_wire_drop(struct stream_core *k, struct toe_stream_conn *c)
+{
+	toe_extq_clear(k->arena, &c->fwd);
+	toe_extq_clear(k->arena, &c->rxq);
+	toe_extq_clear(k->arena, &c->txq);
+	toe_stash_clear(k->arena, &c->ooo);
+}
+
 void stream_wire_close(struct stream_core *k, struct toe_stream_conn *c)
 {
 	c->flags |= SC_TX_ENDED | SC_DEAD;
 	c->of->m->close(c->of, c);
 	toe_extq_clear(k->arena, &c->tx);
-	toe_extq_clear(k->arena, &c->fwd);
-	toe_extq_clear(k->arena, &c->rxq);
-	toe_extq_clear(k->arena, &c->txq);
+	stream_wire_drop(k, c);
 	if (c->end != NULL)
 		toe_work_free(k->stage, c->end);
 	c->end = NULL;
@@ -69,20 +77,6 @@ void stream_wire_close(struct stream_core *k, struct toe_stream_conn *c)
 }
 
 /* ---- from the peer ---- */
-
-bool stream_keep(struct stream_core *k, struct toe_extq *q, const uint8_t *data, uint32_t len)
-{
-	struct toe_buf *b = toe_buf_new(k->arena, len);
-	int rc = -ENOSPC;
-
-	if (b != NULL) {
-		memcpy(b->data, data, len);
-		b->len = len;
-		rc = toe_extq_push(k->arena, q, b, 0, len);
-		toe_buf_put(k->arena, b);
-	}
-	return rc == 0;
-}
 
 /* Returns how many bytes the module took.  Its resume during the call is not lost. */
 static uint32_t give(struct toe_stream_conn *c, const uint8_t *data, uint32_t len)
@@ -98,21 +92,79 @@ static uint32_t give(struct toe_stream_conn *c, const uint8_t *data, uint32_t le
 	return n;
 }
 
+/* The next bytes in order, in b or (NULL) in a packet.  What the module leaves is kept. */
+static void deliver(struct stream_core *k, struct toe_stream_conn *c, struct toe_buf *b,
+		    const uint8_t *data, uint32_t len)
+{
+	uint32_t n = 0;
+	int rc;
+
+	c->rx_pos += len;
+	if (!(c->flags & SC_RX_WAIT) && toe_extq_bytes(&c->rxq) == 0)
+		n = give(c, data, len);
+	if (n == len || (c->flags & SC_DEAD))
+		return;
+	if (b != NULL && len - n >= STREAM_PIN)
+		rc = toe_extq_push(k->arena, &c->rxq, b, (uint32_t)(data + n - b->data), len - n);
+	else
+		rc = toe_extq_copy(k->arena, &c->rxq, data + n, len - n);
+	if (rc != 0)
+		stream_give_up(k, c);
+}
+
+/* Acknowledged bytes that find no memory are lost to the stream: it ends here. */
+static bool stash(struct stream_core *k, struct toe_stream_conn *c, uint32_t pos,
+		  const uint8_t *data, uint32_t len)
+{
+	const struct toe_stash_in in = {
+		.front = c->rx_pos, .window = c->rx_wnd, .pos = pos, .data = data, .len = len};
+
+	if (toe_stash_put(k->arena, &c->ooo, &in) == 0)
+		return true;
+	stream_give_up(k, c);
+	return false;
+}
+
+/* Bytes in order that reach stored ones: those are what they were when they came first. */
+static void fill_hole(struct stream_core *k, struct toe_stream_conn *c, const uint8_t *data,
+		      uint32_t len)
+{
+	uint32_t gap = toe_stash_gap(&c->ooo, c->rx_pos);
+	uint32_t front;
+
+	gap = gap < len ? gap : len;
+	if (!stash(k, c, c->rx_pos + gap, data + gap, len - gap))
+		return;
+	deliver(k, c, NULL, data, gap);
+	front = toe_stash_reach(&c->ooo, c->rx_pos);
+	while (c->rx_pos != front && !(c->flags & SC_DEAD)) {
+		uint32_t off, n;
+		struct toe_buf *b = toe_stash_at(&c->ooo, c->rx_pos, &off, &n);
+
+		n = n < front - c->rx_pos ? n : front - c->rx_pos;
+		deliver(k, c, b, b->data + off, n);
+	}
+	toe_stash_trim(k->arena, &c->ooo, c->rx_pos);
+}
+
 static void take_payload(struct stream_core *k, struct toe_stream_conn *c, struct toe_work *w)
 {
 	uint32_t off = (uint32_t)w->seg.payload_off + w->snap.skip;
 	uint32_t len = w->snap.len;
 	const uint8_t *data = rte_pktmbuf_mtod_offset(w->mbuf, const uint8_t *, off);
-	uint32_t n = 0;
 
-	TOE_ASSERT(w->snap.pos == c->rx_pos && off + len <= w->mbuf->data_len);
-	c->rx_pos += len;
-	if (c->flags & SC_DEAD)
+	TOE_ASSERT(off + len <= w->mbuf->data_len);
+	/* after SHUT_RD proto discards, too, as soon as it knows */
+	if ((c->flags & SC_DEAD) || (c->told_ctl & TOE_CTL_SHUT_RD))
 		return;
-	if (!(c->flags & SC_RX_WAIT) && toe_extq_bytes(&c->rxq) == 0)
-		n = give(c, data, len);
-	if (n < len && !stream_keep(k, &c->rxq, data + n, len - n))
-		stream_give_up(k, c);
+	if (w->snap.pos != c->rx_pos) {
+		stash(k, c, w->snap.pos, data, len);
+		return;
+	}
+	if (c->ooo.table == NULL)
+		deliver(k, c, NULL, data, len);
+	else
+		fill_hole(k, c, data, len);
 	stream_mark(k, c);
 }
 
@@ -151,19 +203,29 @@ static void fill_segment(struct stream_core *k, struct toe_stream_conn *c, struc
 		toe_seg_fill_cksum(m);
 }
 
+/* Proto has reset the connection: segments that were on their way have passed, none follows, and no
+ * cursor matters to it.  What the peer sent before may still be read. */
+static void take_error(struct stream_core *k, struct toe_stream_conn *c, uint32_t error)
+{
+	c->error = error;
+	if (!(c->flags & SC_TX_ENDED)) {
+		c->flags |= SC_TX_ENDED;
+		c->of->m->tx_end(c->of, c);
+	}
+	toe_extq_clear(k->arena, &c->tx);
+	toe_extq_clear(k->arena, &c->txq);
+	toe_stash_clear(k->arena, &c->ooo);
+	c->told_tail = c->tx.end;
+}
+
 /* Items whose snapshot proto has finished: cursors and state of the wire. */
 static void take_progress(struct stream_core *k, struct toe_stream_conn *c, struct toe_work *w)
 {
 	c->srtt_us = w->snap.srtt_us;
 	c->cwnd = w->snap.cwnd;
 	c->state |= w->snap.state;
-	if (w->snap.state & TOE_SLOT_ERROR) {
-		c->error = w->snap.error;
-		if (!(c->flags & SC_TX_ENDED)) {
-			c->flags |= SC_TX_ENDED;
-			c->of->m->tx_end(c->of, c);
-		}
-	}
+	if (w->snap.state & TOE_SLOT_ERROR)
+		take_error(k, c, w->snap.error);
 	if (w->snap.state & TOE_SLOT_RX_FIN)
 		c->flags |= SC_RX_FIN;
 	if (seq_gt(w->snap.tx_head, c->tx.begin)) {
@@ -173,7 +235,7 @@ static void take_progress(struct stream_core *k, struct toe_stream_conn *c, stru
 	}
 }
 
-void stream_wire_item(struct stream_core *k, struct toe_stream_conn *c, struct toe_work *w)
+bool stream_wire_item(struct stream_core *k, struct toe_stream_conn *c, struct toe_work *w)
 {
 	bool command =
 		w->type == TOE_WORK_CTRL && (w->cmd == TOE_CMD_INSTALL || w->cmd == TOE_CMD_REMOVE);
@@ -193,7 +255,12 @@ void stream_wire_item(struct stream_core *k, struct toe_stream_conn *c, struct t
 	if (w->type == TOE_WORK_CTRL && w->cmd == TOE_CMD_REMOVE) {
 		stream_wire_stamp(c, &w->snap);
 		stream_wire_close(k, c);
+		if (c->copies != 0) {
+			c->removed = w;
+			return false;
+		}
 	}
+	return true;
 }
 
 /* ---- the application's bytes ---- */
@@ -202,7 +269,8 @@ void stream_wire_offer_tx(struct stream_core *k, struct toe_stream_conn *c)
 {
 	const struct toe_extent *e;
 
-	while (!(c->flags & (SC_TX_WAIT | SC_DEAD)) && (e = toe_extq_first(&c->txq)) != NULL) {
+	while (!(c->flags & (SC_TX_WAIT | SC_TX_ENDED | SC_DEAD)) &&
+	       (e = toe_extq_first(&c->txq)) != NULL) {
 		uint32_t len = e->len, n;
 
 		c->flags |= SC_TX_WAIT;
@@ -275,11 +343,12 @@ bool stream_wire_tell(struct stream_core *k, struct toe_stream_conn *c)
 	/* A message of the module's must not wait for the peer's delayed ACK. */
 	uint32_t ctl = (c->ctl & ~TOE_CTL_SHUT_WR) | TOE_CTL_NODELAY;
 
-	if ((c->flags & SC_ABORT) && !tell_abort(k, c))
+	if ((c->flags & SC_ABORT) && !(c->state & TOE_SLOT_ERROR) && !tell_abort(k, c))
 		return false;
 	if ((c->flags & SC_TX_ENDED) && (c->ctl & TOE_CTL_SHUT_WR) && tail == c->tx.end)
 		ctl |= TOE_CTL_SHUT_WR;
-	if (tail != c->told_tail || head != c->told_head || ctl != c->told_ctl) {
+	if (!(c->state & TOE_SLOT_ERROR) &&
+	    (tail != c->told_tail || head != c->told_head || ctl != c->told_ctl)) {
 		struct toe_work *w = make_hc(k, c);
 
 		if (w == NULL)
@@ -292,6 +361,8 @@ bool stream_wire_tell(struct stream_core *k, struct toe_stream_conn *c)
 		c->told_tail = tail;
 		c->told_head = head;
 		c->told_ctl = ctl;
+		if (ctl & TOE_CTL_SHUT_RD)
+			toe_stash_clear(k->arena, &c->ooo);
 		toe_emit(k->stage, TOE_STAGE_SEQ, w);
 	}
 	if (c->end != NULL)

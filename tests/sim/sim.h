@@ -65,6 +65,8 @@ struct sim_setup {
 	const char *const *lcores;
 	uint32_t seed;
 	unsigned lag_steps; /* lcores are held up in their turn: their clocks are so old */
+	uint32_t stream_memory_mb; /* 0: default */
+	const char *dma_backend;   /* NULL: default */
 };
 
 static struct {
@@ -324,6 +326,10 @@ static inline void sim_start(const struct sim_setup *u)
 	c->reorder_inject = u->reorder_inject;
 	c->work_items = SIM_ITEMS;
 	c->connections = SIM_CONNS;
+	if (u->stream_memory_mb != 0)
+		c->stream_memory_mb = u->stream_memory_mb;
+	if (u->dma_backend != NULL)
+		snprintf(c->dma_backend, sizeof(c->dma_backend), "%s", u->dma_backend);
 	c->lcore_n = u->lcore_n ? u->lcore_n : 1;
 	for (unsigned i = 0; i < c->lcore_n; i++)
 		snprintf(c->lcores[i], sizeof(c->lcores[i]), "%s",

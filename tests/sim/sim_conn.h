@@ -31,6 +31,7 @@ struct sim_conn {
 	uint32_t p_ts_recent;
 	uint64_t p_timer_us;
 	uint32_t ts_sent;     /* highest TSval that left the engine */
+	uint64_t p_sent;      /* bytes, again and again */
 	uint64_t ack_checked; /* bytes of the peer's stream whose placement has been checked */
 
 	/* application */
@@ -49,6 +50,7 @@ struct sim_conn {
 static struct sim_conn sim_conn[SIM_SLOTS];
 static unsigned sim_conn_n;
 static uint64_t sim_events[16];
+static uint16_t sim_port = 80; /* the engine's */
 
 static inline uint8_t sim_byte(const struct sim_conn *c, uint64_t pos, bool from_peer)
 {
@@ -80,7 +82,7 @@ static inline void sim_peer_send(struct sim_conn *c, uint64_t pos, uint16_t len,
 	struct rte_ipv4_hdr *ip = (struct rte_ipv4_hdr *)(buf + 14);
 	struct rte_tcp_hdr *tcp = (struct rte_tcp_hdr *)(buf + 34);
 	struct frame_spec f = {.sport = c->port,
-			       .dport = 80,
+			       .dport = sim_port,
 			       .flags = flags,
 			       .vlan = -1,
 			       .opts = ts,
@@ -95,6 +97,7 @@ static inline void sim_peer_send(struct sim_conn *c, uint64_t pos, uint16_t len,
 	f.seq = c->irs + 1 + (uint32_t)pos;
 	f.ack = c->iss + 1 + (uint32_t)c->p_rcvd + (c->p_fin_rcvd ? 1 : 0);
 	n = frame_make(buf, &f);
+	c->p_sent += len;
 	for (unsigned i = 0; i < len; i++)
 		buf[n - len + i] = sim_byte(c, pos + i, true);
 	tcp->cksum = 0;
@@ -352,7 +355,7 @@ static inline void sim_conn_open(struct sim_conn *c, unsigned slot, uint32_t gen
 				     .slot_gen = gen,
 				     .listener = TOE_NONE,
 				     .family = AF_INET,
-				     .local_port = 80,
+				     .local_port = sim_port,
 				     .mss = SIM_MSS,
 				     .local_mac = {2, 0, 0, 0, 0, 1},
 				     .remote_mac = {2, 0, 0, 0, 0, 2},
@@ -375,7 +378,7 @@ static inline void sim_conn_open(struct sim_conn *c, unsigned slot, uint32_t gen
 	memset(&k, 0, sizeof(k));
 	memcpy(k.local_addr, in.local_addr, 4);
 	memcpy(k.remote_addr, in.remote_addr, 4);
-	k.local_port = rte_cpu_to_be_16(80);
+	k.local_port = rte_cpu_to_be_16(sim_port);
 	k.remote_port = rte_cpu_to_be_16(c->port);
 	c->id = slot * 4 + toe_flow_group(toe_flow_hash(&k), 4);
 	c->iss = in.iss = (uint32_t) - (int32_t)sim_rnd(100000); /* wraps soon */
@@ -525,7 +528,7 @@ static inline void sim_check_no_drops(void)
 
 static inline void sim_open_all(unsigned n)
 {
-	const struct toe_cmd_port port = {AF_INET, 80, TOE_PORT_LISTEN};
+	const struct toe_cmd_port port = {AF_INET, sim_port, TOE_PORT_LISTEN};
 
 	memset(sim_events, 0, sizeof(sim_events));
 	/* a stream module's bytes are in the engine when they are acknowledged */

@@ -261,6 +261,35 @@ static void test_growth(void **state)
 	toe_buf_put(arena, b);
 }
 
+/* Copies fill the room behind the last extent, but never a buffer that somebody else holds. */
+static void test_copy(void **state)
+{
+	struct toe_buf *b = filled(100);
+	uint8_t in[3000], out[6000];
+
+	(void)state;
+	for (uint32_t i = 0; i < sizeof(in); i++)
+		in[i] = (uint8_t)(i * 7 + (i >> 8));
+	toe_extq_init(&q, UINT32_MAX - 1000);
+	for (uint32_t i = 0; i < sizeof(in); i++)
+		assert_int_equal(toe_extq_copy(arena, &q, in + i, 1), 0);
+	assert_int_equal(toe_extq_copy(arena, &q, in, sizeof(in)), 0);
+	assert_in_range(toe_arena_used(arena), 6000, 8192);
+	toe_extq_read(&q, q.begin, out, sizeof(out));
+	assert_memory_equal(out, in, sizeof(in));
+	assert_memory_equal(out + sizeof(in), in, sizeof(in));
+	/* a shared one stays as it is */
+	memset(b->data, 5, b->room);
+	assert_int_equal(toe_extq_push(arena, &q, b, 0, 50), 0);
+	assert_int_equal(toe_extq_copy(arena, &q, in, 10), 0);
+	assert_int_equal(b->data[50], 5);
+	toe_extq_read(&q, q.end - 10, out, 10);
+	assert_memory_equal(out, in, 10);
+	assert_int_equal(toe_extq_copy(arena, &q, in, 0), 0);
+	toe_extq_clear(arena, &q);
+	toe_buf_put(arena, b);
+}
+
 /* Bytes in a queue stay comparable as positions. */
 static void test_most_bytes(void **state)
 {
@@ -316,6 +345,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_random, start, stop),
 		cmocka_unit_test_setup_teardown(test_merge, start, stop),
 		cmocka_unit_test_setup_teardown(test_growth, start, stop),
+		cmocka_unit_test_setup_teardown(test_copy, start, stop),
 		cmocka_unit_test_setup_teardown(test_most_bytes, start, stop),
 		cmocka_unit_test_setup_teardown(test_reserve, start, stop),
 	};

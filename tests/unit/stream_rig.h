@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * A stream module in the simulated pipeline: passes everything on, but takes bytes in random
+ * portions and resumes later; knobs make it hold bytes, or abort.  Included by test_stream*.c.
+ */
+#ifndef STREAM_RIG_H
+#define STREAM_RIG_H
+
+#include <errno.h>
+
+#include "../sim/sim_conn.h"
+
+#include "hostmem_priv.h"
+#include "stream.h"
+#include "stream_priv.h"
+
+static const char *const three[] = {"0: netif_rx seq pre.0 reorder proto post.1 exception",
+				    "0: pre.1 post.0 dma.1 egress",
+				    "0: dma.0 stream ctxq sched ctrl netif_tx"};
+
+static const struct sim_setup plain = {.pre = 1, .proto = 1, .post = 1, .dma = 1, .seed = 1};
+static const struct sim_setup replicated = {.pre = 2,
+					    .proto = 1,
+					    .post = 2,
+					    .dma = 2,
+					    .reorder_inject = 5,
+					    .lcore_n = 3,
+					    .lcores = three,
+					    .seed = 2};
+
+/* ---- a DMA engine that takes its time ---- */
+
+/* Under the name of the real one, which cannot be had twice in one process without hardware: copies
+ * happen some time after submission, in order, and now and then the queue is full. */
+static int slow_open(struct toe_hostmem *h, unsigned *depth)
+{
+	(void)h;
+	(void)depth;
+	return 0;
+}
+
+static void slow_close(struct toe_hostmem *h)
+{
+	(void)h;
+}
+
+static int slow_copy(struct toe_hostmem *h, const struct toe_hostmem_job *j)
+{
+	(void)h;
+	(void)j;
+	return sim_rnd(10) == 0 ? -EAGAIN : 0;
+}
+
+static unsigned slow_completed(struct toe_hostmem *h, unsigned n)
+{
+	n = sim_rnd(2) ? sim_rnd(n + 1) : 0;
+	for (uint32_t i = h->head; i != h->head + n; i++) {
+		const struct toe_hostmem_job *j = &h->jobs[i & h->mask];
+
+		memcpy(j->dst, j->src, j->len);
+	}
+	return n;
+}
+
+const struct toe_hostmem_ops toe_hostmem_dmadev = {
+	.name = "dmadev",
+	.async = true,
+	.open = slow_open,
+	.close = slow_close,
+	.copy = slow_copy,
+	.completed = slow_completed,
+};
+
+/* ---- the module ---- */
+
+struct pass {
+	bool rx_waits;
+	bool tx_waits;
+	bool rx_ended;
+	bool tx_ended;
+	struct toe_buf *kept; /* taken and not forwarded */
+};
+
+static struct toe_stream *pass_stream;
+static struct {
+	unsigned open_n;
+	unsigned partial; /* percent of calls that take less */
+	bool hold;        /* keep what is taken */
+	bool stop_rx;     /* take nothing */
+	unsigned end_refused;
+	uint32_t abort_in; /* calls of rx until the connection is aborted; 0: never */
+} pass;
+
+static bool pass_wants(const struct toe_config *cfg, uint16_t port)
+{
+	(void)cfg;
+	return port == 80;
+}
+
+static int pass_init(struct toe_stream *s, const struct toe_config *cfg)
+{
+	(void)cfg;
+	pass_stream = s;
+	memset(&pass, 0, sizeof(pass));
+	return 0;
+}
+
+static void pass_open(struct toe_stream *s, struct toe_stream_conn *c)
+{
+	(void)s;
+	(void)c;
+	pass.open_n++;
+}
+
+static void pass_close(struct toe_stream *s, struct toe_stream_conn *c)
+{
+	struct pass *p = toe_stream_state(c);
+
+	if (p->kept != NULL)
+		toe_stream_buf_put(s, p->kept);
+	pass.open_n--;
+}
+
+static size_t portion(size_t len)
+{
+	return sim_rnd(100) < pass.partial ? sim_rnd((uint32_t)len) : len;
+}
+
+/* Into a buffer of the module's; what does not fit waits. */
+static size_t keep(struct toe_stream *s, struct pass *p, const uint8_t *data, size_t len)
+{
+	size_t room;
+
+	if (p->kept == NULL)
+		p->kept = toe_stream_buf_new(s, 5000);
+	assert_non_null(p->kept);
+	room = p->kept->room - p->kept->len;
+	len = len < room ? len : room;
+	memcpy(p->kept->data + p->kept->len, data, len);
+	p->kept->len += (uint32_t)len;
+	return len;
+}
+
+static size_t pass_rx(struct toe_stream *s, struct toe_stream_conn *c, const uint8_t *data,
+		      size_t len)
+{
+	struct pass *p = toe_stream_state(c);
+	size_t n = pass.stop_rx ? 0 : portion(len);
+
+	assert_false(p->rx_ended);
+	assert_false(p->rx_waits);
+	if (pass.hold || p->kept != NULL)
+		n = keep(s, p, data, n);
+	else if (n != 0)
+		assert_int_equal(toe_stream_forward(s, c, data, n, true), 0);
+	p->rx_waits = n != len;
+	if (pass.abort_in != 0 && --pass.abort_in == 0)
+		toe_stream_abort(s, c);
+	return n;
+}
+
+static bool pass_rx_end(struct toe_stream *s, struct toe_stream_conn *c)
+{
+	struct pass *p = toe_stream_state(c);
+
+	(void)s;
+	assert_false(p->rx_ended || p->rx_waits);
+	p->rx_waits = p->kept != NULL;
+	pass.end_refused += p->rx_waits;
+	p->rx_ended = !p->rx_waits;
+	(void)c;
+	return p->rx_ended;
+}
+
+static size_t pass_tx(struct toe_stream *s, struct toe_stream_conn *c, struct toe_buf *b,
+		      uint32_t off, uint32_t len)
+{
+	struct pass *p = toe_stream_state(c);
+	size_t n = portion(len);
+
+	assert_false(p->tx_ended);
+	p->tx_waits = n != len;
+	assert_int_equal(toe_stream_send(s, c, b, off, (uint32_t)n), 0);
+	return n;
+}
+
+static void pass_tx_end(struct toe_stream *s, struct toe_stream_conn *c)
+{
+	struct pass *p = toe_stream_state(c);
+
+	(void)s;
+	assert_false(p->tx_ended);
+	p->tx_ended = true;
+}
+
+static void pass_turn(struct toe_stream *s, struct toe_stream_conn *c, struct pass *p)
+{
+	if (p->kept != NULL && !pass.hold) {
+		assert_int_equal(toe_stream_forward_buf(s, c, p->kept, 0, p->kept->len, true), 0);
+		toe_stream_buf_put(s, p->kept);
+		p->kept = NULL;
+	}
+	if (p->rx_waits && !pass.stop_rx && !pass.hold) {
+		p->rx_waits = false;
+		toe_stream_rx_resume(s, c);
+	}
+	if (p->tx_waits) {
+		p->tx_waits = false;
+		toe_stream_tx_resume(s, c);
+	}
+}
+
+static unsigned pass_poll(struct toe_stream *s, unsigned budget)
+{
+	unsigned n = 0;
+
+	for (uint32_t i = 0; i < sim_conn_n && n < budget; i++) {
+		struct toe_stream_conn *c = toe_stream_conn(s, sim_conn[i].id, sim_conn[i].gen);
+
+		if (c == NULL || sim_rnd(3) != 0)
+			continue;
+		pass_turn(s, c, toe_stream_state(c));
+		n++;
+	}
+	return n;
+}
+
+static const struct toe_stream_module pass_module = {
+	.name = "pass",
+	.conn_bytes = sizeof(struct pass),
+	.wants = pass_wants,
+	.init = pass_init,
+	.open = pass_open,
+	.close = pass_close,
+	.rx = pass_rx,
+	.rx_end = pass_rx_end,
+	.tx = pass_tx,
+	.tx_end = pass_tx_end,
+	.poll = pass_poll,
+};
+TOE_STREAM_MODULE(pass_module);
+
+static void begin(const struct sim_setup *u, unsigned conns, unsigned partial)
+{
+	sim_start(u);
+	sim.accepted = true;
+	pass.partial = partial;
+	sim_open_all(conns);
+	assert_int_equal(pass.open_n, conns);
+}
+
+static void end(void)
+{
+	assert_int_equal(pass.open_n, 0);
+	assert_int_equal(toe_stream_mem_used(pass_stream), 0);
+	sim_stop();
+}
+
+static void stream_all(uint64_t from_peer, uint64_t to_peer)
+{
+	for (unsigned i = 0; i < sim_conn_n; i++) {
+		sim_conn[i].p_goal = from_peer;
+		sim_conn[i].a_goal = to_peer;
+		sim_app_turn(&sim_conn[i]);
+	}
+}
+
+#endif
