@@ -32,6 +32,11 @@ static const struct sim_setup replicated = {.pre = 2,
 
 /* Under the name of the real one, which cannot be had twice in one process without hardware: copies
  * happen some time after submission, in order, and now and then the queue is full. */
+static struct {
+	bool full;  /* takes no payload */
+	bool stuck; /* ends none */
+} slow;
+
 static int slow_open(struct toe_hostmem *h, unsigned *depth)
 {
 	(void)h;
@@ -47,13 +52,12 @@ static void slow_close(struct toe_hostmem *h)
 static int slow_copy(struct toe_hostmem *h, const struct toe_hostmem_job *j)
 {
 	(void)h;
-	(void)j;
-	return sim_rnd(10) == 0 ? -EAGAIN : 0;
+	return sim_rnd(10) == 0 || (slow.full && j->len > 16) ? -EAGAIN : 0;
 }
 
 static unsigned slow_completed(struct toe_hostmem *h, unsigned n)
 {
-	n = sim_rnd(2) ? sim_rnd(n + 1) : 0;
+	n = sim_rnd(2) && !slow.stuck ? sim_rnd(n + 1) : 0;
 	for (uint32_t i = h->head; i != h->head + n; i++) {
 		const struct toe_hostmem_job *j = &h->jobs[i & h->mask];
 
@@ -247,6 +251,17 @@ static void begin(const struct sim_setup *u, unsigned conns, unsigned partial)
 	pass.partial = partial;
 	sim_open_all(conns);
 	assert_int_equal(pass.open_n, conns);
+}
+
+static bool never(const struct sim_conn *c)
+{
+	(void)c;
+	return false;
+}
+
+static void run_for(unsigned ms)
+{
+	assert_false(sim_run(never, ms));
 }
 
 static void end(void)

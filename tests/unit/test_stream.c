@@ -118,6 +118,43 @@ static void test_many_copies(void **state)
 	end();
 }
 
+/* Copies found no place: they are tried again, without anything else happening. */
+static void test_full_queue(void **state)
+{
+	struct sim_setup u = plain;
+
+	(void)state;
+	u.dma_backend = "dmadev";
+	for (unsigned way = 0; way < 2; way++) {
+		begin(&u, 1, 0);
+		slow.full = true;
+		stream_all(way ? 0 : 900, way ? 900 : 0);
+		assert_false(sim_run(sim_is_done, 2));
+		slow.full = false;
+		assert_true(sim_run(sim_is_done, 2));
+		sim_close_all();
+		end();
+	}
+}
+
+/* A slot is not given away while there are copies to it. */
+static void test_remove_waits(void **state)
+{
+	struct sim_setup u = plain;
+
+	(void)state;
+	u.dma_backend = "dmadev";
+	begin(&u, 1, 0);
+	slow.stuck = true;
+	stream_all(1000, 0);
+	run_for(2);
+	sim_cmd(TOE_CMD_REMOVE, sim_conn[0].id, sim_conn[0].gen, NULL, 0);
+	assert_false(sim_run(sim_is_removed, 5));
+	slow.stuck = false;
+	assert_true(sim_run(sim_is_removed, 5));
+	end();
+}
+
 /* Runs the engine until nothing moves, and takes its frames off the wire. */
 static void settle_and_drop(void)
 {
@@ -213,7 +250,7 @@ static void test_no_memory_for_holes(void **state)
 	u.stream_memory_mb = 4;
 	begin(&u, 2, 0);
 	sim_peer_send(&sim_conn[1], 100, 200, TOE_TCP_ACK);
-	sim_run(sim_is_done, 2);
+	run_for(2);
 	hoard(TOE_BUF_BLOCK_MIN);
 	sim_peer_send(&sim_conn[0], 500, 100, TOE_TCP_ACK);
 	assert_false(sim_run(sim_is_reset, 5));
@@ -222,10 +259,10 @@ static void test_no_memory_for_holes(void **state)
 	assert_int_equal(sim_slot(&sim_conn[0])->error, ECONNRESET);
 	assert_int_equal(sim_counter(TOE_C_STREAM_ABORTS), 1);
 	sim_conn[1].p_goal = 300; /* the hole is filled without memory */
-	sim_run(sim_is_done, 50);
+	run_for(50);
 	assert_int_equal(sim_conn[1].a_read, 300);
 	sim_cmd(TOE_CMD_REMOVE, sim_conn[0].id, sim_conn[0].gen, NULL, 0);
-	sim_run(sim_is_removed, 5);
+	run_for(5);
 	assert_true(sim_conn[0].removed);
 	sim_conn[0] = sim_conn[--sim_conn_n];
 	release();
@@ -282,11 +319,11 @@ static void test_stalled_peer(void **state)
 	assert_int_equal(toe_stream_queued(c), n * 30000);
 	sim_conn_n = 4;
 	toe_stream_abort(pass_stream, c);
-	sim_run(sim_is_removed, 5);
+	run_for(5);
 	assert_int_equal(toe_stream_mem_used(pass_stream), 0);
 	assert_int_equal(toe_stream_queued(c), 0);
 	sim_cmd(TOE_CMD_REMOVE, sim_conn[3].id, sim_conn[3].gen, NULL, 0);
-	sim_run(sim_is_removed, 5);
+	run_for(5);
 	sim_conn_n = 3;
 	sim_close_all();
 	end();
@@ -317,6 +354,8 @@ int main(void)
 		cmocka_unit_test(test_lossy_wire),
 		cmocka_unit_test(test_slow_copies),
 		cmocka_unit_test(test_many_copies),
+		cmocka_unit_test(test_full_queue),
+		cmocka_unit_test(test_remove_waits),
 		cmocka_unit_test(test_single_bytes),
 		cmocka_unit_test(test_single_bytes_wait),
 		cmocka_unit_test(test_no_memory_for_holes),
