@@ -91,6 +91,7 @@ static struct {
 	unsigned partial; /* percent of calls that take less */
 	bool hold;        /* keep what is taken */
 	bool stop_rx;     /* take nothing */
+	bool stop_tx;
 	unsigned end_refused;
 	uint32_t abort_in; /* calls of rx until the connection is aborted; 0: never */
 } pass;
@@ -180,7 +181,7 @@ static size_t pass_tx(struct toe_stream *s, struct toe_stream_conn *c, struct to
 		      uint32_t off, uint32_t len)
 {
 	struct pass *p = toe_stream_state(c);
-	size_t n = portion(len);
+	size_t n = pass.stop_tx ? 0 : portion(len);
 
 	assert_false(p->tx_ended);
 	p->tx_waits = n != len;
@@ -208,7 +209,7 @@ static void pass_turn(struct toe_stream *s, struct toe_stream_conn *c, struct pa
 		p->rx_waits = false;
 		toe_stream_rx_resume(s, c);
 	}
-	if (p->tx_waits) {
+	if (p->tx_waits && !pass.stop_tx) {
 		p->tx_waits = false;
 		toe_stream_tx_resume(s, c);
 	}

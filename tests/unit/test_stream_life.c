@@ -106,6 +106,8 @@ static void test_close_rst(void **state)
 		begin(&replicated, 6, 30);
 		stream_all(1000000, 1000000);
 		run_for(3);
+		pass.stop_tx = true;
+		run_for(1);
 		for (unsigned i = 0; i < sim_conn_n; i++) {
 			sim_conn[i].a_stalled = true;
 			if (twice) /* waits for the last byte, and never gets there */
@@ -113,6 +115,7 @@ static void test_close_rst(void **state)
 			close_cmd(&sim_conn[i], TOE_CLOSE_RST, 0);
 		}
 		assert_true(sim_run(sim_is_reset, 100));
+		pass.stop_tx = false;
 		run_for(3); /* modules resume what has ended */
 		remove_all();
 		end();
