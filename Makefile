@@ -93,7 +93,7 @@ $(B)/obj/pic/%.o: %.c $(B)/.flags
 # TEST_CFLAGS: tests.mk says which test needs DPDK; product sources go by their folder.
 $(B)/obj/test/%.o: %.c $(B)/.flags
 	$(call say,CC-TEST,$<) mkdir -p $(@D); $(CC) \
-		$(if $(filter datapath/% modules/%,$<),$(DP_CFLAGS),$(or $(TEST_CFLAGS),$(CP_CFLAGS))) \
+		$(if $(filter datapath/% modules/% tests/modules/%,$<),$(DP_CFLAGS),$(or $(TEST_CFLAGS),$(CP_CFLAGS))) \
 		-DTOE_DEBUG -MMD -MP -c -o $@ $<
 
 link = $(call say,LD,$@) $(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(1)

@@ -4,7 +4,7 @@
  *
  * This header is a module's whole view of the engine.  A module never sees a segment: TCP has put
  * the peer's bytes in order and acknowledged them; the module decides what the application reads
- * and what the peer receives.  tests/progs/line_module.c is a complete small module,
+ * and what the peer receives.  tests/modules/line_count.c is a complete small module,
  * modules/mqtt/ a large one.
  *
  *              rx()                                 tx()

@@ -39,15 +39,18 @@ static void line_open(struct toe_stream *s, struct toe_stream_conn *c)
 static void line_answer(struct toe_stream *s, struct toe_stream_conn *c, struct line *l)
 {
 	struct toe_buf *b;
+	int rc;
 
 	while (l->answers > 0 && !l->middle_tx) {
 		b = toe_stream_buf_new(s, ANSWER_MAX);
 		if (b == NULL)
 			return; /* with the next line */
 		b->len = (uint32_t)snprintf((char *)b->data, ANSWER_MAX, "= %u\n", l->lines);
-		if (toe_stream_send(s, c, b, 0, b->len) == 0)
-			l->answers--;
-		toe_stream_buf_put(s, b);
+		rc = toe_stream_send(s, c, b, 0, b->len);
+		toe_stream_buf_put(s, b); /* the queue has a reference of its own */
+		if (rc != 0)
+			return;
+		l->answers--;
 	}
 }
 

@@ -52,9 +52,29 @@ static unsigned sim_conn_n;
 static uint64_t sim_events[16];
 static uint16_t sim_port = 80; /* the engine's */
 
+/* Other bytes than sim_byte()'s, and who looks at them instead: a stream module may add and take
+ * away.  Called for each byte once, in order. */
+static struct {
+	uint8_t (*byte)(const struct sim_conn *c, uint64_t pos, bool from_peer);
+	void (*app_got)(const struct sim_conn *c, uint8_t byte);
+	void (*peer_got)(const struct sim_conn *c, uint8_t byte);
+} sim_text;
+
 static inline uint8_t sim_byte(const struct sim_conn *c, uint64_t pos, bool from_peer)
 {
+	if (sim_text.byte != NULL)
+		return sim_text.byte(c, pos, from_peer);
 	return (uint8_t)(((uint32_t)pos * 2654435761u + c->id * 97u + from_peer) >> 11);
+}
+
+static inline void sim_got(const struct sim_conn *c, uint64_t pos, bool from_peer, uint8_t byte)
+{
+	if (sim_text.byte == NULL)
+		assert_int_equal(byte, sim_byte(c, pos, from_peer));
+	else if (from_peer)
+		sim_text.app_got(c, byte);
+	else
+		sim_text.peer_got(c, byte);
 }
 
 static inline struct toe_slot *sim_slot(const struct sim_conn *c)
@@ -154,10 +174,10 @@ static inline void sim_peer_data(struct sim_conn *c, const uint8_t *p, uint64_t 
 {
 	if (pos <= c->p_rcvd && pos + len >= c->p_rcvd) {
 		for (uint64_t i = c->p_rcvd; i < pos + len; i++)
-			assert_int_equal(p[i - pos], sim_byte(c, i, false));
+			sim_got(c, i, false, p[i - pos]);
 		c->p_rcvd = pos + len;
 		if (fin) {
-			assert_int_equal(c->p_rcvd, c->a_goal);
+			assert_true(c->p_rcvd == c->a_goal || sim_text.byte != NULL);
 			c->p_fin_rcvd = true;
 		}
 	}
@@ -288,7 +308,7 @@ static inline bool sim_app_read(struct sim_conn *c)
 	bool moved = (uint32_t)c->a_read != tail;
 
 	for (; (uint32_t)c->a_read != tail; c->a_read++)
-		assert_int_equal(sim_rx_buf(c)[c->a_read % SIM_BUF], sim_byte(c, c->a_read, true));
+		sim_got(c, c->a_read, true, sim_rx_buf(c)[c->a_read % SIM_BUF]);
 	__atomic_store_n(&sim_slot(c)->rx_head, tail, __ATOMIC_RELEASE);
 	return moved;
 }
@@ -317,7 +337,7 @@ static inline void sim_app_turn(struct sim_conn *c)
 	moved |= sim_app_write(c);
 	if ((sim_slot(c)->state & TOE_SLOT_RX_FIN) && sim_slot(c)->rx_tail == (uint32_t)c->a_read &&
 	    !c->a_fin_seen) {
-		assert_int_equal(c->a_read, c->p_goal);
+		assert_true(c->a_read == c->p_goal || sim_text.byte != NULL);
 		c->a_fin_seen = true;
 		c->a_shut |= c->a_shut_after_fin;
 	}
