@@ -11,7 +11,9 @@ extern const struct toe_stream_module *const __stop_toe_stream_modules[] __attri
 
 const struct toe_stream_module *toe_stream_module_at(unsigned index)
 {
-	size_t n = (size_t)(__stop_toe_stream_modules - __start_toe_stream_modules);
+	uintptr_t bytes =
+		(uintptr_t)__stop_toe_stream_modules - (uintptr_t)__start_toe_stream_modules;
+	size_t n = bytes / sizeof(__start_toe_stream_modules[0]);
 
 	return index < n && index < STREAM_MODULES_MAX ? __start_toe_stream_modules[index] : NULL;
 }

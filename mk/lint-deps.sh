@@ -6,7 +6,7 @@ set -u
 f=$1
 flags=$CP_CFLAGS
 case $f in
-datapath/* | modules/*) flags=$DP_CFLAGS ;;
+datapath/* | modules/* | tests/modules/*) flags=$DP_CFLAGS ;;
 *)
 	# tests that link datapath sources or include its headers
 	grep -qE 'datapath/|modules/|#include (<rte_|"(stage|work|engine|apps|hostmem|pipeline|counters|flow_table)\.h")' \

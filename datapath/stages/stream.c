@@ -251,10 +251,8 @@ static int stream_init(struct toe_stage *s)
 	k->arena = toe_arena_create((size_t)e->cfg->stream_memory_mb << 20);
 	k->conns = calloc(e->conn_n, sizeof(*k->conns));
 	k->mem = toe_hostmem_open(s->engine, e->cfg->dma_backend, STREAM_OPS);
-	if (k->mem == NULL && errno == ENODEV) {
-		LOG_WARN("stream: no DMA device left, the CPU copies what modules forward");
+	if (k->mem == NULL && errno == ENODEV) /* dma has the only one: the CPU copies */
 		k->mem = toe_hostmem_open(s->engine, "memcpy", STREAM_OPS);
-	}
 	if (k->arena == NULL || k->conns == NULL || k->mem == NULL)
 		rc = -ENOMEM;
 	for (unsigned i = 0; rc == 0 && (m = toe_stream_module_at(i)) != NULL; i++)
