@@ -85,8 +85,9 @@ static int dev_open(struct toe_hostmem *h, unsigned *depth)
 		return -ENOMEM;
 	d->id = find_device(&info);
 	if (d->id < 0) {
-		LOG_ERROR("no unused DMA device for a dma stage; for tests put --vdev=dma_skeleton "
-			  "into port.eal_args and use one dma replica");
+		LOG_WARN("no unused DMA device: the stream stage then copies by CPU, a dma stage "
+			 "cannot start; for tests put --vdev=dma_skeleton into port.eal_args and "
+			 "use one dma replica");
 		free(d);
 		return -ENODEV;
 	}

@@ -206,7 +206,7 @@ static int sim_eal(void **state)
 {
 	static char *args[] = {"test",        "--no-huge",   "--no-pci", "--no-telemetry",
 			       "--no-shconf", "-m",          "96",       "--lcores",
-			       "0",           "--log-level", "4"};
+			       "0",           "--log-level", "4",        "--vdev=dma_skeleton"};
 
 	(void)state;
 	setenv("XDG_RUNTIME_DIR", "/tmp", 0);

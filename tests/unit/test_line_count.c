@@ -197,6 +197,19 @@ static void test_replicated_lossy(void **state)
 	}
 }
 
+/* There is one DMA device: dma has it, for cursors, and the CPU copies for the module. */
+static void test_one_device(void **state)
+{
+	const struct sim_setup u = {
+		.pre = 1, .proto = 1, .post = 1, .dma = 1, .seed = 9, .dma_backend = "dmadev"};
+
+	(void)state;
+	begin(&u, 2);
+	talk(true);
+	assert_true(sim_run(is_through, 60000));
+	end();
+}
+
 /* The application stops in the middle of a line: answers wait, and come behind it. */
 static void test_answer_waits(void **state)
 {
@@ -241,9 +254,8 @@ static void test_other_port(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_plain),
-		cmocka_unit_test(test_replicated_lossy),
-		cmocka_unit_test(test_answer_waits),
+		cmocka_unit_test(test_plain),      cmocka_unit_test(test_replicated_lossy),
+		cmocka_unit_test(test_one_device), cmocka_unit_test(test_answer_waits),
 		cmocka_unit_test(test_other_port),
 	};
 
