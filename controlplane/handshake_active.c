@@ -21,10 +21,16 @@
 #define ICMP_PORT     3u
 #define ICMP_FRAG     4u
 
-static struct cp_build conn_build(const struct cp *cp, const struct cp_conn *c, uint8_t flags)
+/* What a SYN offers: never scaled (RFC 7323 §2.2). */
+static uint16_t syn_window(const struct cp *cp, const struct cp_conn *c)
 {
 	uint32_t buf = cp->apps[c->app].rx_buf_bytes;
 
+	return (uint16_t)(buf > 65535 ? 65535 : buf);
+}
+
+static struct cp_build conn_build(const struct cp *cp, const struct cp_conn *c, uint8_t flags)
+{
 	return (struct cp_build){
 		.src_mac = cp->port_mac,
 		.dst_mac = c->in.remote_mac,
@@ -35,7 +41,7 @@ static struct cp_build conn_build(const struct cp *cp, const struct cp_conn *c, 
 		.seq = flags & CP_TCP_SYN ? c->in.iss : c->in.iss + 1,
 		.ack = flags & CP_TCP_ACK ? c->in.irs + 1 : 0,
 		.flags = flags,
-		.wnd = (uint16_t)(buf > 65535 ? 65535 : buf),
+		.wnd = syn_window(cp, c),
 		.opts = c->in.flags & TOE_INSTALL_TS ? CP_OPT_TS : 0,
 		.ts_val = cp_ts(cp, c->in.ts_offset),
 		.ts_ecr = flags & CP_TCP_ACK ? c->in.ts_recent : 0,
@@ -230,7 +236,7 @@ static void establish(struct cp *cp, uint32_t id, const struct cp_seg *s)
 static void syn_rcvd_input(struct cp *cp, uint32_t id, const struct cp_seg *s)
 {
 	struct cp_conn *c = &cp->conns[id];
-	uint32_t wnd = cp->apps[c->app].rx_buf_bytes;
+	uint32_t wnd = syn_window(cp, c);
 	bool first = (s->flags & CP_TCP_SYN) && s->seq == c->in.irs;
 
 	if (s->flags & CP_TCP_RST) {

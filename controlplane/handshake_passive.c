@@ -250,7 +250,7 @@ full:
 /* RFC 9293 §3.10.7.4 first step and RFC 7323 §5.3 for a half-open connection. */
 static bool half_seq_ok(const struct cp *cp, const struct cp_half *h, const struct cp_seg *s)
 {
-	uint32_t wnd = cp->apps[h->app].rx_buf_bytes;
+	uint32_t wnd = syn_window(cp, h->app); /* what the SYN-ACK offered, not the buffer */
 
 	if ((h->flags & TOE_INSTALL_TS) && !(s->flags & CP_TCP_RST)) {
 		if (!(s->opts & CP_OPT_TS) || seq_lt(s->ts_val, h->ts_recent))

@@ -35,9 +35,11 @@
 #include "pipeline.h"
 #include "toe/region.h"
 
-#define SIM_APP     3u
-#define SIM_SLOTS   64u
-#define SIM_BUF     16384u /* of each direction: small, so that streams wrap and windows close */
+#define SIM_APP   3u
+#define SIM_SLOTS 64u
+#ifndef SIM_BUF
+#define SIM_BUF 16384u /* of each direction: small, so that streams wrap and windows close */
+#endif
 #define SIM_CONNS   256u
 #define SIM_ITEMS   255u
 #define SIM_MBUFS   4095u
@@ -127,14 +129,22 @@ static inline struct sim_frame *sim_wire_take(struct sim_wire *w)
 static inline void sim_rx_classify(struct toe_work *w)
 {
 	struct netif_key key;
+	enum netif_class c = netif_parse(rte_pktmbuf_mtod(w->mbuf, const uint8_t *),
+					 rte_pktmbuf_data_len(w->mbuf), &key);
 
-	if (netif_parse(rte_pktmbuf_mtod(w->mbuf, const uint8_t *), rte_pktmbuf_data_len(w->mbuf),
-			&key) != NETIF_TCP) {
+	if (c == NETIF_OTHER) {
 		w->verdict = TOE_TO_TAP;
 		return;
 	}
 	w->hash = toe_flow_hash(&key.tuple);
 	w->fg = (uint16_t)toe_flow_group(w->hash, sim.engine.flow_group_n);
+	if (c == NETIF_TCP)
+		return;
+	w->verdict = TOE_TO_TAP;
+	if (toe_port_get(sim.engine.flows, key.family, key.local_port) != 0) {
+		w->verdict = TOE_TO_CTRL;
+		w->snap.event = TOE_EV_ICMP;
+	}
 }
 
 static unsigned sim_rx_poll(struct toe_stage *s, unsigned budget)

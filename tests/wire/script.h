@@ -1,0 +1,370 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The language of wire scripts (README.md): one statement per line, executed as it is read.  What
+ * concerns the application is in app.h.
+ */
+#ifndef TOE_TEST_WIRE_SCRIPT_H
+#define TOE_TEST_WIRE_SCRIPT_H
+
+#include "segment.h"
+
+#define WIRE_LINE     512u
+#define WIRE_EARLY_US 1500u /* what is measured in ms may be early by one */
+
+typedef void wire_verb(char **rest);
+
+static void wire_line(char *line);
+
+/* Executes text made by a statement. */
+static void wire_do(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+static void wire_do(const char *fmt, ...)
+{
+	char line[WIRE_LINE];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(line, sizeof(line), fmt, ap);
+	va_end(ap);
+	wire_line(line);
+}
+
+/* ---- segments ---- */
+
+/* The peer learns from a segment it receives. */
+static void wire_note_seg(const struct wire_seg *g)
+{
+	struct wire_peer *c = w.at;
+	uint32_t end = g->seq + g->len + !!(g->flags & TOE_TCP_SYN) + !!(g->flags & TOE_TCP_FIN);
+	uint32_t wnd = g->win;
+
+	if (g->flags & TOE_TCP_SYN) {
+		c->engine_ws = g->ws >= 0 ? (uint8_t)g->ws : 0;
+		if (g->flags & TOE_TCP_ACK)
+			c->ts = g->ts;
+		c->ws = g->ws >= 0;
+	} else if (c->ws) {
+		wnd <<= c->engine_ws;
+	}
+	if (g->ts)
+		c->ts_val = g->ts_val;
+	if (g->flags & TOE_TCP_RST)
+		return;
+	if (seq_gt(end, c->max))
+		c->max = end;
+	if (g->flags & TOE_TCP_ACK) {
+		/* RFC 9293, 3.8.6: "never shrink the window"; may look smaller by rounding */
+		if (c->edge != 0 && !(g->flags & TOE_TCP_SYN) &&
+		    seq_lt(g->ack + wnd + (1u << c->engine_ws), c->edge))
+			wire_fail("the right edge of the window moved back from %u to %u", c->edge,
+				  g->ack + wnd);
+		c->nxt = g->ack;
+		c->edge = seq_max(c->edge, g->ack + wnd);
+	}
+}
+
+static struct wire_seg wire_take(void)
+{
+	struct wire_frame *f = &w.frame[w.frame_head++ % WIRE_FRAMES];
+	uint16_t lport = wire_frame_port(f, 0), port = wire_frame_port(f, 2);
+	struct wire_peer *c = w.at;
+	struct wire_seg g;
+
+	if (lport != c->lport || port != c->port)
+		wire_fail("a segment from port %u to %u, where %u to %u was expected", lport, port,
+			  c->lport, c->port);
+	if (!c->iss_known && (f->data[47] & TOE_TCP_SYN)) {
+		c->iss = wire_get32(f->data + 38);
+		c->iss_known = true;
+	}
+	g = wire_decode(f, c);
+	return g;
+}
+
+/* Answers to a flood are counted, not expected. */
+static void wire_skip_flood(void)
+{
+	while (w.frame_head != w.frame_tail) {
+		const struct wire_frame *f = &w.frame[w.frame_head % WIRE_FRAMES];
+		unsigned port = wire_frame_port(f, 2);
+
+		if (port < WIRE_FLOOD_PORT || port >= WIRE_FLOOD_PORT + WIRE_FLOOD_N)
+			return;
+		if ((f->data[47] & 0x3f) == (TOE_TCP_SYN | TOE_TCP_ACK))
+			w.flood_synacks++;
+		else
+			w.flood_others++;
+		w.frame_head++;
+	}
+}
+
+static void wire_check_silent(void)
+{
+	wire_skip_flood();
+	if (w.frame_head != w.frame_tail) {
+		const struct wire_frame *f = &w.frame[w.frame_head % WIRE_FRAMES];
+		uint64_t us = f->us;
+		struct wire_seg g = wire_take();
+
+		wire_fail("unexpected segment at %.3f ms: %s", (double)(us - 1000000) / 1000,
+			  wire_seg_text(&g));
+	}
+}
+
+static void wire_expect(uint64_t at_us, char **rest)
+{
+	struct wire_seg want, got;
+	const char *why;
+	uint64_t us;
+
+	do {
+		wire_advance(at_us + wire.tolerance_us, true);
+		wire_skip_flood();
+	} while (w.frame_head == w.frame_tail && sim.us < at_us + wire.tolerance_us);
+	if (w.frame_head == w.frame_tail)
+		wire_fail("no segment came");
+	us = w.frame[w.frame_head % WIRE_FRAMES].us;
+	got = wire_take();
+	want = wire_seg_parse(rest);
+	why = wire_seg_differs(&want, &got);
+	if (why != NULL)
+		wire_fail("%s differs\n    expected %s\n    received %s", why, wire_seg_text(&want),
+			  wire_seg_text(&got));
+	if (us + WIRE_EARLY_US < at_us || us > at_us + wire.tolerance_us)
+		wire_fail("the segment came at %.3f ms, expected at %.3f: %s",
+			  (double)(us - 1000000) / 1000, (double)(at_us - 1000000) / 1000,
+			  wire_seg_text(&got));
+	wire_note_seg(&got);
+	wire.cursor_us = us > wire.cursor_us ? us : wire.cursor_us;
+}
+
+static void verb_send(char **rest)
+{
+	struct wire_seg g = wire_seg_parse(rest);
+	uint8_t frame[SIM_FRAME];
+	uint32_t n;
+
+	wire_seg_defaults(&g);
+	n = wire_seg_build(&g, frame);
+	sim_wire_put(&sim.in, frame, n);
+	if (!g.bad_sum && !g.bad_ip_sum && g.vlan < 0)
+		wire_seg_note(&g);
+	wire_settle();
+}
+
+/* icmp TYPE CODE MTU SEQ: an error that quotes the segment with this sequence number. */
+static void verb_icmp(char **rest)
+{
+	uint32_t type = wire_number(wire_next(rest)), code = wire_number(wire_next(rest));
+	uint32_t mtu = wire_number(wire_next(rest)), seq = wire_number(wire_next(rest));
+	const struct frame_spec outer = {.src = 0x0a0000feu, .vlan = -1, .payload_len = 16},
+				inner = {.src = 0x0a000001u,
+					 .dst = 0x0a000002u,
+					 .sport = w.at->lport,
+					 .dport = w.at->port,
+					 .seq = seq + w.at->iss,
+					 .flags = TOE_TCP_ACK,
+					 .vlan = -1};
+	uint8_t frame[128], quoted[128];
+	struct rte_ipv4_hdr *ip = (struct rte_ipv4_hdr *)(frame + 14);
+	uint8_t *icmp = frame + 34;
+	uint16_t sum;
+
+	frame_make(frame, &outer);
+	frame_make(quoted, &inner);
+	ip->next_proto_id = 1;
+	ip->hdr_checksum = 0;
+	ip->hdr_checksum = rte_ipv4_cksum(ip);
+	memset(icmp, 0, 8);
+	icmp[0] = (uint8_t)type;
+	icmp[1] = (uint8_t)code;
+	icmp[6] = (uint8_t)(mtu >> 8);
+	icmp[7] = (uint8_t)mtu;
+	memcpy(icmp + 8, quoted + 14, 28);
+	sum = (uint16_t)~rte_raw_cksum(icmp, 36);
+	memcpy(icmp + 2, &sum, 2);
+	sim_wire_put(&sim.in, frame, 14 + 20 + 36);
+	wire_settle();
+}
+
+/* flood N [FLAGS]: segments from as many ports; what is answered is counted. */
+static void verb_flood(char **rest)
+{
+	uint32_t n = wire_number(wire_next(rest));
+	char *flags = strtok_r(NULL, " \t", rest);
+	struct wire_peer *at = w.at;
+	struct wire_peer p = *at;
+
+	for (uint32_t i = 0; i < n; i++) {
+		p.port = (uint16_t)(WIRE_FLOOD_PORT + i % WIRE_FLOOD_N);
+		p.pnxt = 0;
+		w.at = &p;
+		wire_do("< %s 0:0 ack 77 win 1000 mss 1000", flags != NULL ? flags : "S");
+		w.at = at;
+		wire_skip_flood();
+	}
+}
+
+/* peer PORT [LOCAL]: the statements that follow are about this peer of our port LOCAL. */
+static void verb_peer(char **rest)
+{
+	uint16_t port = (uint16_t)wire_number(wire_next(rest));
+	char *local = strtok_r(NULL, " \t", rest);
+	uint16_t lport = (uint16_t)(local != NULL ? wire_number(local) : WIRE_SERVER_PORT);
+
+	for (unsigned i = 0; i < w.peer_n; i++)
+		if (w.peer[i].port == port && w.peer[i].lport == lport) {
+			w.at = &w.peer[i];
+			return;
+		}
+	w.at = wire_peer_add(lport, port);
+}
+
+/* Forgets all but the addresses: the next connection of the same peer. */
+static void verb_again(char **rest)
+{
+	uint16_t lport = w.at->lport, port = w.at->port;
+	int32_t skew = w.at->ts_skew;
+	uint32_t irs = w.at->irs;
+
+	(void)rest;
+	*w.at = (struct wire_peer){.lport = lport,
+				   .port = port,
+				   .irs = irs,
+				   .ts_skew = skew,
+				   .win = 60000,
+				   .slot = TOE_NONE};
+}
+
+static void verb_drain(char **rest)
+{
+	(void)rest;
+	wire_settle();
+	while (wire_skip_flood(), w.frame_head != w.frame_tail) {
+		struct wire_seg g = wire_take();
+
+		wire_note_seg(&g);
+	}
+}
+
+/* ---- numbers ---- */
+
+/* isn N: the next connection of this peer gets this initial sequence number, whatever the key: the
+ * clock is moved. */
+static void verb_isn(char **rest)
+{
+	uint32_t want = wire_number(wire_next(rest));
+	struct toe_tuple t = wire_tuple(w.at);
+	uint32_t is = cp_isn(w.st->key[CP_KEY_ISN], &t, sim.us);
+	uint64_t us = (uint64_t)(want - is) * 4;
+
+	wire_advance(sim.us + us, false);
+	wire.cursor_us = sim.us;
+	if (cp_isn(w.st->key[CP_KEY_ISN], &t, sim.us) != want)
+		wire_fail("initial sequence numbers do not follow the clock");
+}
+
+static void verb_peer_isn(char **rest)
+{
+	w.at->irs = wire_number(wire_next(rest));
+}
+
+static void verb_window(char **rest)
+{
+	w.at->win = wire_number(wire_next(rest));
+}
+
+static void verb_ts_skew(char **rest)
+{
+	w.at->ts_skew = (int32_t)wire_number(wire_next(rest));
+}
+
+static void verb_tolerance(char **rest)
+{
+	wire.tolerance_us = wire_number(wire_next(rest)) * 1000;
+}
+
+/* ---- what is known of the engine ---- */
+
+static void verb_state(char **rest)
+{
+	const char *want = wire_next(rest);
+	const char *is;
+
+	wire_settle();
+	is = wire_state(w.at);
+	if (strcmp(is, "CLOSED") != 0 || !w.at->iss_known)
+		is = strcmp(is, "LISTEN") == 0 && w.at->iss_known ? "CLOSED" : is;
+	if (strcmp(is, want) != 0)
+		wire_fail("the state is %s, expected %s", is, want);
+}
+
+static bool wire_counter(const char *name, uint64_t *value)
+{
+#define X(n, text)                                                                                 \
+	if (strcmp(name, #n) == 0) {                                                               \
+		*value = w.st->counters[CP_CNT_##n];                                               \
+		return true;                                                                       \
+	}
+	CP_COUNTERS(X)
+#undef X
+	for (unsigned d = 0; d < TOE_D_N; d++)
+		if (strcmp(name, toe_drop_name[d]) == 0) {
+			*value = sim_drops(d);
+			return true;
+		}
+	for (unsigned c = 0; c < TOE_C_N; c++)
+		if (strcmp(name, toe_counter_name[c]) == 0) {
+			*value = sim_counter(c);
+			return true;
+		}
+	return false;
+}
+
+/* count NAME N: a counter of the control plane, a stage's counter or a drop reason. */
+static void verb_count(char **rest)
+{
+	const char *name = wire_next(rest);
+	uint32_t want = wire_number(wire_next(rest));
+	uint64_t is;
+
+	wire_settle();
+	if (strcmp(name, "flood_synacks") == 0)
+		is = w.flood_synacks;
+	else if (strcmp(name, "flood_others") == 0)
+		is = w.flood_others;
+	else if (!wire_counter(name, &is))
+		wire_fail("there is no counter '%s'", name);
+	if (is != want)
+		wire_fail("%s is %llu, expected %u", name, (unsigned long long)is, want);
+}
+
+/* ---- settings before the start ---- */
+
+static void verb_config(char **rest)
+{
+	const char *name = wire_next(rest);
+	uint32_t v = wire_number(wire_next(rest));
+
+	if (wire.started)
+		wire_fail("config comes first");
+	if (strcmp(name, "buffer") == 0)
+		wire.buf = v;
+	else if (strcmp(name, "clock_ms") == 0)
+		sim.us = v * 1000ull;
+	else if (strcmp(name, "mtu") == 0)
+		w.mtu_route = v;
+	else if (strcmp(name, "ecn") == 0)
+		sim.cfg.ecn = v != 0;
+	else if (strcmp(name, "rto_min_ms") == 0)
+		sim.cfg.rto_min_ms = v;
+	else if (strcmp(name, "time_wait_ms") == 0)
+		sim.cfg.time_wait_ms = v;
+	else if (strcmp(name, "syn_backlog") == 0)
+		sim.cfg.syn_backlog = v;
+	else if (strcmp(name, "orphans") == 0)
+		sim.cfg.orphans = v;
+	else
+		wire_fail("no setting '%s'", name);
+}
+
+#endif
