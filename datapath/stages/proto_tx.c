@@ -79,13 +79,10 @@ static bool tx_small_ok(const struct toe_flow_proto *fp, uint32_t seq, uint32_t 
 
 	if (seq_lt(seq, fp->snd_max))
 		return true; /* retransmission */
-	if (seq + len != fp->tx_tail) {
-		/* Cut by a window: silly-window avoidance (RFC 9293 §3.8.6.2.1).  With nothing in
-		 * flight no ACK will come to open it further, so do not wait for a timer. */
-		if (idle)
-			return true;
+	/* Cut by a window: silly-window avoidance (RFC 9293 §3.8.6.2.1).  The persist timer
+	 * overrides (PROBE). */
+	if (seq + len != fp->tx_tail)
 		return fp->snd_wnd <= tx_cwnd(fp) && len >= (fp->max_wnd + 1) / 2;
-	}
 	if (proto_is(fp, TOE_FP_FIN_QUEUED))
 		return true;
 	if (fp->ctl & TOE_CTL_CORK)
