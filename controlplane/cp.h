@@ -108,6 +108,7 @@ struct cp_rt {
 	uint32_t timer_rx_segs; /* likewise, RTO and persist */
 	uint64_t due_ms;        /* of timer */
 	uint64_t tlp_ms;        /* tail loss probe, 0 = none */
+	uint32_t tlp_epoch;     /* loss_epoch when it was set */
 	uint64_t progress_ms;   /* something was acknowledged */
 	uint64_t stuck_ms;      /* since when nothing was acknowledged; 0 = not stuck */
 	uint64_t quiet_ms;      /* since when nothing is outstanding */

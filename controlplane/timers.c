@@ -196,6 +196,7 @@ static void arm_tlp(struct cp *cp, uint32_t id, enum cp_timer timer, const struc
 	uint64_t pto = (2ull * p->srtt_us + 999) / 1000;
 
 	rt->tlp_ms = 0;
+	rt->tlp_epoch = p->loss_epoch;
 	if (timer != CP_TIMER_RTO || rt->tries || !p->srtt_us ||
 	    !(cp->conns[id].in.flags & TOE_INSTALL_SACK))
 		return;
@@ -210,7 +211,12 @@ static void poll_tlp(struct cp *cp, uint32_t id, const struct toe_flow_prog *p)
 {
 	struct cp_rt *rt = &cp->rt[id];
 
-	if (!rt->tlp_ms || cp->now_ms < rt->tlp_ms)
+	if (!rt->tlp_ms)
+		return;
+	/* Recovery has begun and resent what is missing: that needs its own round trips. */
+	if (rt->tlp_epoch != p->loss_epoch)
+		arm_tlp(cp, id, CP_TIMER_RTO, p);
+	if (cp->now_ms < rt->tlp_ms)
 		return;
 	rt->tlp_ms = 0;
 	if (p->snd_nxt - p->snd_una <= cp->conns[id].in.mss && !(p->flags & TOE_PROG_RECOVERY))
