@@ -342,6 +342,21 @@ static void wire_verb_run(const char *word, char **rest)
 	wire_fail("unknown statement '%s'", word);
 }
 
+/* times N STATEMENT [; STATEMENT]... */
+static void wire_times(char **rest)
+{
+	uint32_t n = wire_number(wire_next(rest));
+
+	while (n-- > 0) {
+		char copy[WIRE_LINE];
+		char *save = NULL;
+
+		snprintf(copy, sizeof(copy), "%s", *rest);
+		for (char *s = strtok_r(copy, ";", &save); s; s = strtok_r(NULL, ";", &save))
+			wire_do("%s", s);
+	}
+}
+
 /* [+MS] STATEMENT */
 static void wire_line(char *line)
 {
@@ -369,11 +384,8 @@ static void wire_line(char *line)
 			wire_fail("'%s' is no time", word);
 		word = wire_next(&rest);
 	}
-	if (strcmp(word, "times") == 0) { /* times N STATEMENT */
-		uint32_t n = wire_number(wire_next(&rest));
-
-		while (n-- > 0)
-			wire_do("%s", rest);
+	if (strcmp(word, "times") == 0) {
+		wire_times(&rest);
 		return;
 	}
 	if (strcmp(word, ">") == 0) {

@@ -39,9 +39,9 @@ static void wire_note_seg(const struct wire_seg *g)
 
 	if (g->flags & TOE_TCP_SYN) {
 		c->engine_ws = g->ws >= 0 ? (uint8_t)g->ws : 0;
-		if (g->flags & TOE_TCP_ACK)
-			c->ts = g->ts;
-		c->ws = g->ws >= 0;
+		c->ts_offer = g->ts;
+		c->ws_offer = g->ws >= 0;
+		wire_negotiated(c);
 	} else if (c->ws) {
 		wnd <<= c->engine_ws;
 	}

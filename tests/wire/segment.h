@@ -307,6 +307,12 @@ static void wire_seg_defaults(struct wire_seg *g)
 		g->ts = g->any_val = g->any_ecr = true;
 }
 
+static void wire_negotiated(struct wire_peer *c)
+{
+	c->ts = c->own_ts_offer && c->ts_offer;
+	c->ws = c->own_ws_offer && c->ws_offer;
+}
+
 /* The peer remembers what it has sent. */
 static void wire_seg_note(const struct wire_seg *g)
 {
@@ -322,8 +328,11 @@ static void wire_seg_note(const struct wire_seg *g)
 	if ((g->flags & TOE_TCP_ACK) && seq_gt(g->ack, c->una) && seq_leq(g->ack, c->max))
 		c->una = g->ack;
 	c->win = g->win;
-	if ((g->flags & TOE_TCP_SYN) && g->ws >= 0)
-		c->own_ws = (uint8_t)(g->ws > 14 ? 14 : g->ws);
+	if (g->flags & TOE_TCP_SYN) {
+		c->own_ws_offer = g->ws >= 0;
+		c->own_ts_offer = g->ts;
+		wire_negotiated(c);
+	}
 }
 
 static uint32_t wire_seg_build(const struct wire_seg *g, uint8_t *frame)

@@ -71,10 +71,10 @@ struct wire_peer {
 	uint32_t irs;   /* the peer's initial sequence number */
 	uint32_t iss;   /* the engine's */
 	bool iss_known;
-	bool ts; /* timestamps on everything from now on */
-	bool ws;
+	bool ts; /* both have offered timestamps: on everything from now on */
+	bool ws; /* likewise, windows are scaled */
+	bool own_ts_offer, own_ws_offer, ts_offer, ws_offer; /* the peer's, the engine's */
 	uint8_t engine_ws; /* shift of the engine's windows */
-	uint8_t own_ws;
 	uint32_t ts_val; /* last TSval of the engine */
 	int32_t ts_skew; /* added to the peer's timestamps */
 	uint32_t nxt;    /* last ACK of the engine */
@@ -280,6 +280,8 @@ static void wire_advance(uint64_t us, bool stop_at_frame)
 		if (next <= sim.us)
 			next = sim.us + 100;
 		next = next < us ? next : us;
+		if (next - sim.us > 1000000000) /* sim_engine_step() takes 32 bits */
+			next = sim.us + 1000000000;
 		sim_engine_step((unsigned)(next - sim.us));
 	}
 }
