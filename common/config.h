@@ -59,6 +59,7 @@ struct toe_config {
 	bool ecn;
 	uint32_t rto_min_ms;
 	uint32_t time_wait_ms;
+	uint32_t pmtu_min;
 	uint32_t syn_backlog;
 	uint32_t orphans;
 

@@ -115,6 +115,7 @@ struct cp_rt {
 	uint64_t rx_ms;         /* last sign of life of the peer */
 	uint64_t keep_ms;       /* next keepalive */
 	uint64_t fin_wait2_ms;
+	uint64_t pmtu_ms; /* path MTU was lowered last */
 	uint64_t poll_us;
 	uint64_t syn_us; /* when the SYN was sent, 0 = retransmitted (Karn) */
 	uint64_t acked_bytes;
@@ -295,6 +296,10 @@ uint8_t cp_wscale(uint32_t buf_bytes);
 uint16_t cp_local_mss(const struct cp *cp);
 /* Bytes of payload per segment, given what the peer said (0 = nothing). */
 uint16_t cp_send_mss(const struct cp *cp, uint16_t peer_mss, bool ts);
+uint16_t cp_mtu_mss(uint32_t mtu, bool ts);
+/* What cp_send_mss() said for this connection, and another value from now on. */
+uint16_t cp_mss_full(const struct cp *cp, uint32_t id);
+void cp_mss_set(struct cp *cp, uint32_t id, uint16_t mss);
 /* The rest of c->in, then INSTALL. */
 void cp_install(struct cp *cp, uint32_t id);
 void cp_installed(struct cp *cp, uint32_t id);

@@ -256,6 +256,7 @@ int cp_icmp_parse(const uint8_t *frame, uint32_t len, struct cp_icmp *m)
 		return -EPROTO;
 	m->code = icmp[1];
 	m->mtu = get16(icmp + 6);
+	m->len = get16(ip + 2);
 	memcpy(m->t.local_addr, ip + 12, 4);
 	memcpy(m->t.remote_addr, ip + 16, 4);
 	memcpy(&m->t.local_port, ip + hl, 2);

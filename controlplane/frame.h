@@ -21,6 +21,8 @@
 #define CP_OPT_SACK 0x04u /* SACK permitted */
 #define CP_OPT_TS   0x08u
 
+#define CP_ICMP_FRAG 4u /* code of "fragmentation needed" */
+
 #define CP_FRAME_MAX  (14u + 20u + 60u) /* of frames we build */
 #define CP_WSCALE_MAX 14u               /* RFC 7323 §2.3 */
 #define CP_TS_BYTES   12u               /* what the option costs in each segment */
@@ -70,6 +72,7 @@ struct cp_build {
 struct cp_icmp {
 	struct toe_tuple t; /* local = who sent the quoted segment */
 	uint32_t seq;
+	uint16_t len; /* of the quoted packet */
 	uint16_t mtu; /* of "fragmentation needed" */
 	uint8_t code; /* of destination unreachable */
 };

@@ -19,7 +19,6 @@
 #define SYN_RTO_MS    1000u
 #define ICMP_PROTO    2u
 #define ICMP_PORT     3u
-#define ICMP_FRAG     4u
 
 /* What a SYN offers: never scaled (RFC 7323 §2.2). */
 static uint16_t syn_window(const struct cp *cp, const struct cp_conn *c)
@@ -336,7 +335,7 @@ void cp_active_icmp(struct cp *cp, uint32_t id, const struct cp_icmp *m)
 {
 	struct cp_rt *rt = &cp->rt[id];
 
-	if (m->seq != cp->conns[id].in.iss || m->code == ICMP_FRAG)
+	if (m->seq != cp->conns[id].in.iss || m->code == CP_ICMP_FRAG)
 		return;
 	if (m->code == ICMP_PROTO || m->code == ICMP_PORT) {
 		cp_active_fail(cp, id, ECONNREFUSED);

@@ -9,6 +9,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "common/tcp_seq.h"
+
 /* Unicast on both sides, not from ourselves (RFC 1122 §3.2.1.3, RFC 9293 MUST-57). */
 static bool addresses_ok(const struct cp *cp, const struct cp_seg *s)
 {
@@ -103,6 +105,44 @@ void cp_input(struct cp *cp, const uint8_t *frame, uint32_t len)
 	}
 }
 
+/* Next smaller MTU in use, for routers that do not say theirs (RFC 1191 §7.1). */
+static uint16_t plateau(uint16_t len)
+{
+	static const uint16_t table[] = {32000, 17914, 8166, 4352, 2002, 1492, 1006, 508, 296};
+
+	for (unsigned i = 0; i < sizeof(table) / sizeof(table[0]); i++)
+		if (table[i] < len)
+			return table[i];
+	return 68;
+}
+
+/*
+ * Fragmentation needed (RFC 1191).  Anybody can send one: it must quote a segment that is in flight
+ * (RFC 5927 §4.1) and larger than the MTU it claims, and there is a floor.  The next ten minutes
+ * the path is believed to be like this (keepalive.c).
+ */
+static void frag_needed(struct cp *cp, uint32_t id, const struct cp_icmp *m)
+{
+	const struct cp_conn *c = &cp->conns[id];
+	const struct toe_flow_prog *p = &cp->prog[id];
+	uint32_t una = __atomic_load_n(&p->snd_una, __ATOMIC_RELAXED);
+	uint32_t nxt = __atomic_load_n(&p->snd_nxt, __ATOMIC_RELAXED);
+	uint32_t mtu = m->mtu ? m->mtu : plateau(m->len);
+	uint32_t mss;
+
+	if (p->gen != c->gen || seq_lt(m->seq, una) || seq_geq(m->seq, nxt) || mtu >= m->len) {
+		CP_COUNT(cp, icmp_ignored);
+		return;
+	}
+	mtu = mtu > cp->cfg->pmtu_min ? mtu : cp->cfg->pmtu_min;
+	mss = cp_mtu_mss(mtu, c->in.flags & TOE_INSTALL_TS);
+	if (mss >= c->in.mss)
+		return;
+	cp->rt[id].pmtu_ms = cp->now_ms;
+	cp_mss_set(cp, id, (uint16_t)mss);
+	CP_COUNT(cp, pmtu_lowered);
+}
+
 static void icmp_input(struct cp *cp, const uint8_t *frame, uint32_t len)
 {
 	struct cp_icmp m;
@@ -114,9 +154,12 @@ static void icmp_input(struct cp *cp, const uint8_t *frame, uint32_t len)
 	if (n.kind != CP_NODE_CONN)
 		return;
 	CP_COUNT(cp, icmp_errors);
-	/* Of an established connection it is no more than a hint (RFC 5927): its timers decide. */
+	/* Of an established connection all others are no more than hints (RFC 5927): its timers
+	 * decide. */
 	if (cp->conns[n.index].state == CP_SYN_SENT)
 		cp_active_icmp(cp, n.index, &m);
+	else if (m.code == CP_ICMP_FRAG && cp->conns[n.index].state != CP_REMOVING)
+		frag_needed(cp, n.index, &m);
 }
 
 static void accept_full(struct cp *cp, uint32_t id)

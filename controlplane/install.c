@@ -10,6 +10,7 @@
 
 #define MSS_DEFAULT  536u /* RFC 9293 §3.7.1, nothing said */
 #define MSS_MIN      64u  /* less is an attack (CVE-2019-11479) */
+#define MSS_FLOOR    16u  /* what the smallest MTU there may be leaves, 68 (RFC 791) */
 #define HEADER_BYTES 40u  /* IPv4 and TCP without options */
 
 uint8_t cp_wscale(uint32_t buf_bytes)
@@ -26,6 +27,13 @@ uint16_t cp_local_mss(const struct cp *cp)
 	return (uint16_t)(cp->mtu - HEADER_BYTES);
 }
 
+uint16_t cp_mtu_mss(uint32_t mtu, bool ts)
+{
+	uint32_t head = HEADER_BYTES + (ts ? CP_TS_BYTES : 0);
+
+	return (uint16_t)(mtu > head + MSS_FLOOR ? mtu - head : MSS_FLOOR);
+}
+
 uint16_t cp_send_mss(const struct cp *cp, uint16_t peer_mss, bool ts)
 {
 	uint32_t mss = peer_mss ? peer_mss : MSS_DEFAULT;
@@ -35,6 +43,25 @@ uint16_t cp_send_mss(const struct cp *cp, uint16_t peer_mss, bool ts)
 	if (mss > cp_local_mss(cp))
 		mss = cp_local_mss(cp);
 	return (uint16_t)(mss - (ts ? CP_TS_BYTES : 0));
+}
+
+uint16_t cp_mss_full(const struct cp *cp, uint32_t id)
+{
+	const struct cp_conn *c = &cp->conns[id];
+
+	return cp_send_mss(cp, c->peer_mss, c->in.flags & TOE_INSTALL_TS);
+}
+
+void cp_mss_set(struct cp *cp, uint32_t id, uint16_t mss)
+{
+	struct cp_conn *c = &cp->conns[id];
+	struct toe_slot *m = cp_slot_mem(cp, c->app, c->in.slot);
+	struct toe_cmd_mss cmd = {.mss = mss};
+
+	c->in.mss = mss;
+	if (m)
+		__atomic_store_n(&m->mss, mss, __ATOMIC_RELAXED);
+	cp_cmd(cp, TOE_CMD_MSS, id, &cmd, sizeof(cmd));
 }
 
 void cp_install_cmd(struct cp *cp, uint32_t id)

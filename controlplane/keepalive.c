@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What is looked at once a second: keepalive (RFC 1122 §4.2.3.6), orphans in FIN-WAIT-2, removals
+ * What is looked at once a second: keepalive (RFC 1122 §4.2.3.6), orphans in FIN-WAIT-2, lowered
+ * path MTUs, removals
  * whose answer was lost with a former control plane, next hops in use.  The application's wishes
  * are read from line 1 of its slot, which it may change at any time.
  */
@@ -12,6 +13,7 @@
 #define KEEP_INTVL_S   75u
 #define KEEP_CNT       9u
 #define KEEP_MAX_S     32767u
+#define PMTU_RAISE_MS  600000u
 #define FIN_WAIT2_MS   60000u
 #define REFRESH_MS     15000u
 #define LATE_REMOVE_MS 2000u
@@ -79,6 +81,17 @@ static void fin_wait2(struct cp *cp, uint32_t id)
 	cp_conn_remove(cp, id);
 }
 
+/* RFC 1191 §6.3: the path may have changed for the better. */
+static void pmtu_raise(struct cp *cp, uint32_t id)
+{
+	uint16_t full = cp_mss_full(cp, id);
+
+	if (cp->conns[id].in.mss >= full || cp->now_ms - cp->rt[id].pmtu_ms < PMTU_RAISE_MS)
+		return;
+	cp_mss_set(cp, id, full);
+	CP_COUNT(cp, pmtu_raised);
+}
+
 static void removing(struct cp *cp, uint32_t id)
 {
 	if (cp->rt[id].reconcile && cp->ready && cp->now_ms - cp->rt[id].rx_ms >= LATE_REMOVE_MS) {
@@ -106,6 +119,8 @@ void cp_slow_conns(struct cp *cp)
 			hop = c->next_hop;
 			cp->io.neigh(cp->io.ctx, hop, mac);
 		}
+		if (c->state == CP_ESTABLISHED || c->state == CP_CLOSING)
+			pmtu_raise(cp, id);
 		if (c->state == CP_ESTABLISHED)
 			keepalive(cp, id);
 		else if (c->state == CP_CLOSING)

@@ -51,6 +51,9 @@
 	X(time_wait_reused, "TIME-WAITs taken over by a new SYN (RFC 6191)")                       \
 	X(time_wait_overflow, "TIME-WAITs forgotten early because the table was full")             \
 	X(icmp_errors, "ICMP errors for offloaded connections")                                    \
+	X(icmp_ignored, "\"fragmentation needed\" that did not fit the connection")                \
+	X(pmtu_lowered, "path MTUs lowered by ICMP")                                               \
+	X(pmtu_raised, "path MTUs tried anew after 10 minutes")                                    \
 	X(cmd_frames_dropped, "frames dropped because the command queue was congested")            \
 	X(cc_updates, "congestion control commands")
 

@@ -150,6 +150,9 @@ void proto_loss_tlp_ack(struct toe_flow_proto *fp, const struct toe_seg *seg,
 void proto_loss_rto(struct toe_flow_proto *fp, struct proto_out *out);
 void proto_loss_probe(struct toe_flow_proto *fp, struct proto_out *out);
 
+/* Command MSS: what is in flight was larger than the path carries. */
+void proto_loss_too_big(struct toe_flow_proto *fp);
+
 /* After SND.NXT moved below SND.MAX: not into what the peer holds.  And where that begins behind
  * seq, at most end. */
 void proto_loss_skip(struct toe_flow_proto *fp);

@@ -313,6 +313,7 @@ static const struct {
 	[TOE_CMD_QUIET] = {do_conn, 0, true},
 	[TOE_CMD_DUMP] = {do_dump, 0, false},
 	[TOE_CMD_SLOT_CLEAR] = {do_host, sizeof(struct toe_cmd_slot), false},
+	[TOE_CMD_MSS] = {do_conn, sizeof(struct toe_cmd_mss), true},
 	[TOE_CMD_LISTENER] = {do_host, sizeof(struct toe_cmd_listener), false},
 };
 

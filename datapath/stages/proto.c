@@ -69,6 +69,7 @@ static bool proto_is_conn_cmd(uint16_t cmd)
 	case TOE_CMD_CLOSE:
 	case TOE_CMD_NEIGH:
 	case TOE_CMD_QUIET:
+	case TOE_CMD_MSS:
 		return true;
 	default:
 		return false;

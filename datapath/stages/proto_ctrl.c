@@ -13,6 +13,7 @@
 
 #include <rte_byteorder.h>
 
+#include "cmd_mss.h"
 #include "ooo.h"
 
 /* Relaxed stores: the reader is another process, uses each field on its own and only needs
@@ -148,6 +149,18 @@ static void ctrl_cc(struct toe_flow_proto *fp, const struct toe_cmd_cc *cc, stru
 	proto_finish(fp, out, true);
 }
 
+/* RFC 1191 §3: smaller segments from now on, or larger ones again. */
+static void ctrl_mss(struct toe_flow_proto *fp, uint16_t mss, struct proto_out *out)
+{
+	bool smaller = mss < fp->mss;
+
+	fp->mss = mss;
+	fp->cwnd = proto_max(fp->cwnd, mss);
+	if (smaller && fp->snd_max != fp->snd_una)
+		proto_loss_too_big(fp);
+	proto_finish(fp, out, true);
+}
+
 static void ctrl_rto(struct toe_flow_proto *fp, struct proto_out *out)
 {
 	if (fp->snd_max != fp->snd_una)
@@ -199,6 +212,9 @@ void proto_ctrl(struct toe_flow_proto *fp, struct toe_flow_post *post,
 		break;
 	case TOE_CMD_CC:
 		ctrl_cc(fp, &wc->cmd.cc, out);
+		break;
+	case TOE_CMD_MSS:
+		ctrl_mss(fp, toe_cmd_mss_of(wc), out);
 		break;
 	case TOE_CMD_RTO:
 		ctrl_rto(fp, out);

@@ -314,6 +314,23 @@ void proto_loss_rto(struct toe_flow_proto *fp, struct proto_out *out)
 	proto_counted(out, TOE_C_RTO);
 }
 
+void proto_loss_too_big(struct toe_flow_proto *fp)
+{
+	uint32_t start = proto_min(10u * fp->mss, proto_max(2u * fp->mss, 14600u)); /* RFC 6928 */
+
+	/* No sign of congestion, hence ssthresh stays; but slow start (RFC 1191 §6.4).  What the
+	 * peer has SACKed was not too large. */
+	fp->cwnd = proto_min(fp->cwnd, start);
+	fp->snd_nxt = fp->snd_una;
+	fp->recover = fp->snd_max;
+	fp->rtt_us = 0;
+	fp->dup_acks = 0;
+	fp->loss_epoch++;
+	fp->flags &= ~(TOE_FP_RECOVERY | TOE_FP_RTX_ONE | TOE_FP_TLP);
+	fp->flags |= TOE_FP_LOSS;
+	proto_loss_skip(fp);
+}
+
 /* ---- tail loss probe ---- */
 
 void proto_loss_probe(struct toe_flow_proto *fp, struct proto_out *out)

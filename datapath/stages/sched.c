@@ -14,6 +14,7 @@
 
 #include "common/config.h"
 #include "common/log.h"
+#include "cmd_mss.h"
 #include "engine.h"
 #include "sched_wheel.h"
 #include "stage.h"
@@ -108,6 +109,10 @@ static void sched_command(struct toe_stage *s, const struct toe_work *w)
 	case TOE_CMD_CC:
 		if (s->engine->flow_sched[w->conn].gen == w->gen)
 			toe_wheel_rate(&p->wheel, w->conn, wc->cmd.cc.rate_bps, toe_now(s)->tsc);
+		break;
+	case TOE_CMD_MSS:
+		if (s->engine->flow_sched[w->conn].gen == w->gen)
+			s->engine->flow_sched[w->conn].mss = toe_cmd_mss_of(wc);
 		break;
 	case TOE_CMD_REMOVE:
 		if (s->engine->flow_sched[w->conn].gen == w->gen)

@@ -79,6 +79,8 @@ TOE_ASSERT_SIZE(struct toe_cpq_entry, 16);
 #define TOE_CMD_DUMP       14u /* no data: one TOE_EV_DUMP per installed id, then conn=TOE_NONE */
 #define TOE_CMD_SLOT_CLEAR 15u /* toe_cmd_slot: slot is about to be reused as generation gen */
 #define TOE_CMD_LISTENER   16u /* toe_cmd_listener: open/close a listener record */
+#define TOE_CMD_MSS                                                                                \
+	17u /* toe_cmd_mss: path MTU changed; what is out and too large now is sent again */
 
 /* ---- events (datapath -> control plane) ---- */
 #define TOE_EV_FRAME       1u /* whole Ethernet frame: a port of ours, but no flow */
@@ -168,6 +170,10 @@ struct toe_cmd_port {
 struct toe_cmd_neigh {
 	uint8_t remote_mac[6];
 	uint8_t reserved[2];
+};
+
+struct toe_cmd_mss {
+	uint32_t mss; /* as in toe_cmd_install */
 };
 
 struct toe_cmd_slot {

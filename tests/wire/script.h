@@ -151,11 +151,14 @@ static void verb_send(char **rest)
 	wire_settle();
 }
 
-/* icmp TYPE CODE MTU SEQ: an error that quotes the segment with this sequence number. */
+/* icmp TYPE CODE MTU SEQ [BYTES]: an error that quotes the segment with this sequence number, of a
+ * packet of 1500 or so many bytes. */
 static void verb_icmp(char **rest)
 {
 	uint32_t type = wire_number(wire_next(rest)), code = wire_number(wire_next(rest));
 	uint32_t mtu = wire_number(wire_next(rest)), seq = wire_number(wire_next(rest));
+	char *more = strtok_r(NULL, " \t", rest);
+	uint32_t bytes = more != NULL ? wire_number(more) : 1500;
 	const struct frame_spec outer = {.src = 0x0a0000feu, .vlan = -1, .payload_len = 16},
 				inner = {.src = 0x0a000001u,
 					 .dst = 0x0a000002u,
@@ -180,6 +183,8 @@ static void verb_icmp(char **rest)
 	icmp[6] = (uint8_t)(mtu >> 8);
 	icmp[7] = (uint8_t)mtu;
 	memcpy(icmp + 8, quoted + 14, 28);
+	icmp[10] = (uint8_t)(bytes >> 8);
+	icmp[11] = (uint8_t)bytes;
 	sum = (uint16_t)~rte_raw_cksum(icmp, 36);
 	memcpy(icmp + 2, &sum, 2);
 	sim_wire_put(&sim.in, frame, 14 + 20 + 36);

@@ -74,16 +74,16 @@ struct wire_peer {
 	bool ts; /* both have offered timestamps: on everything from now on */
 	bool ws; /* likewise, windows are scaled */
 	bool own_ts_offer, own_ws_offer, ts_offer, ws_offer; /* the peer's, the engine's */
-	uint8_t engine_ws; /* shift of the engine's windows */
-	uint32_t ts_val; /* last TSval of the engine */
-	int32_t ts_skew; /* added to the peer's timestamps */
-	uint32_t nxt;    /* last ACK of the engine */
-	uint32_t edge;   /* right edge it has advertised */
-	uint32_t max;    /* highest sequence number it has sent */
-	uint32_t una;    /* last ACK of the peer */
-	uint32_t pnxt;   /* the peer's next sequence number */
-	uint32_t win;    /* window field of the peer */
-	uint32_t slot;   /* TOE_NONE: not accepted */
+	uint8_t engine_ws;                                   /* shift of the engine's windows */
+	uint32_t ts_val;                                     /* last TSval of the engine */
+	int32_t ts_skew;                                     /* added to the peer's timestamps */
+	uint32_t nxt;                                        /* last ACK of the engine */
+	uint32_t edge;                                       /* right edge it has advertised */
+	uint32_t max;  /* highest sequence number it has sent */
+	uint32_t una;  /* last ACK of the peer */
+	uint32_t pnxt; /* the peer's next sequence number */
+	uint32_t win;  /* window field of the peer */
+	uint32_t slot; /* TOE_NONE: not accepted */
 	uint32_t token;
 	uint32_t read;
 	uint32_t written;
