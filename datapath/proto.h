@@ -30,6 +30,7 @@
  */
 #define PROTO_DELACK_MS    40u
 #define PROTO_PINGPONG     3u
+#define PROTO_CWND_MAX     (1u << 30) /* cwnd and ssthresh: SND.UNA + cwnd must be comparable */
 #define PROTO_PAWS_IDLE_MS (24u * 24u * 3600u * 1000u) /* RFC 7323 §5.5 */
 
 /* Decision on one item.  The snapshot is the item's own. */
@@ -40,6 +41,8 @@ struct proto_out {
 	uint8_t todo;     /* TOE_TODO_* */
 	uint8_t drop;     /* enum toe_drop: count it, also where an ACK answers a dropped segment */
 	uint8_t ack_defer; /* the ACK may be left to a later segment of the same burst */
+	uint32_t dup_left; /* bytes of the segment that were here before, for D-SACK */
+	uint32_t dup_right;
 };
 static_assert(TOE_C_N <= 64, "proto_out.counted is a bit set");
 
@@ -122,6 +125,18 @@ void proto_abort(struct toe_flow_proto *fp, struct proto_out *out);
 
 /* ---- parts ---- */
 
+/* The part of a segment below RCV.NXT is a duplicate (RFC 2883 §4). */
+static inline void proto_note_dup(const struct toe_flow_proto *fp, const struct toe_seg *seg,
+				  struct proto_out *out)
+{
+	uint32_t end = seq_min(seg->seq + seg->payload_len, proto_rcv_end(fp));
+
+	if (seq_lt(seg->seq, end)) {
+		out->dup_left = seg->seq;
+		out->dup_right = end;
+	}
+}
+
 /* Payload and FIN of a segment that passed proto_rx's checks; answers with an ACK. */
 void proto_rx_data(struct toe_flow_proto *fp, const struct toe_seg *seg, struct proto_out *out);
 
@@ -173,7 +188,7 @@ void proto_fill(struct toe_flow_proto *fp, struct toe_snap *snap, uint32_t seq, 
 /* Sequence number of a segment without data that the peer will find acceptable. */
 uint32_t proto_ack_seq(const struct toe_flow_proto *fp);
 
-/* An ACK with SACK blocks is to be sent. */
+/* An ACK with SACK blocks is to be sent; out->dup_* first (RFC 2883). */
 void proto_reply_ack(struct toe_flow_proto *fp, struct proto_out *out);
 
 /* The window would move enough to tell the peer without being asked (RFC 9293 §3.8.6.2.2). */

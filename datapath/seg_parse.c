@@ -141,7 +141,7 @@ static void parse_sack(const uint8_t *p, unsigned bytes, struct toe_seg *seg)
 }
 
 /* An option whose length is impossible makes the rest unreadable: it is ignored, what came before
- * counts (as Linux does). */
+ * counts.  One whose length is only wrong for its kind is skipped (as Linux does). */
 static void parse_options(const uint8_t *p, unsigned len, struct toe_seg *seg)
 {
 	while (len > 0 && p[0] != OPT_EOL) {
@@ -155,15 +155,12 @@ static void parse_options(const uint8_t *p, unsigned len, struct toe_seg *seg)
 		if (len < 2 || p[1] < 2 || p[1] > len)
 			return;
 		bytes = p[1];
-		if (p[0] == OPT_TS) {
-			if (bytes != OPT_TS_BYTES)
-				return;
+		if (p[0] == OPT_TS && bytes == OPT_TS_BYTES) {
 			seg->ts_val = rd32(p + 2);
 			seg->ts_ecr = rd32(p + 6);
 			seg->opts |= TOE_SEG_TS;
-		} else if (p[0] == OPT_SACK) {
-			if (bytes < 10 || bytes > 34 || (bytes - 2) % 8 != 0)
-				return;
+		} else if (p[0] == OPT_SACK && bytes >= 10 && bytes <= 34 &&
+			   (bytes - 2) % 8 == 0) {
 			parse_sack(p + 2, bytes - 2, seg);
 		}
 		p += bytes;

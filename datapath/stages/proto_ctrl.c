@@ -92,8 +92,8 @@ static void ctrl_install_flow(struct toe_flow_proto *fp, const struct toe_cmd_in
 	/* The handshake may have offered less; more than the buffer it cannot have. */
 	fp->rcv_adv = fp->rcv_nxt + (proto_min(fp->rx_buf, 65535u << fp->rcv_wscale) >>
 				     fp->rcv_wscale << fp->rcv_wscale);
-	fp->cwnd = proto_max(in->cwnd, fp->mss);
-	fp->ssthresh = in->ssthresh;
+	fp->cwnd = proto_min(proto_max(in->cwnd, fp->mss), PROTO_CWND_MAX);
+	fp->ssthresh = proto_min(proto_max(in->ssthresh, 2u * fp->mss), PROTO_CWND_MAX);
 	fp->ts_recent = in->ts_recent;
 	fp->ts_recent_ms = now->ms;
 	fp->challenge_ms = now->ms - PROTO_CHALLENGE_MS;
@@ -142,9 +142,9 @@ static void ctrl_cc(struct toe_flow_proto *fp, const struct toe_cmd_cc *cc, stru
 		proto_dropped(out, TOE_D_STALE); /* decided before the last loss */
 		return;
 	}
-	fp->ssthresh = proto_max(cc->ssthresh, 2u * fp->mss);
+	fp->ssthresh = proto_min(proto_max(cc->ssthresh, 2u * fp->mss), PROTO_CWND_MAX);
 	if (!proto_is(fp, TOE_FP_RECOVERY | TOE_FP_LOSS))
-		fp->cwnd = proto_min(proto_max(cc->cwnd, fp->mss), 1u << 30);
+		fp->cwnd = proto_min(proto_max(cc->cwnd, fp->mss), PROTO_CWND_MAX);
 	fp->flags &= ~TOE_FP_CWND_LIMITED;
 	proto_finish(fp, out, true);
 }

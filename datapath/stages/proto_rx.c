@@ -31,6 +31,7 @@ static void rx_reply_unacceptable(struct toe_flow_proto *fp, const struct toe_se
 			return;
 		fp->oow_ms = now->ms;
 	}
+	proto_note_dup(fp, seg, out);
 	proto_reply_ack(fp, out);
 }
 

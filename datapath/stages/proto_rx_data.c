@@ -90,8 +90,12 @@ static bool data_take(struct toe_flow_proto *fp, const struct span *sp, bool *pl
 		*place = true;
 		return true;
 	}
-	if (toe_ooo_touch(&fp->ooo, sp->left, sp->right))
-		return true; /* all of it is here: what was placed first stays */
+	if (toe_ooo_touch(&fp->ooo, sp->left, sp->right)) {
+		/* All of it is here: what was placed first stays. */
+		out->dup_left = sp->left;
+		out->dup_right = sp->right;
+		return true;
+	}
 	if (!toe_ooo_add(&fp->ooo, sp->left, sp->right)) {
 		out->drop = TOE_D_OOO_FULL;
 		return false;
@@ -125,6 +129,7 @@ void proto_rx_data(struct toe_flow_proto *fp, const struct toe_seg *seg, struct 
 	bool place;
 
 	data_update_ce(fp, seg);
+	proto_note_dup(fp, seg, out);
 	if (sp.left != sp.right && proto_is(fp, TOE_FP_ORPHAN)) {
 		data_reset_orphan(fp, seg, out);
 		return;

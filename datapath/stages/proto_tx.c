@@ -277,18 +277,26 @@ uint32_t proto_ack_seq(const struct toe_flow_proto *fp)
 	return edge;
 }
 
+/* Three blocks are what fits beside timestamps. */
+static void reply_block(struct toe_snap *snap, uint32_t left, uint32_t right)
+{
+	if (snap->sack_n == sizeof(snap->sack) / sizeof(snap->sack[0]))
+		return;
+	snap->sack[snap->sack_n].left = left;
+	snap->sack[snap->sack_n].right = right;
+	snap->sack_n++;
+}
+
 void proto_reply_ack(struct toe_flow_proto *fp, struct proto_out *out)
 {
 	struct toe_snap *snap = out->snap;
 
 	proto_fill(fp, snap, proto_ack_seq(fp), RTE_TCP_ACK_FLAG);
 	if (proto_is(fp, TOE_FP_SACK)) {
-		/* Three blocks are what fits beside timestamps. */
-		for (uint32_t i = 0; i < fp->ooo.n && i < 3; i++) {
-			snap->sack[i].left = fp->ooo.iv[i].left;
-			snap->sack[i].right = fp->ooo.iv[i].right;
-			snap->sack_n++;
-		}
+		if (out->dup_left != out->dup_right)
+			reply_block(snap, out->dup_left, out->dup_right);
+		for (uint32_t i = 0; i < fp->ooo.n; i++)
+			reply_block(snap, fp->ooo.iv[i].left, fp->ooo.iv[i].right);
 	}
 	proto_counted(out, TOE_C_SEGS_ACK_TX);
 	out->verdict = TOE_FORWARD;
