@@ -23,9 +23,11 @@
 #include "controlplane/cp.h"
 #include "controlplane/isn.h"
 
-#define RIG_CONNS  64u
-#define RIG_SLOTS  16u
-#define RIG_CMDS   4096u
+#define RIG_CONNS 64u
+#define RIG_SLOTS 16u
+#ifndef RIG_CMDS
+#define RIG_CMDS 4096u
+#endif
 #define RIG_APP    3u /* application id */
 #define RIG_PORT   1883u
 #define RIG_TOKENS 32u
