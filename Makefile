@@ -120,7 +120,7 @@ include $(B)/tests.mk
 endif
 
 # ---- checking ---------------------------------------------------------------------------------------
-.PHONY: deps unit lint format check test net demo bench bench-mqtt fuzz
+.PHONY: deps unit lint format check mutants test net demo bench bench-mqtt fuzz
 deps: ## install missing Debian packages (mk/packages); nothing to do if all are there
 	$(Q)mk/deps.sh
 
@@ -139,6 +139,9 @@ format: ## clang-format all C files in place
 
 check: ## without root: deps, build, unit tests, lint
 	$(Q)B=$(B) MAKE="$(MAKE)" mk/check.sh
+
+mutants: ## break the stack in many ways and demand that the tests see each; T=name: only those
+	$(Q)B=$(B) T="$(T)" MAKE="$(MAKE)" mk/mutants.sh
 
 test: ## with root: everything that can run here; last line "N passed, N failed"
 	$(Q)B=$(B) MAKE="$(MAKE)" mk/test.sh
