@@ -24,6 +24,9 @@
 
 #define CP_NEVER UINT64_MAX
 
+#define CP_CHALLENGE_MS 500u /* between ACKs for unacceptable segments, per connection (RFC 5961)  \
+			      */
+
 /* A route as the kernel sees it. */
 struct cp_route {
 	uint32_t next_hop; /* gateway, or the destination if it is on-link; network order */
@@ -77,6 +80,7 @@ struct cp_half {
 	uint8_t tries;    /* SYN-ACKs sent */
 	uint64_t sent_us; /* first SYN-ACK */
 	uint64_t due_ms;  /* next one */
+	uint64_t ack_ms;  /* last challenge ACK, 0 = none */
 };
 
 /* cp_rt.timer */
@@ -117,6 +121,7 @@ struct cp_rt {
 	uint64_t fin_wait2_ms;
 	uint64_t pmtu_ms; /* path MTU was lowered last */
 	uint64_t poll_us;
+	uint64_t ack_ms; /* simultaneous open: last challenge ACK, 0 = none */
 	uint64_t syn_us; /* when the SYN was sent, 0 = retransmitted (Karn) */
 	uint64_t acked_bytes;
 	uint64_t ecn_bytes;

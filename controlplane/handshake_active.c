@@ -231,29 +231,45 @@ static void establish(struct cp *cp, uint32_t id, const struct cp_seg *s)
 		cp_reinject(cp, id, s);
 }
 
+/* For unacceptable segments, limited per connection (RFC 5961 §7). */
+static void challenge(struct cp *cp, uint32_t id)
+{
+	struct cp_build b = conn_build(cp, &cp->conns[id], CP_TCP_ACK);
+	struct cp_rt *rt = &cp->rt[id];
+
+	if (rt->ack_ms && cp->now_ms - rt->ack_ms < CP_CHALLENGE_MS)
+		return;
+	rt->ack_ms = cp->now_ms ? cp->now_ms : 1;
+	send_build(cp, &b);
+}
+
 /* RFC 9293 §3.10.7.4 in SYN-RECEIVED, reached by simultaneous open. */
 static void syn_rcvd_input(struct cp *cp, uint32_t id, const struct cp_seg *s)
 {
 	struct cp_conn *c = &cp->conns[id];
-	uint32_t wnd = syn_window(cp, c);
+	uint32_t off = s->seq - (c->in.irs + 1);
+	bool in_window = off < syn_window(cp, c);
 	bool first = (s->flags & CP_TCP_SYN) && s->seq == c->in.irs;
 
 	if (s->flags & CP_TCP_RST) {
-		if (s->seq == c->in.irs + 1)
+		if (off == 0)
 			cp_active_fail(cp, id, ECONNREFUSED);
+		else if (in_window)
+			challenge(cp, id); /* RFC 5961 §3.2 */
 		return;
 	}
-	if (!first && (seq_lt(s->seq, c->in.irs + 1) || seq_geq(s->seq, c->in.irs + 1 + wnd) ||
-		       (s->flags & CP_TCP_SYN))) {
-		struct cp_build b = conn_build(cp, c, CP_TCP_ACK);
-
-		send_build(cp, &b);
+	if (!first && (!in_window || (s->flags & CP_TCP_SYN))) {
+		challenge(cp, id);
 		return;
 	}
-	if (s->flags & CP_TCP_ACK)
+	if (!(s->flags & CP_TCP_ACK)) {
+		if (first)
+			send_syn(cp, id);
+	} else if (s->ack != c->in.iss + 1) {
+		cp_send_rst(cp, s);
+	} else {
 		establish(cp, id, s);
-	else if (first)
-		send_syn(cp, id);
+	}
 }
 
 void cp_active_input(struct cp *cp, uint32_t id, const struct cp_seg *s)
@@ -261,12 +277,12 @@ void cp_active_input(struct cp *cp, uint32_t id, const struct cp_seg *s)
 	struct cp_conn *c = &cp->conns[id];
 	bool acked = (s->flags & CP_TCP_ACK) && s->ack == c->in.iss + 1;
 
-	if ((s->flags & CP_TCP_ACK) && !acked) {
-		cp_send_rst(cp, s);
-		return;
-	}
 	if (c->flags & CP_CONN_SYN_RCVD) {
 		syn_rcvd_input(cp, id, s);
+		return;
+	}
+	if ((s->flags & CP_TCP_ACK) && !acked) {
+		cp_send_rst(cp, s);
 		return;
 	}
 	if (s->flags & CP_TCP_RST) {

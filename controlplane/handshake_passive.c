@@ -76,11 +76,15 @@ static void send_synack(struct cp *cp, const struct cp_half *h)
 	CP_COUNT(cp, synack_sent);
 }
 
-/* The window field of an ACK is scaled, and so is the one of a challenge ACK. */
-static void send_half_ack(struct cp *cp, const struct cp_half *h)
+/* For an unacceptable segment, or as a challenge (RFC 5961 §3.2): limited per connection, or a
+ * peer's address could be flooded through us.  The window field of an ACK is scaled. */
+static void send_half_ack(struct cp *cp, struct cp_half *h)
 {
 	struct cp_build b = half_build(cp, h, CP_TCP_ACK);
 
+	if (h->ack_ms && cp->now_ms - h->ack_ms < CP_CHALLENGE_MS)
+		return;
+	h->ack_ms = cp->now_ms ? cp->now_ms : 1;
 	if (h->has_ws)
 		b.wnd = (uint16_t)(cp->apps[h->app].rx_buf_bytes >>
 				   cp_wscale(cp->apps[h->app].rx_buf_bytes));

@@ -11,8 +11,6 @@
 
 #include "common/tcp_seq.h"
 
-#define OOW_ACK_MS 500u /* answers to segments out of window, per entry */
-
 void cp_tw_adopt(struct cp *cp, uint32_t i)
 {
 	cp->tw_ack_ms[i] = 0;
@@ -129,7 +127,7 @@ void cp_tw_input(struct cp *cp, uint32_t i, const struct cp_seg *s)
 	if (!s->seg_len && s->seq == w->rcv_nxt && !old_ts)
 		return;
 	/* out of window: an ACK, but not one for each (two TIME-WAITs would talk for ever) */
-	if (cp->tw_ack_ms[i] && cp->now_ms - cp->tw_ack_ms[i] < OOW_ACK_MS)
+	if (cp->tw_ack_ms[i] && cp->now_ms - cp->tw_ack_ms[i] < CP_CHALLENGE_MS)
 		return;
 	cp->tw_ack_ms[i] = cp->now_ms;
 	tw_ack(cp, w);
