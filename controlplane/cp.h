@@ -24,8 +24,9 @@
 
 #define CP_NEVER UINT64_MAX
 
-#define CP_CHALLENGE_MS 500u /* between ACKs for unacceptable segments, per connection (RFC 5961)  \
-			      */
+#define CP_CHALLENGE_MS                                                                            \
+	500u /* between ACKs for unacceptable segments, per connection (RFC 5961)                  \
+	      */
 
 /* A route as the kernel sees it. */
 struct cp_route {
@@ -302,7 +303,7 @@ uint16_t cp_local_mss(const struct cp *cp);
 /* Bytes of payload per segment, given what the peer said (0 = nothing). */
 uint16_t cp_send_mss(const struct cp *cp, uint16_t peer_mss, bool ts);
 uint16_t cp_mtu_mss(uint32_t mtu, bool ts);
-/* What cp_send_mss() said for this connection, and another value from now on. */
+/* MSS of this connection by peer, port and route; and another value from now on. */
 uint16_t cp_mss_full(const struct cp *cp, uint32_t id);
 void cp_mss_set(struct cp *cp, uint32_t id, uint16_t mss);
 /* The rest of c->in, then INSTALL. */

@@ -48,8 +48,14 @@ uint16_t cp_send_mss(const struct cp *cp, uint16_t peer_mss, bool ts)
 uint16_t cp_mss_full(const struct cp *cp, uint32_t id)
 {
 	const struct cp_conn *c = &cp->conns[id];
+	bool ts = c->in.flags & TOE_INSTALL_TS;
+	uint16_t mss = cp_send_mss(cp, c->peer_mss, ts);
+	struct cp_route r;
 
-	return cp_send_mss(cp, c->peer_mss, c->in.flags & TOE_INSTALL_TS);
+	if (!cp->io.route(cp->io.ctx, cp_ip4(c->t.remote_addr), &r) && r.mtu &&
+	    cp_mtu_mss(r.mtu, ts) < mss)
+		mss = cp_mtu_mss(r.mtu, ts);
+	return mss;
 }
 
 void cp_mss_set(struct cp *cp, uint32_t id, uint16_t mss)
@@ -83,7 +89,7 @@ void cp_install(struct cp *cp, uint32_t id)
 	memcpy(c->in.local_mac, cp->port_mac, 6);
 	c->in.rx_buf_bytes = a->rx_buf_bytes;
 	c->in.tx_buf_bytes = a->tx_buf_bytes;
-	c->in.mss = cp_send_mss(cp, c->peer_mss, c->in.flags & TOE_INSTALL_TS);
+	c->in.mss = cp_mss_full(cp, id);
 	c->in.snd_nxt = c->in.iss + 1;
 	c->in.rcv_nxt = c->in.irs + 1;
 	cp->cc->init(&c->cc, c->in.mss, c->in.snd_nxt);

@@ -84,9 +84,16 @@ static void fin_wait2(struct cp *cp, uint32_t id)
 /* RFC 1191 §6.3: the path may have changed for the better. */
 static void pmtu_raise(struct cp *cp, uint32_t id)
 {
-	uint16_t full = cp_mss_full(cp, id);
+	const struct cp_conn *c = &cp->conns[id];
+	struct cp_rt *rt = &cp->rt[id];
+	uint16_t full;
 
-	if (cp->conns[id].in.mss >= full || cp->now_ms - cp->rt[id].pmtu_ms < PMTU_RAISE_MS)
+	if (c->in.mss >= cp_send_mss(cp, c->peer_mss, c->in.flags & TOE_INSTALL_TS) ||
+	    cp->now_ms - rt->pmtu_ms < PMTU_RAISE_MS)
+		return;
+	rt->pmtu_ms = cp->now_ms; /* do not ask for the route every second */
+	full = cp_mss_full(cp, id);
+	if (c->in.mss >= full)
 		return;
 	cp_mss_set(cp, id, full);
 	CP_COUNT(cp, pmtu_raised);
