@@ -159,8 +159,7 @@ static void parse_options(const uint8_t *p, unsigned len, struct toe_seg *seg)
 			seg->ts_val = rd32(p + 2);
 			seg->ts_ecr = rd32(p + 6);
 			seg->opts |= TOE_SEG_TS;
-		} else if (p[0] == OPT_SACK && bytes >= 10 && bytes <= 34 &&
-			   (bytes - 2) % 8 == 0) {
+		} else if (p[0] == OPT_SACK && bytes >= 10 && bytes <= 34 && (bytes - 2) % 8 == 0) {
 			parse_sack(p + 2, bytes - 2, seg);
 		}
 		p += bytes;
