@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Delayed ACKs of one proto instance: a FIFO, because the delay is the same for all.  An entry is
- * only a reminder: what is owed stands in toe_flow_proto.ack_due_ms, and any segment sent meanwhile
+ * only a reminder: what is owed stands in toe_flow_proto.ack_due, and any segment sent meanwhile
  * pays it.  Bounded: when it is full, ACKs are simply not delayed.
  */
 #ifndef TOE_DELACK_H

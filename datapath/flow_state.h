@@ -9,7 +9,7 @@
 
 #include "toe/abi.h"
 
-#define TOE_OOO_MAX 4u /* out-of-order intervals kept per connection */
+#define TOE_OOO_MAX 6u /* out-of-order intervals kept per connection */
 
 /* Bytes received out of order (ooo.h): disjoint and not touching, all above rcv_nxt, the one
  * changed most recently first, which is the order of SACK blocks (RFC 2018 §4). */
@@ -94,8 +94,6 @@ struct toe_flow_proto {
 	uint32_t recover;
 	uint32_t
 		fin_seq; /* sequence number of the peer's FIN, valid with FIN_RCVD or FIN pending */
-	uint32_t rx_buf; /* bytes */
-	uint32_t tx_buf; /* bytes */
 	uint16_t mss;
 	uint8_t snd_wscale;
 	uint8_t rcv_wscale;
@@ -109,17 +107,20 @@ struct toe_flow_proto {
 	uint32_t rttvar_us;
 	uint32_t loss_epoch;
 	uint32_t app_slot; /* slot index, for events */
-	uint32_t app_id;
-	uint32_t max_wnd; /* largest snd_wnd seen (RFC 5961 §5.2, RFC 9293 §3.8.6.2.1) */
+	uint16_t app_id;
+	uint8_t rx_shift; /* buffers: log2 of bytes, see proto_rx_buf() */
+	uint8_t tx_shift;
+	/* Points in time, in units that make 16 bits enough; see proto.h. */
+	uint16_t challenge_at; /* last challenge ACK (RFC 5961 §7), 8 ms */
+	uint16_t oow_at;       /* last ACK for an empty unacceptable segment, 1 ms */
+	uint16_t ts_recent_at; /* when ts_recent was stored (RFC 7323 §5.5), 65 s */
+	uint16_t ack_due;      /* a delayed ACK is owed then, 1 ms; 0: none */
+	uint32_t max_wnd;      /* largest snd_wnd seen (RFC 5961 §5.2, RFC 9293 §3.8.6.2.1) */
 
 	TOE_LINE_ALIGNED struct toe_ooo ooo;
 	uint32_t snd_sml;       /* end of the last small segment sent (Minshall's Nagle) */
 	uint32_t cwr_seq;       /* ECE in ACKs up to here has been answered by CWR */
-	uint32_t challenge_ms;  /* last challenge ACK (RFC 5961 §7) */
-	uint32_t oow_ms;        /* last ACK for an empty unacceptable segment */
-	uint32_t ts_recent_ms;  /* when ts_recent was stored (RFC 7323 §5.5) */
 	uint32_t told_sendable; /* last snap.sendable given to sched */
-	uint32_t ack_due_ms;    /* a delayed ACK is owed then; 0: none */
 
 	TOE_LINE_ALIGNED struct toe_sacked sacked;
 	uint32_t

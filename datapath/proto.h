@@ -33,6 +33,36 @@
 #define PROTO_CWND_MAX     (1u << 30) /* cwnd and ssthresh: SND.UNA + cwnd must be comparable */
 #define PROTO_PAWS_IDLE_MS (24u * 24u * 3600u * 1000u) /* RFC 7323 §5.5 */
 
+/*
+ * Times in flow_proto are 16 bits: a counter of 2^shift ms each.  They go round, after 65 s and
+ * more: a limiter may then once hold back an ACK it should not, 1 in 1000 at most, and no more
+ * harm.  The age of ts_recent goes round with the millisecond clock itself, after 49 days.
+ */
+#define PROTO_CHALLENGE_SHIFT 3u
+#define PROTO_OOW_SHIFT       0u
+#define PROTO_TS_SHIFT        16u
+
+static inline uint16_t proto_at(uint32_t ms, unsigned shift)
+{
+	return (uint16_t)(ms >> shift);
+}
+
+/* ms or more have gone by since at. */
+static inline bool proto_elapsed(uint32_t now_ms, uint16_t at, unsigned shift, uint32_t ms)
+{
+	return (uint32_t)(uint16_t)(proto_at(now_ms, shift) - at) << shift >= ms;
+}
+
+static inline uint32_t proto_rx_buf(const struct toe_flow_proto *fp)
+{
+	return 1u << fp->rx_shift;
+}
+
+static inline uint32_t proto_tx_buf(const struct toe_flow_proto *fp)
+{
+	return 1u << fp->tx_shift;
+}
+
 /* Decision on one item.  The snapshot is the item's own. */
 struct proto_out {
 	struct toe_snap *snap;

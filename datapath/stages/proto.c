@@ -108,19 +108,19 @@ static void proto_run(struct toe_stage *s, struct toe_work *w, struct proto_out 
  * nothing is owed yet: so at least every second segment is acknowledged at once.  Not while CE
  * marks arrive, whose ACKs must be exact (RFC 8257 §3.2).
  */
-static bool proto_delay_ack(struct toe_stage *s, struct toe_work *w, uint32_t owed_ms)
+static bool proto_delay_ack(struct toe_stage *s, struct toe_work *w, bool owed)
 {
 	struct toe_flow_proto *fp = &s->engine->flow_proto[w->conn];
 	struct proto_priv *p = s->priv;
 	uint32_t due = toe_now(s)->ms + PROTO_DELACK_MS;
 
-	if (owed_ms != 0 || fp->pingpong < PROTO_PINGPONG || w->seg.payload_len >= fp->mss ||
+	if (owed || fp->pingpong < PROTO_PINGPONG || w->seg.payload_len >= fp->mss ||
 	    proto_is(fp, TOE_FP_CE))
 		return false;
-	due += due == 0;
+	due += (uint16_t)due == 0;
 	if (!toe_delack_push(&p->delack, (struct toe_delack_entry){w->conn, w->gen, due}))
 		return false;
-	fp->ack_due_ms = due;
+	fp->ack_due = (uint16_t)due;
 	w->todo &= (uint8_t)~TOE_TODO_TX;
 	s->counters[TOE_C_SEGS_ACK_TX]--;
 	return true;
@@ -130,7 +130,7 @@ static enum proto_fate proto_item(struct toe_stage *s, struct toe_work *w, uint8
 {
 	const struct toe_engine *e = s->engine;
 	struct proto_out out;
-	uint32_t owed_ms;
+	bool owed;
 
 	*defer = 0;
 	if (w->type == TOE_WORK_CTRL && !proto_is_conn_cmd(w->cmd))
@@ -142,7 +142,7 @@ static enum proto_fate proto_item(struct toe_stage *s, struct toe_work *w, uint8
 	     e->flow_proto[w->conn].gen != w->gen))
 		return proto_stale(s, w);
 
-	owed_ms = e->flow_proto[w->conn].ack_due_ms;
+	owed = e->flow_proto[w->conn].ack_due != 0;
 	proto_run(s, w, &out);
 	for (uint64_t m = out.counted; m != 0; m &= m - 1)
 		s->counters[__builtin_ctzll(m)]++;
@@ -151,7 +151,7 @@ static enum proto_fate proto_item(struct toe_stage *s, struct toe_work *w, uint8
 	w->verdict = out.verdict;
 	w->drop = out.verdict == TOE_NOTHING ? out.drop : TOE_D_NONE;
 	w->todo = out.todo;
-	*defer = out.ack_defer && !proto_delay_ack(s, w, owed_ms);
+	*defer = out.ack_defer && !proto_delay_ack(s, w, owed);
 	/* What has no number yet may disappear.  A received segment that was processed goes on even
 	 * with nothing left to do: post counts it, and its payload is still to be moved. */
 	if (w->todo == 0 && (w->verdict == TOE_NOTHING || w->type != TOE_WORK_RX))
@@ -241,7 +241,7 @@ static const struct toe_delack_entry *proto_owed(struct toe_stage *s)
 		const struct toe_flow_proto *fp = &e->flow_proto[d->conn];
 
 		if (proto_is(fp, TOE_FP_VALID) && !proto_is(fp, TOE_FP_RESET) &&
-		    fp->gen == d->gen && fp->ack_due_ms == d->due_ms)
+		    fp->gen == d->gen && fp->ack_due == (uint16_t)d->due_ms)
 			break;
 		toe_delack_pop(q);
 	}

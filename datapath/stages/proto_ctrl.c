@@ -66,6 +66,12 @@ void proto_publish(const struct toe_flow_proto *fp, struct toe_flow_prog *prog)
 	__atomic_store_n(&prog->gen, fp->gen, __ATOMIC_RELEASE);
 }
 
+/* Powers of two (region.h); anything else is used in part. */
+static uint8_t buf_shift(uint32_t bytes)
+{
+	return (uint8_t)(bytes != 0 ? 31 - __builtin_clz(bytes) : 0);
+}
+
 static void ctrl_install_flow(struct toe_flow_proto *fp, const struct toe_cmd_install *in,
 			      uint32_t gen, const struct toe_clock *now)
 {
@@ -84,23 +90,24 @@ static void ctrl_install_flow(struct toe_flow_proto *fp, const struct toe_cmd_in
 	fp->snd_wl2 = in->snd_nxt;
 	fp->recover = fp->cwr_seq = fp->snd_sml = in->snd_nxt - 1;
 	fp->rcv_nxt = fp->rx_head = fp->last_ack_sent = in->rcv_nxt;
-	fp->rx_buf = in->rx_buf_bytes;
-	fp->tx_buf = in->tx_buf_bytes;
+	fp->rx_shift = buf_shift(in->rx_buf_bytes);
+	fp->tx_shift = buf_shift(in->tx_buf_bytes);
 	fp->mss = in->mss != 0 ? in->mss : 536; /* RFC 9293 §3.7.1; it is a divisor */
 	fp->snd_wscale = in->snd_wscale;
 	fp->rcv_wscale = in->rcv_wscale;
 	/* The handshake may have offered less; more than the buffer it cannot have. */
-	fp->rcv_adv = fp->rcv_nxt + (proto_min(fp->rx_buf, 65535u << fp->rcv_wscale) >>
+	fp->rcv_adv = fp->rcv_nxt + (proto_min(proto_rx_buf(fp), 65535u << fp->rcv_wscale) >>
 				     fp->rcv_wscale << fp->rcv_wscale);
 	fp->cwnd = proto_min(proto_max(in->cwnd, fp->mss), PROTO_CWND_MAX);
 	fp->ssthresh = proto_min(proto_max(in->ssthresh, 2u * fp->mss), PROTO_CWND_MAX);
 	fp->ts_recent = in->ts_recent;
-	fp->ts_recent_ms = now->ms;
-	fp->challenge_ms = now->ms - PROTO_CHALLENGE_MS;
-	fp->oow_ms = now->ms - PROTO_OOW_MS;
+	fp->ts_recent_at = proto_at(now->ms, PROTO_TS_SHIFT);
+	/* half of the counter ago: the first answer is not held back */
+	fp->challenge_at = proto_at(now->ms, PROTO_CHALLENGE_SHIFT) - 0x8000u;
+	fp->oow_at = proto_at(now->ms, PROTO_OOW_SHIFT) - 0x8000u;
 	fp->srtt_us = in->srtt_us;
 	fp->rttvar_us = in->rttvar_us;
-	fp->app_id = in->app_id;
+	fp->app_id = (uint16_t)in->app_id; /* < TOE_APP_N, ctrl has checked */
 	fp->app_slot = in->slot;
 	fp->ctl = (uint8_t)in->ctl;
 }

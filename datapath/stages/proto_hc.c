@@ -20,7 +20,7 @@ static bool hc_tx_ok(const struct toe_flow_proto *fp, uint32_t tail)
 		return true;
 	if ((fp->ctl & TOE_CTL_SHUT_WR) || proto_is(fp, TOE_FP_FIN_SENT))
 		return false;
-	return more <= fp->tx_buf - (fp->tx_tail - proto_tx_head(fp));
+	return more <= proto_tx_buf(fp) - (fp->tx_tail - proto_tx_head(fp));
 }
 
 bool proto_take_tail(struct toe_flow_proto *fp, uint32_t tail)

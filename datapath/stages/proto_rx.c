@@ -14,9 +14,9 @@
 static void rx_challenge(struct toe_flow_proto *fp, const struct toe_clock *now,
 			 struct proto_out *out)
 {
-	if (now->ms - fp->challenge_ms < PROTO_CHALLENGE_MS)
+	if (!proto_elapsed(now->ms, fp->challenge_at, PROTO_CHALLENGE_SHIFT, PROTO_CHALLENGE_MS))
 		return;
-	fp->challenge_ms = now->ms;
+	fp->challenge_at = proto_at(now->ms, PROTO_CHALLENGE_SHIFT);
 	proto_counted(out, TOE_C_CHALLENGE_ACK);
 	proto_reply_ack(fp, out);
 }
@@ -27,9 +27,9 @@ static void rx_reply_unacceptable(struct toe_flow_proto *fp, const struct toe_se
 				  const struct toe_clock *now, struct proto_out *out)
 {
 	if (seg->payload_len == 0 && !(seg->flags & RTE_TCP_FIN_FLAG)) {
-		if (now->ms - fp->oow_ms < PROTO_OOW_MS)
+		if (!proto_elapsed(now->ms, fp->oow_at, PROTO_OOW_SHIFT, PROTO_OOW_MS))
 			return;
-		fp->oow_ms = now->ms;
+		fp->oow_at = proto_at(now->ms, PROTO_OOW_SHIFT);
 	}
 	proto_note_dup(fp, seg, out);
 	proto_reply_ack(fp, out);
@@ -61,7 +61,7 @@ static bool rx_paws_ok(const struct toe_flow_proto *fp, const struct toe_seg *se
 {
 	if (!proto_is(fp, TOE_FP_TS) || seq_geq(seg->ts_val, fp->ts_recent))
 		return true;
-	return now->ms - fp->ts_recent_ms > PROTO_PAWS_IDLE_MS;
+	return proto_elapsed(now->ms, fp->ts_recent_at, PROTO_TS_SHIFT, PROTO_PAWS_IDLE_MS);
 }
 
 static void rx_update_ts(struct toe_flow_proto *fp, const struct toe_seg *seg,
@@ -70,7 +70,7 @@ static void rx_update_ts(struct toe_flow_proto *fp, const struct toe_seg *seg,
 	/* rx_paws_ok() passed: not older, or the stored one is too old to compare with. */
 	if (proto_is(fp, TOE_FP_TS) && seq_leq(seg->seq, fp->last_ack_sent)) {
 		fp->ts_recent = seg->ts_val;
-		fp->ts_recent_ms = now->ms;
+		fp->ts_recent_at = proto_at(now->ms, PROTO_TS_SHIFT);
 	}
 }
 

@@ -220,7 +220,7 @@ uint32_t proto_sendable(const struct toe_flow_proto *fp)
 static uint32_t window_edge(const struct toe_flow_proto *fp)
 {
 	uint32_t used = proto_is(fp, TOE_FP_RX_DISCARD) ? 0 : proto_rcv_end(fp) - fp->rx_head;
-	uint32_t space = fp->rx_buf - used;
+	uint32_t space = proto_rx_buf(fp) - used;
 
 	space = proto_min(space, 65535u << fp->rcv_wscale);
 	/* Only what the field can express is promised. */
@@ -232,7 +232,7 @@ static uint32_t window_gain(const struct toe_flow_proto *fp)
 {
 	int32_t gain = (int32_t)(window_edge(fp) - fp->rcv_adv);
 
-	if (gain <= 0 || (uint32_t)gain < proto_min(fp->mss, fp->rx_buf / 2))
+	if (gain <= 0 || (uint32_t)gain < proto_min(fp->mss, proto_rx_buf(fp) / 2))
 		return 0;
 	return (uint32_t)gain;
 }
@@ -244,7 +244,7 @@ bool proto_window_opened(const struct toe_flow_proto *fp)
 
 	if (gain == 0 || proto_is(fp, TOE_FP_FIN_RCVD))
 		return false;
-	return gain >= proto_min(2u * fp->mss, fp->rx_buf / 2) || open < fp->mss;
+	return gain >= proto_min(2u * fp->mss, proto_rx_buf(fp) / 2) || open < fp->mss;
 }
 
 void proto_fill(struct toe_flow_proto *fp, struct toe_snap *snap, uint32_t seq, uint8_t flags)
@@ -261,7 +261,7 @@ void proto_fill(struct toe_flow_proto *fp, struct toe_snap *snap, uint32_t seq, 
 	if (proto_is(fp, TOE_FP_CE) && !(flags & RTE_TCP_RST_FLAG))
 		snap->flags |= RTE_TCP_ECE_FLAG; /* DCTCP: on every segment (RFC 8257 §3.2) */
 	fp->last_ack_sent = fp->rcv_nxt;
-	fp->ack_due_ms = 0;
+	fp->ack_due = 0;
 }
 
 uint32_t proto_ack_seq(const struct toe_flow_proto *fp)

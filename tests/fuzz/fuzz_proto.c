@@ -78,9 +78,9 @@ static void check_state(void)
 
 	FUZZ_CHECK(seq_leq(fp->snd_una, fp->snd_nxt) && seq_leq(fp->snd_nxt, fp->snd_max));
 	FUZZ_CHECK(seq_leq(fp->snd_max, fp->tx_tail + 1));
-	FUZZ_CHECK(fp->tx_tail - proto_tx_head(fp) <= fp->tx_buf);
+	FUZZ_CHECK(fp->tx_tail - proto_tx_head(fp) <= proto_tx_buf(fp));
 	FUZZ_CHECK(proto_is(fp, TOE_FP_RX_DISCARD) ||
-		   proto_rcv_end(fp) - fp->rx_head <= fp->rx_buf);
+		   proto_rcv_end(fp) - fp->rx_head <= proto_rx_buf(fp));
 	FUZZ_CHECK(fp->cwnd >= fp->mss && fp->cwnd <= 1u << 31);
 	FUZZ_CHECK(fp->dup_acks <= PROTO_DUP_THRESH && fp->pingpong <= PROTO_PINGPONG);
 	FUZZ_CHECK(fp->sacked.n <= TOE_SACK_MAX && fp->ooo.n <= TOE_OOO_MAX);
@@ -106,7 +106,7 @@ static void egress(uint32_t una, uint32_t max, bool tx)
 
 	if (f.out.todo & TOE_TODO_CTXQ) {
 		FUZZ_CHECK(s->tx_head - f.tx_head <= f.hc.tx_tail - f.tx_head);
-		FUZZ_CHECK(s->rx_tail - f.rx_tail <= f.fp.rx_buf);
+		FUZZ_CHECK(s->rx_tail - f.rx_tail <= proto_rx_buf(&f.fp));
 		f.rx_tail = s->rx_tail;
 		f.tx_head = s->tx_head;
 	}
@@ -139,9 +139,9 @@ static void receive(const struct toe_seg *seg)
 		FUZZ_CHECK(pos == proto_rx_pos(fp, seg->seq) + f.snap.skip + i);
 		FUZZ_CHECK(f.snap.skip + i < seg->payload_len);
 		/* never where the application may be reading, never beyond the buffer */
-		FUZZ_CHECK(pos - proto_rx_pos(fp, nxt) < fp->rx_buf);
-		FUZZ_CHECK(pos - f.read < fp->rx_buf);
-		f.rx[pos % fp->rx_buf] = stream_byte(pos);
+		FUZZ_CHECK(pos - proto_rx_pos(fp, nxt) < proto_rx_buf(fp));
+		FUZZ_CHECK(pos - f.read < proto_rx_buf(fp));
+		f.rx[pos % proto_rx_buf(fp)] = stream_byte(pos);
 	}
 	/* a peer that has used a number has sent what is before it */
 	if (f.snap.len == 0)
@@ -154,7 +154,7 @@ static void receive(const struct toe_seg *seg)
 static void step_segment(struct fuzz_in *in)
 {
 	struct toe_flow_proto *fp = &f.fp;
-	uint32_t from[] = {fp->rcv_nxt, fp->rcv_adv, fp->irs, fp->rcv_nxt + fp->rx_buf / 2};
+	uint32_t from[] = {fp->rcv_nxt, fp->rcv_adv, fp->irs, fp->rcv_nxt + proto_rx_buf(fp) / 2};
 	uint32_t acks[] = {fp->snd_max, fp->snd_una, fp->snd_nxt, fp->tx_tail};
 	uint8_t how = fuzz_u8(in);
 	struct toe_seg seg = {.flags = RTE_TCP_ACK_FLAG,
@@ -211,14 +211,14 @@ static void app_read(uint32_t n)
 	uint32_t ready = f.rx_tail - f.read;
 
 	for (n = n < ready ? n : ready; n > 0; n--, f.read++)
-		FUZZ_CHECK(f.rx[f.read % f.fp.rx_buf] == stream_byte(f.read));
+		FUZZ_CHECK(f.rx[f.read % proto_rx_buf(&f.fp)] == stream_byte(f.read));
 	f.hc.rx_head = f.read;
 }
 
 static void step_host(struct fuzz_in *in)
 {
 	uint8_t how = fuzz_u8(in);
-	uint32_t room = f.fp.tx_buf - (f.hc.tx_tail - f.tx_head);
+	uint32_t room = proto_tx_buf(&f.fp) - (f.hc.tx_tail - f.tx_head);
 
 	if (how & 1 && !(f.hc.ctl & TOE_CTL_SHUT_WR))
 		f.hc.tx_tail += fuzz_u16(in) % (room + 1);
@@ -235,7 +235,8 @@ static void step_host(struct fuzz_in *in)
 
 		f.hc.tx_tail = fuzz_u32(in);
 		/* (of an orphan a cursor that lags is believed to be an old one) */
-		if (f.hc.tx_tail - f.tx_head > f.fp.tx_buf && !proto_is(&f.fp, TOE_FP_ORPHAN)) {
+		if (f.hc.tx_tail - f.tx_head > proto_tx_buf(&f.fp) &&
+		    !proto_is(&f.fp, TOE_FP_ORPHAN)) {
 			host();
 			FUZZ_CHECK(f.out.verdict == TOE_NOTHING);
 		}

@@ -94,9 +94,9 @@ static void test_random_cursors_keep_invariants(void **state)
 					: proto_rx_pos(fp, fp->rx_head) + rig_rand(&rnd) % 3000;
 		r.hc.ctl = rig_rand(&rnd) & (TOE_CTL_NODELAY | TOE_CTL_CORK);
 		rig_hc(&r);
-		assert_true(fp->tx_tail - proto_tx_head(fp) <= fp->tx_buf);
-		assert_true(fp->rcv_nxt - fp->rx_head <= fp->rx_buf);
-		assert_true(fp->rcv_adv - fp->rx_head <= fp->rx_buf);
+		assert_true(fp->tx_tail - proto_tx_head(fp) <= proto_tx_buf(fp));
+		assert_true(fp->rcv_nxt - fp->rx_head <= proto_rx_buf(fp));
+		assert_true(fp->rcv_adv - fp->rx_head <= proto_rx_buf(fp));
 		if (pick % 3 == 0) {
 			uint32_t before = fp->rcv_nxt;
 

@@ -88,7 +88,7 @@ static void sim_send(struct sim *s, struct sim_end *e)
 			continue; /* pure ACK: snap.len is about the payload received */
 		p->seg.payload_len = sn->len;
 		for (uint32_t i = 0; i < sn->len; i++)
-			p->data[i] = e->tx[(sn->pos + i) % e->r.fp.tx_buf];
+			p->data[i] = e->tx[(sn->pos + i) % proto_tx_buf(&e->r.fp)];
 	}
 }
 
@@ -126,9 +126,9 @@ static void sim_invariants(const struct sim_end *e)
 	assert_true(seq_leq(fp->snd_una, fp->snd_nxt));
 	assert_true(seq_leq(fp->snd_nxt, fp->snd_max));
 	assert_true(seq_leq(fp->snd_max, fp->tx_tail + 1));
-	assert_true(fp->tx_tail - proto_tx_head(fp) <= fp->tx_buf);
-	assert_true(proto_rcv_end(fp) - fp->rx_head <= fp->rx_buf);
-	assert_true(fp->rcv_adv - fp->rx_head <= fp->rx_buf + 1);
+	assert_true(fp->tx_tail - proto_tx_head(fp) <= proto_tx_buf(fp));
+	assert_true(proto_rcv_end(fp) - fp->rx_head <= proto_rx_buf(fp));
+	assert_true(fp->rcv_adv - fp->rx_head <= proto_rx_buf(fp) + 1);
 	assert_true(fp->cwnd >= fp->mss);
 	for (uint32_t i = 0; i < fp->sacked.n; i++) {
 		assert_true(seq_lt(fp->sacked.iv[i].left, fp->sacked.iv[i].right));
@@ -146,7 +146,7 @@ static void sim_deliver(struct sim *s, struct sim_end *e, struct sim_pkt *p)
 	e->r.wc.w.type = TOE_WORK_RX;
 	rig_rx(&e->r, &p->seg);
 	for (uint32_t i = 0; i < sn->len; i++)
-		e->rx[(sn->pos + i) % e->r.fp.rx_buf] = p->data[sn->skip + i];
+		e->rx[(sn->pos + i) % proto_rx_buf(&e->r.fp)] = p->data[sn->skip + i];
 	p->at_us = 0;
 	sim_egress(s, e);
 	sim_invariants(e);
@@ -154,17 +154,17 @@ static void sim_deliver(struct sim *s, struct sim_end *e, struct sim_pkt *p)
 
 static void sim_app(struct sim *s, struct sim_end *e, uint32_t peer_salt)
 {
-	uint32_t room = e->r.fp.tx_buf - (e->written - e->tx_head);
+	uint32_t room = proto_tx_buf(&e->r.fp) - (e->written - e->tx_head);
 	uint32_t want = proto_min(proto_min(room, e->total - e->written), rig_rand(&s->rnd) % 4000);
 	uint32_t ready = e->rx_tail - e->read;
 
 	for (uint32_t i = 0; i < want; i++, e->written++)
-		e->tx[e->written % e->r.fp.tx_buf] = sim_byte(e->salt, e->written);
+		e->tx[e->written % proto_tx_buf(&e->r.fp)] = sim_byte(e->salt, e->written);
 	/* A reader that sleeps first: windows close, probes must reopen them. */
 	if (ready > 0 && s->us >= s->readers_wake_us && rig_rand(&s->rnd) % 4 == 0) {
 		ready = rig_rand(&s->rnd) % (ready + 1);
 		for (; ready > 0; ready--, e->read++)
-			if (e->rx[e->read % e->r.fp.rx_buf] != sim_byte(peer_salt, e->read))
+			if (e->rx[e->read % proto_rx_buf(&e->r.fp)] != sim_byte(peer_salt, e->read))
 				fail_msg("byte %u differs", e->read);
 	}
 	e->r.hc.tx_tail = e->written;

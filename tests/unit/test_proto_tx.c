@@ -364,7 +364,7 @@ static void property_round(uint32_t seed)
 			   (rig_rand(&rnd) & (TOE_CTL_NODELAY | TOE_CTL_CORK));
 		if (rig_rand(&rnd) % 50 == 0)
 			r.hc.ctl |= TOE_CTL_SHUT_WR;
-		avail = fp->tx_buf - (fp->tx_tail - proto_tx_head(fp));
+		avail = proto_tx_buf(fp) - (fp->tx_tail - proto_tx_head(fp));
 		rig_write(&r, fp->ctl & TOE_CTL_SHUT_WR ? 0 : rig_rand(&rnd) % (avail / 2 + 1));
 		if (rig_rand(&rnd) % 10 == 0)
 			rig_cmd(&r, TOE_CMD_RTO);

@@ -369,7 +369,7 @@ static void wire_start(void)
 {
 	const struct sim_setup u = {.pre = 1, .proto = 1, .post = 1, .dma = 1, .seed = 1};
 	struct toe_region_geometry g = {SIM_SLOTS, 1, SIM_SLOTS, 16, 128, 64, SIM_BUF, SIM_BUF};
-	struct toe_region_layout l;
+	struct toe_region_layout l = {0};
 	struct toe_config wanted = sim.cfg;
 	uint64_t us = sim.us;
 
@@ -397,7 +397,7 @@ static void wire_start(void)
 static uint32_t *wire_token(uint32_t token)
 {
 	struct toe_region_geometry g = {SIM_SLOTS, 1, SIM_SLOTS, 16, 128, 64, SIM_BUF, SIM_BUF};
-	struct toe_region_layout l;
+	struct toe_region_layout l = {0};
 
 	toe_region_layout(&l, &g);
 	return (uint32_t *)(sim.app.control + l.off_tokens) + token;
