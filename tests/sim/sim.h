@@ -36,7 +36,8 @@
 #include "toe/region.h"
 
 #define SIM_APP   3u
-#define SIM_SLOTS 64u
+#define SIM_SLOTS   64u
+#define SIM_TOKENS  (2 * SIM_SLOTS)
 #ifndef SIM_BUF
 #define SIM_BUF 16384u /* of each direction: small, so that streams wrap and windows close */
 #endif
@@ -289,7 +290,7 @@ static inline void sim_make_app(void)
 	const struct toe_ctl_app desc = {.app_id = SIM_APP,
 					 .slot_n = SIM_SLOTS,
 					 .listener_n = 1,
-					 .token_n = SIM_SLOTS,
+					 .token_n = SIM_TOKENS,
 					 .backlog_n = 16,
 					 .hint_n = 128,
 					 .doorbell_n = 64,

@@ -73,7 +73,7 @@ static void verb_connect(char **rest)
 	m.app_id = SIM_APP;
 	m.u.conn.family = AF_INET;
 	m.u.conn.remote_port = WIRE_REMOTE_PORT;
-	m.u.conn.token = SIM_SLOTS - w.peer_n;
+	m.u.conn.token = SIM_SLOTS + w.connects++ % SIM_SLOTS; /* accepted ones: below */
 	memcpy(m.u.conn.remote_addr, &dst, 4);
 	wire_keeper_msg(TOE_CTL_CONNECT, &m);
 	assert_int_equal(w.reply.status, 0);

@@ -100,6 +100,7 @@ static struct {
 	struct cp_state_hdr *st;
 	struct toe_ctl_msg reply; /* last one to a request */
 	uint16_t next_port;
+	uint32_t connects;
 	struct wire_peer peer[WIRE_PEERS];
 	unsigned peer_n;
 	struct wire_peer *at; /* the one the script speaks for */
@@ -305,7 +306,7 @@ static void wire_app_message(uint16_t type)
 	m.u.app = (struct toe_ctl_app){.app_id = SIM_APP,
 				       .slot_n = SIM_SLOTS,
 				       .listener_n = 1,
-				       .token_n = SIM_SLOTS,
+				       .token_n = SIM_TOKENS,
 				       .backlog_n = 16,
 				       .hint_n = 128,
 				       .doorbell_n = 64,
@@ -368,7 +369,7 @@ static struct wire_peer *wire_peer_add(uint16_t lport, uint16_t port)
 static void wire_start(void)
 {
 	const struct sim_setup u = {.pre = 1, .proto = 1, .post = 1, .dma = 1, .seed = 1};
-	struct toe_region_geometry g = {SIM_SLOTS, 1, SIM_SLOTS, 16, 128, 64, SIM_BUF, SIM_BUF};
+	struct toe_region_geometry g = {SIM_SLOTS, 1, SIM_TOKENS, 16, 128, 64, SIM_BUF, SIM_BUF};
 	struct toe_region_layout l = {0};
 	struct toe_config wanted = sim.cfg;
 	uint64_t us = sim.us;
@@ -385,7 +386,7 @@ static void wire_start(void)
 	sim.cfg.orphans = wanted.orphans;
 	sim_engine_step(0);
 	toe_region_layout(&l, &g);
-	memset(sim.app.control + l.off_tokens, 0xff, SIM_SLOTS * sizeof(uint32_t));
+	memset(sim.app.control + l.off_tokens, 0xff, SIM_TOKENS * sizeof(uint32_t));
 	sim.sent = wire_sent;
 	w.next_port = WIRE_LOCAL_PORT;
 	wire_start_cp();
@@ -396,7 +397,7 @@ static void wire_start(void)
 /* The region's token map. */
 static uint32_t *wire_token(uint32_t token)
 {
-	struct toe_region_geometry g = {SIM_SLOTS, 1, SIM_SLOTS, 16, 128, 64, SIM_BUF, SIM_BUF};
+	struct toe_region_geometry g = {SIM_SLOTS, 1, SIM_TOKENS, 16, 128, 64, SIM_BUF, SIM_BUF};
 	struct toe_region_layout l = {0};
 
 	toe_region_layout(&l, &g);

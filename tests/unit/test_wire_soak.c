@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/* LINK: datapath/pipeline.c datapath/lcore.c datapath/idle.c datapath/pipeline_graph.c
+ * datapath/sequencer.c datapath/sequencer_set.c datapath/netif_parse.c datapath/flow_table.c
+ * datapath/seg_parse.c datapath/seg_build.c datapath/sched_wheel.c datapath/ooo.c
+ * datapath/apps.c common/closer.c datapath/sigbus.c datapath/hostmem.c datapath/counters.c
+ * datapath/hostmem_memcpy.c datapath/hostmem_dmadev.c
+ * datapath/stages/seq.c datapath/stages/pre.c datapath/stages/reorder.c datapath/stages/proto.c
+ * datapath/stages/proto_ctrl.c datapath/stages/proto_hc.c datapath/stages/proto_rx.c
+ * datapath/stages/proto_rx_data.c datapath/stages/proto_loss.c datapath/stages/proto_tx.c
+ * datapath/stages/post.c
+ * datapath/stages/dma.c datapath/stages/egress.c datapath/stages/ctxq.c
+ * datapath/stages/ctxq_doorbell.c datapath/stages/ctxq_hint.c datapath/stages/sched.c
+ * datapath/stages/ctrl.c datapath/stages/ctrl_cmd.c datapath/stages/ctrl_event.c common/config.c
+ * controlplane/core.c controlplane/table.c controlplane/listen.c controlplane/input.c
+ * controlplane/handshake_passive.c controlplane/handshake_active.c controlplane/install.c
+ * controlplane/teardown.c controlplane/timewait.c controlplane/timers.c controlplane/keepalive.c
+ * controlplane/neigh.c controlplane/appif.c controlplane/restart.c controlplane/frame.c
+ * controlplane/isn.c controlplane/syn_cookie.c controlplane/cc.c controlplane/cc_dctcp.c
+ * controlplane/state.c common/ctl_sock.c
+ * common/log.c common/flow_hash.c */
+/*
+ * Connections of random sizes, both roles, half-closes in any order, through networks that lose,
+ * repeat, reorder and damage: every byte arrives, every connection ends, nothing is left behind.
+ * TOE_SOAK=rounds runs more of it.  Each round is a child process.
+ */
+#include "../wire/soak.h"
+
+#include <sys/wait.h>
+
+static const struct soak_setup setups[] = {
+	{.bytes_max = 300000, .seed = 1, .sack = true, .ts = true, .ws = true},
+	{.loss_pm = 1, .bytes_max = 200000, .seed = 2, .sack = true, .ts = true, .ws = true},
+	{.loss_pm = 10, .bytes_max = 100000, .seed = 3, .sack = true, .ws = true},
+	{.loss_pm = 50, .bytes_max = 60000, .seed = 4, .sack = true, .ts = true},
+	{.loss_pm = 10, .bytes_max = 100000, .seed = 5},
+	{.loss_pm = 50, .bytes_max = 60000, .seed = 6, .ts = true},
+	{.reorder_pm = 100, .bytes_max = 200000, .seed = 7, .sack = true, .ts = true, .ws = true},
+	{.dup_pm = 20, .corrupt_pm = 10, .bytes_max = 200000, .seed = 8, .sack = true},
+	{.loss_pm = 10,
+	 .reorder_pm = 100,
+	 .dup_pm = 20,
+	 .corrupt_pm = 10,
+	 .bytes_max = 100000,
+	 .seed = 9,
+	 .sack = true,
+	 .ts = true,
+	 .ws = true},
+	{.loss_pm = 50,
+	 .reorder_pm = 100,
+	 .dup_pm = 20,
+	 .corrupt_pm = 10,
+	 .bytes_max = 40000,
+	 .seed = 10,
+	 .sack = true},
+	{.loss_pm = 50,
+	 .reorder_pm = 100,
+	 .dup_pm = 20,
+	 .corrupt_pm = 10,
+	 .bytes_max = 40000,
+	 .seed = 11},
+	{.loss_pm = 300, .bytes_max = 5000, .seed = 12, .sack = true, .ts = true},
+};
+
+static void child(const struct soak_setup *base, unsigned round)
+{
+	struct soak_setup u = *base;
+
+	wire.script = "soak";
+	wire.line = base->seed;
+	u.seed += round * 100;
+	sim.cfg.time_wait_ms = 1000;
+	wire.buf = u.seed % 2 ? 65536 : 16384;
+	wire_start();
+	wire_do("listen 16");
+	sim.rng = u.seed;
+	for (unsigned wave = 0; wave < 2; wave++)
+		soak_wave(&u, SOAK_PEERS);
+	wire_settle();
+	w.frame_head = w.frame_tail;
+	wire_end();
+}
+
+static void run(void **state)
+{
+	const struct soak_setup *u = *state;
+	unsigned rounds = getenv("TOE_SOAK") != NULL ? (unsigned)atoi(getenv("TOE_SOAK")) : 1;
+
+	for (unsigned r = 0; r < rounds; r++) {
+		int status = 0;
+		pid_t pid;
+
+		fflush(stdout);
+		pid = fork();
+		if (pid == 0) {
+			alarm(120);
+			child(u, r);
+			fflush(stdout);
+			_exit(0);
+		}
+		if (waitpid(pid, &status, 0) != pid || status != 0)
+			fail_msg("setup %u, round %u: status %d", u->seed, r, status);
+	}
+}
+
+int main(void)
+{
+	static struct CMUnitTest tests[sizeof(setups) / sizeof(setups[0])];
+	static char names[sizeof(setups) / sizeof(setups[0])][80];
+	unsigned n = sizeof(setups) / sizeof(setups[0]);
+
+	if (sim_eal(NULL) != 0)
+		return 1;
+	toe_config_defaults(&sim.cfg);
+	sim.us = 1000000;
+	for (unsigned i = 0; i < n; i++) {
+		const struct soak_setup *u = &setups[i];
+
+		snprintf(names[i], sizeof(names[i]),
+			 "loss %u reorder %u dup %u corrupt %u per 1000%s%s%s", u->loss_pm,
+			 u->reorder_pm, u->dup_pm, u->corrupt_pm, u->sack ? " sack" : "",
+			 u->ts ? " ts" : "", u->ws ? " ws" : "");
+		tests[i] = (struct CMUnitTest){
+			.name = names[i], .test_func = run, .initial_state = (void *)(uintptr_t)u};
+	}
+	return _cmocka_run_group_tests("soak", tests, n, NULL, NULL);
+}
