@@ -35,9 +35,9 @@
 #include "pipeline.h"
 #include "toe/region.h"
 
-#define SIM_APP   3u
-#define SIM_SLOTS   64u
-#define SIM_TOKENS  (2 * SIM_SLOTS)
+#define SIM_APP    3u
+#define SIM_SLOTS  64u
+#define SIM_TOKENS (2 * SIM_SLOTS)
 #ifndef SIM_BUF
 #define SIM_BUF 16384u /* of each direction: small, so that streams wrap and windows close */
 #endif

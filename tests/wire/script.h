@@ -146,7 +146,7 @@ static void verb_send(char **rest)
 	wire_seg_defaults(&g);
 	n = wire_seg_build(&g, frame);
 	sim_wire_put(&sim.in, frame, n);
-	if (!g.bad_sum && !g.bad_ip_sum && g.vlan < 0)
+	if (!g.bad_sum && !g.bad_ip_sum && g.vlan < 0 && !g.src && !g.dst && !g.cut)
 		wire_seg_note(&g);
 	wire_settle();
 }

@@ -33,8 +33,10 @@ struct wire_seg {
 	int vlan;
 	uint16_t frag; /* fragment field of the IP header */
 	uint16_t urg;
-	unsigned ip_opts; /* bytes of NOP */
-	uint32_t salt;    /* other bytes than the stream's */
+	unsigned ip_opts;           /* bytes of NOP */
+	uint32_t src, dst;          /* other addresses, host order; 0: the usual ones */
+	unsigned doff, ip_len, cut; /* header fields that lie; bytes missing at the end */
+	uint32_t salt;              /* other bytes than the stream's */
 };
 
 /* ---- text ---- */
@@ -162,6 +164,24 @@ static void wire_ts_words(struct wire_seg *g, char **rest)
 	g->ts_ecr = g->any_ecr ? 0 : wire_number(ecr);
 }
 
+/* Fields that do not say the truth. */
+static void wire_lie(const char *word, struct wire_seg *g, uint32_t value)
+{
+	if (strcmp(word, "doff") == 0) {
+		g->doff = value;
+	} else if (strcmp(word, "iplen") == 0) {
+		g->ip_len = value;
+	} else if (strcmp(word, "cut") == 0) {
+		g->cut = value;
+	} else if (strcmp(word, "ipopts") == 0) {
+		g->ip_opts = value;
+	} else if (strcmp(word, "salt") == 0) {
+		g->salt = value;
+	} else {
+		wire_fail("'%s' means nothing in a segment", word);
+	}
+}
+
 static void wire_value(const char *word, struct wire_seg *g, char **rest)
 {
 	char *arg;
@@ -194,12 +214,12 @@ static void wire_value(const char *word, struct wire_seg *g, char **rest)
 		g->frag = (uint16_t)wire_number(arg);
 	} else if (strcmp(word, "urg") == 0) {
 		g->urg = (uint16_t)wire_number(arg);
-	} else if (strcmp(word, "ipopts") == 0) {
-		g->ip_opts = wire_number(arg);
-	} else if (strcmp(word, "salt") == 0) {
-		g->salt = wire_number(arg);
+	} else if (strcmp(word, "src") == 0) {
+		g->src = ntohl(inet_addr(arg));
+	} else if (strcmp(word, "dst") == 0) {
+		g->dst = ntohl(inet_addr(arg));
 	} else {
-		wire_fail("'%s' means nothing in a segment", word);
+		wire_lie(word, g, wire_number(arg));
 	}
 }
 
@@ -340,7 +360,9 @@ static uint32_t wire_seg_build(const struct wire_seg *g, uint8_t *frame)
 	const struct wire_peer *c = w.at;
 	uint8_t opts[64];
 	unsigned opt_n = g->raw_n;
-	struct frame_spec f = {.sport = c->port,
+	struct frame_spec f = {.src = g->src,
+			       .dst = g->dst,
+			       .sport = c->port,
 			       .dport = c->lport,
 			       .seq = g->seq + c->irs,
 			       .ack = g->flags & TOE_TCP_ACK || g->has_ack ? g->ack + c->iss : 0,
@@ -369,11 +391,15 @@ static uint32_t wire_seg_build(const struct wire_seg *g, uint8_t *frame)
 			wire_byte(g->seq - 1 + i, true) ^ (uint8_t)(g->salt != 0 ? 0x5a : 0);
 	tcp->tcp_urp = rte_cpu_to_be_16(g->urg);
 	ip->fragment_offset = rte_cpu_to_be_16(g->frag);
+	if (g->doff != 0)
+		tcp->data_off = (uint8_t)(g->doff << 4);
 	tcp->cksum = 0;
 	tcp->cksum = (uint16_t)(rte_ipv4_udptcp_cksum(ip, tcp) + (g->bad_sum ? 1 : 0));
+	if (g->ip_len != 0)
+		ip->total_length = rte_cpu_to_be_16((uint16_t)g->ip_len);
 	ip->hdr_checksum = 0;
 	ip->hdr_checksum = (uint16_t)(rte_ipv4_cksum(ip) + (g->bad_ip_sum ? 1 : 0));
-	return n;
+	return n - g->cut;
 }
 
 /* ---- from a frame ---- */
