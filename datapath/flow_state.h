@@ -30,7 +30,10 @@ struct toe_sacked {
 		uint32_t left;
 		uint32_t right;
 	} iv[TOE_SACK_MAX];
-	uint32_t n;
+	uint16_t n;
+	uint8_t dup_thresh; /* segments of reordering the path has shown, see proto_loss.c; 0: none
+			     */
+	uint8_t reserved;
 };
 
 /* Identification.  Written by: ctrl stage (before the flow table points here).

@@ -11,11 +11,20 @@
  */
 #include "proto.h"
 
+#define LOSS_THRESH_MAX  64u /* segments; a probe after two round trips ends the waiting anyway */
+#define LOSS_THRESH_NEAR 64u /* segments below the last retransmission that D-SACK is about it */
+
+/* DupThresh (RFC 6675 §2), more if the path has been seen to reorder. */
+static uint32_t loss_thresh(const struct toe_flow_proto *fp)
+{
+	return proto_max(PROTO_DUP_THRESH, fp->sacked.dup_thresh);
+}
+
 /* ---- scoreboard ---- */
 
 static void sacked_remove(struct toe_sacked *k, uint32_t from, uint32_t to)
 {
-	uint32_t gone = to - from;
+	uint16_t gone = (uint16_t)(to - from);
 
 	for (uint32_t i = to; i < k->n; i++)
 		k->iv[i - gone] = k->iv[i];
@@ -86,6 +95,26 @@ static uint32_t sacked_top(const struct toe_sacked *k)
 	return k->iv[k->n - 1].right;
 }
 
+/* The first block reports a duplicate (RFC 2883 §4). */
+static bool seg_is_dsack(const struct toe_seg *seg)
+{
+	if (seg->sack_n == 0)
+		return false;
+	return seq_lt(seg->sack[0].left, seg->ack) ||
+	       (seg->sack_n > 1 && seq_geq(seg->sack[0].left, seg->sack[1].left) &&
+		seq_leq(seg->sack[0].right, seg->sack[1].right));
+}
+
+/* What fast recovery has resent had arrived: it was late, not lost.  Wait for more the next time
+ * (RFC 4653's idea, as much as Linux's).  An RTO forgets it. */
+static void loss_note_reordering(struct toe_flow_proto *fp, const struct toe_seg *seg)
+{
+	uint32_t below = fp->rtx_nxt - seg->sack[0].right;
+
+	if (!proto_is(fp, TOE_FP_TLP) && below < LOSS_THRESH_NEAR * fp->mss)
+		fp->sacked.dup_thresh = (uint8_t)proto_min(2u * loss_thresh(fp), LOSS_THRESH_MAX);
+}
+
 bool proto_loss_sack(struct toe_flow_proto *fp, const struct toe_seg *seg)
 {
 	struct toe_sacked *k = &fp->sacked;
@@ -94,6 +123,8 @@ bool proto_loss_sack(struct toe_flow_proto *fp, const struct toe_seg *seg)
 
 	if (!proto_is(fp, TOE_FP_SACK))
 		return false;
+	if (seg_is_dsack(seg))
+		loss_note_reordering(fp, seg);
 	/* One that holds SND.UNA itself would have been acknowledged: the peer changed its mind. */
 	while (gone < k->n && seq_leq(k->iv[gone].left, fp->snd_una))
 		gone++;
@@ -137,7 +168,7 @@ static uint32_t loss_edge(const struct toe_flow_proto *fp)
 
 	for (uint32_t i = k->n; i-- > 0;) {
 		bytes += k->iv[i].right - k->iv[i].left;
-		if (bytes > (PROTO_DUP_THRESH - 1) * fp->mss || k->n - i >= PROTO_DUP_THRESH)
+		if (bytes > (loss_thresh(fp) - 1) * fp->mss || k->n - i >= loss_thresh(fp))
 			return k->iv[i].left;
 	}
 	return fp->snd_una;
@@ -209,8 +240,7 @@ static bool loss_may_enter(const struct toe_flow_proto *fp)
 
 static void loss_check(struct toe_flow_proto *fp, struct proto_out *out)
 {
-	if ((fp->dup_acks >= PROTO_DUP_THRESH || loss_edge(fp) != fp->snd_una) &&
-	    loss_may_enter(fp))
+	if ((fp->dup_acks >= loss_thresh(fp) || loss_edge(fp) != fp->snd_una) && loss_may_enter(fp))
 		loss_enter(fp, out);
 }
 
@@ -226,7 +256,7 @@ static void loss_rtx_again(struct toe_flow_proto *fp)
 static void loss_check_rtx(struct toe_flow_proto *fp)
 {
 	if (proto_is(fp, TOE_FP_RECOVERY) && fp->sacked.n > 0 && seq_gt(fp->rtx_nxt, fp->snd_una) &&
-	    seq_geq(sacked_top(&fp->sacked), fp->rtx_mark + PROTO_DUP_THRESH * fp->mss))
+	    seq_geq(sacked_top(&fp->sacked), fp->rtx_mark + loss_thresh(fp) * fp->mss))
 		loss_rtx_again(fp);
 }
 
@@ -285,7 +315,7 @@ void proto_loss_dup(struct toe_flow_proto *fp, struct proto_out *out)
 		fp->cwnd = proto_max(fp->cwnd, proto_min(fp->cwnd + fp->mss, most));
 		return;
 	}
-	if (fp->dup_acks < PROTO_DUP_THRESH)
+	if (fp->dup_acks < loss_thresh(fp))
 		fp->dup_acks++;
 	loss_check_rtx(fp);
 	loss_check(fp, out);
@@ -305,6 +335,7 @@ void proto_loss_rto(struct toe_flow_proto *fp, struct proto_out *out)
 	fp->dup_acks = 0;
 	fp->loss_epoch++;
 	fp->sacked.n = 0; /* the peer may have reneged (RFC 2018 §8) */
+	fp->sacked.dup_thresh = 0;
 	fp->flags &= ~(TOE_FP_RECOVERY | TOE_FP_RTX_ONE | TOE_FP_TLP);
 	fp->flags |= TOE_FP_LOSS;
 	/* The peer took back the window under what is in flight: its first segment goes all

@@ -20,11 +20,12 @@ struct plan {
 	bool fin;     /* FIN behind them */
 };
 
-/* Congestion window, with limited transmit: each of the first two duplicate ACKs says that a
- * segment has left the network (RFC 3042). */
+/* Congestion window, with limited transmit: each duplicate ACK that is not yet a loss says that a
+ * segment has left the network (RFC 3042; on a path that reorders more of them, RFC 4653). */
 static uint32_t tx_cwnd(const struct toe_flow_proto *fp)
 {
-	if (!proto_is(fp, TOE_FP_RECOVERY | TOE_FP_LOSS) && fp->dup_acks < PROTO_DUP_THRESH)
+	if (!proto_is(fp, TOE_FP_RECOVERY | TOE_FP_LOSS) &&
+	    fp->dup_acks < proto_max(PROTO_DUP_THRESH, fp->sacked.dup_thresh))
 		return fp->cwnd + (uint32_t)fp->dup_acks * fp->mss;
 	return fp->cwnd;
 }

@@ -82,7 +82,8 @@ static void check_state(void)
 	FUZZ_CHECK(proto_is(fp, TOE_FP_RX_DISCARD) ||
 		   proto_rcv_end(fp) - fp->rx_head <= proto_rx_buf(fp));
 	FUZZ_CHECK(fp->cwnd >= fp->mss && fp->cwnd <= 1u << 31);
-	FUZZ_CHECK(fp->dup_acks <= PROTO_DUP_THRESH && fp->pingpong <= PROTO_PINGPONG);
+	FUZZ_CHECK(fp->dup_acks <= proto_max(PROTO_DUP_THRESH, fp->sacked.dup_thresh) &&
+		   fp->pingpong <= PROTO_PINGPONG);
 	FUZZ_CHECK(fp->sacked.n <= TOE_SACK_MAX && fp->ooo.n <= TOE_OOO_MAX);
 	for (uint32_t i = 0; i < fp->sacked.n; i++) {
 		FUZZ_CHECK(seq_lt(fp->sacked.iv[i].left, fp->sacked.iv[i].right));

@@ -70,7 +70,7 @@ static void check_recovery(void)
 		check_hole(false);
 	}
 	FUZZ_CHECK(seq_leq(fp->snd_nxt, fp->snd_max));
-	FUZZ_CHECK(fp->dup_acks <= PROTO_DUP_THRESH);
+	FUZZ_CHECK(fp->dup_acks <= proto_max(PROTO_DUP_THRESH, fp->sacked.dup_thresh));
 	FUZZ_CHECK(fp->cwnd >= fp->mss);
 }
 

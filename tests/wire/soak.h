@@ -44,7 +44,8 @@ struct soak_peer {
 	/* receiving */
 	uint32_t rcvd, fin_at;
 	bool fin_seen, fin_rcvd;
-	uint8_t have[65536 / 8]; /* bit pos % 65536, of what is above rcvd */
+	uint32_t dup_left, dup_right; /* to be reported */
+	uint8_t have[65536 / 8];      /* bit pos % 65536, of what is above rcvd */
 	/* the engine's application */
 	uint32_t a_goal;
 	bool a_shut, a_closed;
@@ -156,7 +157,13 @@ static void soak_segment(struct soak_peer *p, uint8_t flags, uint32_t pos, uint3
 	} else if (p->wp.ts) {
 		g.ts = g.any_val = g.any_ecr = true;
 	}
-	/* one block: what is held right above the first hole */
+	if (p->dup_right != p->dup_left && len == 0) { /* D-SACK */
+		g.sack[0][0] = p->dup_left + 1;
+		g.sack[0][1] = p->dup_right + 1;
+		g.sack_n = 1;
+		p->dup_left = p->dup_right;
+	}
+	/* what is held right above the first hole */
 	if (soak.u->sack && p->up && len == 0) {
 		uint32_t a = p->rcvd, b;
 
@@ -165,9 +172,9 @@ static void soak_segment(struct soak_peer *p, uint8_t flags, uint32_t pos, uint3
 		for (b = a; b < p->rcvd + 65535 && (p->have[b % 65536 / 8] >> (b % 8) & 1);)
 			b++;
 		if (a != b) {
-			g.sack_n = 1;
-			g.sack[0][0] = a + 1;
-			g.sack[0][1] = b + 1;
+			g.sack[g.sack_n][0] = a + 1;
+			g.sack[g.sack_n][1] = b + 1;
+			g.sack_n++;
 		}
 	}
 	w.at = &p->wp;
@@ -256,6 +263,10 @@ static void soak_take_data(struct soak_peer *p, const struct wire_seg *g)
 {
 	uint32_t pos = g->seq - 1;
 
+	if (soak.u->sack && g->len > 0 && (int32_t)(pos + g->len - p->rcvd) <= 0) {
+		p->dup_left = pos;
+		p->dup_right = pos + g->len;
+	}
 	for (uint32_t i = 0; i < g->len; i++, pos++)
 		if (pos - p->rcvd < 65536)
 			p->have[pos % 65536 / 8] |= (uint8_t)(1u << (pos % 8));
