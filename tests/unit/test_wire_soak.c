@@ -10,6 +10,9 @@
  * datapath/stages/post.c
  * datapath/stages/dma.c datapath/stages/egress.c datapath/stages/ctxq.c
  * datapath/stages/ctxq_doorbell.c datapath/stages/ctxq_hint.c datapath/stages/sched.c
+ * datapath/stages/stream.c datapath/stages/stream_wire.c datapath/stages/stream_app.c
+ * datapath/stages/stream_api.c datapath/stages/stream_control.c datapath/stream_mem.c
+ * datapath/stream_extq.c datapath/stream_stash.c datapath/stream_registry.c
  * datapath/stages/ctrl.c datapath/stages/ctrl_cmd.c datapath/stages/ctrl_event.c common/config.c
  * controlplane/core.c controlplane/table.c controlplane/listen.c controlplane/input.c
  * controlplane/handshake_passive.c controlplane/handshake_active.c controlplane/install.c
