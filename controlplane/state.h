@@ -17,7 +17,7 @@
 #include "toe/region.h"
 
 #define CP_STATE_MAGIC   0x3154535043454f54ull /* "TOECPST1" */
-#define CP_STATE_VERSION 3u
+#define CP_STATE_VERSION 4u
 #define CP_PORT_N        65536u
 
 /* name, text.  Cumulative since the engine was started. */

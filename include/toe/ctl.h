@@ -213,7 +213,7 @@ struct toe_ctl_engine {
 	char port[16]; /* interface name of the port, for people */
 	char tap[16];
 	uint16_t kernel_conns[TOE_CTL_APP_N]; /* of each application; reply to STATUS */
-	uint32_t port_caps; /* TOE_PORT_* */
+	uint32_t port_caps;                   /* TOE_PORT_* */
 };
 
 /* 256 bytes on the wire, always. */

@@ -32,8 +32,8 @@
 #define MQTT_PING_LOST_MS                                                                          \
 	10000u /* so long without answer, the broker busy elsewhere: it dropped it */
 #define MQTT_PING_GONE_MS 60000u /* the same, nothing heard of the broker */
-#define MQTT_HELD_MS      1000u /* a publisher waits so long for copies held by blocked subscribers */
-#define MQTT_FENCE_MS     100u /* a publisher is held so long at most */
+#define MQTT_HELD_MS      1000u  /* a publisher waits so long for its copies that are held */
+#define MQTT_FENCE_MS     100u   /* a publisher is held so long at most */
 #define MQTT_GATES        64u
 
 enum mqtt_reason {

@@ -67,7 +67,7 @@ struct sim_setup {
 	unsigned lcore_n; /* 0: everything on one */
 	const char *const *lcores;
 	uint32_t seed;
-	unsigned lag_steps; /* lcores are held up in their turn: their clocks are so old */
+	unsigned lag_steps;        /* lcores are held up in their turn: their clocks are so old */
 	uint32_t stream_memory_mb; /* 0: default */
 	const char *dma_backend;   /* NULL: default */
 };
