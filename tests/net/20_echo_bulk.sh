@@ -34,8 +34,8 @@ done
 
 [ "$TOE_PLACEMENT" = spread ] || exit 0
 # What Linux counts when segments, or what it sent, arrive in another order, or with older timestamps than the ones
-# before (PAWS; it throws these away).  Twice is something else: a probe of ours whose ACK was late.
-REORDERING='TcpExtTCPOFOQueue TcpExtTCPSACKReorder TcpExtTCPTSReorder TcpExtTCPRenoReorder TcpExtTCPDSACKRecv
+# before (PAWS; it throws these away).  Twice is something else, either way: a probe whose ACK was late.
+REORDERING='TcpExtTCPOFOQueue TcpExtTCPSACKReorder TcpExtTCPTSReorder TcpExtTCPRenoReorder
 	TcpExtTCPDSACKOfoRecv TcpExtTCPDSACKOfoSent TcpExtTCPFastRetrans TcpExtPAWSEstab'
 # shellcheck disable=SC2086
 peer_counters() { in_cli nstat -asz $REORDERING | awk '/^Tcp/ { print $1, $2 }'; }
