@@ -21,6 +21,8 @@ function emit(    n, i, parts, out, objs, base)
 			continue
 		sub(/\.c$/, ".o", parts[i])
 		objs = objs " " B "/obj/test/" parts[i]
+		if (parts[i] ~ /^tests\//)
+			base = base " " B "/obj/test/" parts[i]
 	}
 	if (dpdk) {
 		printf "%s: TEST_CFLAGS := $(DP_CFLAGS)\n", base

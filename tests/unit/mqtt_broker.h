@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * A reference broker for tests, on the application's side of mqtt_fake.h.  It behaves as mosquitto
+ * 2.0.11 was seen to: packets of one connection in order and to their end; deliveries written at
+ * once, or kept in a queue per client when its buffer is full; SUBACK, then retained messages,
+ * which wait for the next live message if the client is behind; answers dropped at the queue's
+ * limit; one copy per subscription at level 5, one per client below.  It shares no code with the
+ * product.  The first four payload bytes of a message are its number.
+ */
+#ifndef MQTT_BROKER_H
+#define MQTT_BROKER_H
+
+#include "mqtt_fake.h"
+
+#define BROKER_PACKET_MAX (1u << 21)
+
+struct broker_hooks {
+	void *arg;
+	/* Message msg has been delivered to all. */
+	void (*handled)(void *arg, uint32_t msg);
+	/* The copy of msg for that connection was dropped: its queue is full. */
+	void (*dropped)(void *arg, uint32_t conn, uint32_t msg);
+};
+
+struct broker_conn_view {
+	bool alive;        /* accepted and not closed by the broker */
+	bool bad;          /* it sent something that is no MQTT here: closed */
+	uint32_t pings_in; /* PINGREQ received */
+	uint32_t acks_dropped;
+	size_t queued;    /* packets in its queue */
+	size_t unhandled; /* bytes read and not handled */
+};
+
+struct broker;
+
+struct broker *broker_new(struct fake *f, uint32_t queue_limit, const struct broker_hooks *h);
+void broker_free(struct broker *b);
+void broker_accept(struct broker *b, uint32_t id);
+/* Handles at most packets of connection id; returns how many. */
+unsigned broker_step(struct broker *b, uint32_t id, unsigned packets);
+/* Writes what is queued, as far as there is room. */
+bool broker_flush(struct broker *b, uint32_t id);
+/* The connection is gone (reset, or closed by the client). */
+void broker_gone(struct broker *b, uint32_t id);
+/* Closes it from the broker's side. */
+void broker_close(struct broker *b, uint32_t id);
+void broker_view(const struct broker *b, uint32_t id, struct broker_conn_view *out);
+
+/* Topic against filter, level by level (4.7); the oracle's, too. */
+bool broker_match(const char *filter, const char *topic);
+
+#endif

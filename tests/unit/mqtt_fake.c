@@ -1,0 +1,641 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The fake stream stage (mqtt_fake.h).
+ *
+ * Input: the test's steps and the module's calls.  Output: byte queues.  What the engine promises
+ * in stream_module.h is kept, what it forbids aborts.  State: struct fake.  One thread.
+ */
+#include "mqtt_fake.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/log.h"
+#include "datapath/stream_extq.h"
+
+#define RESERVE 8u /* STREAM_RESERVE */
+#define TICKETS 4096u
+
+struct toe_stream_conn {
+	struct toe_stream *s;
+	uint32_t id, gen;
+	bool open, dead;
+	/* to the application */
+	struct bytes cin; /* of the client, not taken */
+	struct bytes fwd;
+	uint32_t held;
+	bool rx_wait, rx_fin, rx_ended;
+	/* to the client */
+	struct bytes ring; /* the application's buffer: written, not fetched */
+	uint32_t true_tail, tail, get;
+	uint32_t true_short, shorts;
+	bool true_fin, fin;
+	bool tx_wait, tx_ended, rung;
+	struct toe_extq tx;
+};
+
+struct toe_stream {
+	const struct toe_stream_module *m;
+	struct toe_arena *arena;
+	void *priv;
+	uint8_t *states;
+	uint32_t ms;
+	uint32_t app_id, serial, kernel;
+	struct fake_opts o;
+	struct toe_stream_conn conn[FAKE_CONNS];
+	uint32_t bell[FAKE_CONNS]; /* doorbells, oldest first */
+	uint64_t bell_no[FAKE_CONNS];
+	uint32_t bell_n;
+	uint64_t bells; /* rung ever */
+	uint64_t ticket, synced;
+	uint64_t ticket_bell[TICKETS]; /* by ticket: bells rung when it was given */
+	fake_tap tap;
+	void *tap_arg;
+};
+
+struct fake {
+	struct toe_stream s;
+};
+
+void bytes_add(struct bytes *q, const void *data, size_t n)
+{
+	if (q->from == q->to)
+		q->from = q->to = 0;
+	if (q->to + n > q->room) {
+		q->room = 2 * (q->to + n);
+		q->b = realloc(q->b, q->room);
+		TOE_CHECK(q->b != NULL);
+	}
+	if (n > 0)
+		memcpy(q->b + q->to, data, n);
+	q->to += n;
+}
+
+void bytes_drop(struct bytes *q, size_t n)
+{
+	TOE_CHECK(n <= bytes_n(q));
+	q->from += n;
+}
+
+static void bytes_free(struct bytes *q)
+{
+	free(q->b);
+	*q = (struct bytes){0};
+}
+
+/* ---- what the module calls ---- */
+
+uint32_t toe_stream_ms(const struct toe_stream *s)
+{
+	return s->ms;
+}
+
+void *toe_stream_state_at(struct toe_stream *s, uint32_t id)
+{
+	return s->states + id * s->m->conn_bytes;
+}
+
+void *toe_stream_state(struct toe_stream_conn *c)
+{
+	return toe_stream_state_at(c->s, c->id);
+}
+
+void *toe_stream_private(struct toe_stream *s)
+{
+	return s->priv;
+}
+
+void toe_stream_set_private(struct toe_stream *s, void *p)
+{
+	s->priv = p;
+}
+
+uint32_t toe_stream_id(const struct toe_stream_conn *c)
+{
+	return c->id;
+}
+
+uint32_t toe_stream_gen(const struct toe_stream_conn *c)
+{
+	return c->gen;
+}
+
+struct toe_stream_conn *toe_stream_conn(struct toe_stream *s, uint32_t id, uint32_t gen)
+{
+	struct toe_stream_conn *c = id < FAKE_CONNS ? &s->conn[id] : NULL;
+
+	return c != NULL && c->open && c->gen == gen ? c : NULL;
+}
+
+uint32_t toe_stream_conn_max(const struct toe_stream *s)
+{
+	(void)s;
+	return FAKE_CONNS;
+}
+
+void toe_stream_peer(struct toe_stream *s, const struct toe_stream_conn *c,
+		     struct toe_stream_peer *out)
+{
+	*out = (struct toe_stream_peer){
+		.port = (uint16_t)(1024 + c->id), .local_port = 1883, .app_id = s->app_id};
+}
+
+uint32_t toe_stream_kernel_conns(struct toe_stream *s, uint32_t app_id)
+{
+	return app_id == s->app_id ? s->kernel : 0;
+}
+
+uint32_t toe_stream_app_serial(struct toe_stream *s, uint32_t app_id)
+{
+	return app_id == s->app_id ? s->serial : 0;
+}
+
+uint32_t toe_stream_queued(const struct toe_stream_conn *c)
+{
+	return toe_extq_bytes(&c->tx);
+}
+
+uint32_t toe_stream_written(const struct toe_stream_conn *c)
+{
+	return c->tail;
+}
+
+uint64_t toe_stream_sync(struct toe_stream *s, const struct toe_stream_conn *c)
+{
+	(void)c;
+	s->ticket++;
+	TOE_CHECK(s->ticket - s->synced < TICKETS);
+	s->ticket_bell[s->ticket % TICKETS] = s->bells;
+	return s->ticket;
+}
+
+uint64_t toe_stream_synced(const struct toe_stream *s)
+{
+	return s->synced;
+}
+
+/* Doorbells up to which all have been handled. */
+static void look_at_tickets(struct toe_stream *s)
+{
+	uint64_t handled = s->bell_n > 0 ? s->bell_no[0] - 1 : s->bells;
+
+	while (s->synced < s->ticket && s->ticket_bell[(s->synced + 1) % TICKETS] <= handled)
+		s->synced++;
+}
+
+uint32_t toe_stream_short_writes(const struct toe_stream_conn *c)
+{
+	return c->shorts;
+}
+
+bool toe_stream_tx_ended(const struct toe_stream_conn *c)
+{
+	return c->tx_ended || c->dead;
+}
+
+struct toe_buf *toe_stream_buf_new(struct toe_stream *s, size_t len)
+{
+	size_t size = toe_arena_size(s->arena);
+
+	if (toe_arena_used(s->arena) + len > size - size / RESERVE)
+		return NULL;
+	return toe_buf_new(s->arena, len);
+}
+
+void toe_stream_buf_put(struct toe_stream *s, struct toe_buf *b)
+{
+	toe_buf_put(s->arena, b);
+}
+
+size_t toe_stream_mem_used(const struct toe_stream *s)
+{
+	return toe_arena_used(s->arena);
+}
+
+size_t toe_stream_mem_size(const struct toe_stream *s)
+{
+	return toe_arena_size(s->arena);
+}
+
+int toe_stream_forward(struct toe_stream *s, struct toe_stream_conn *c, const uint8_t *data,
+		       size_t len, bool from_peer)
+{
+	(void)s;
+	TOE_CHECK(c->open);
+	TOE_CHECK(!c->rx_ended); /* the application has seen the end */
+	if (from_peer)
+		c->held -= (uint32_t)len;
+	if (!c->dead)
+		bytes_add(&c->fwd, data, len);
+	return 0;
+}
+
+int toe_stream_forward_buf(struct toe_stream *s, struct toe_stream_conn *c, struct toe_buf *b,
+			   uint32_t off, uint32_t len, bool from_peer)
+{
+	TOE_CHECK(off + len <= b->room);
+	return toe_stream_forward(s, c, b->data + off, len, from_peer);
+}
+
+void toe_stream_consume(struct toe_stream *s, struct toe_stream_conn *c, size_t n)
+{
+	(void)s;
+	TOE_CHECK(c->open);
+	c->held -= (uint32_t)n;
+}
+
+static void tap(struct toe_stream *s, const struct toe_stream_conn *c, const uint8_t *data,
+		size_t n)
+{
+	if (s->tap != NULL && n > 0)
+		s->tap(s->tap_arg, c->id, data, n);
+}
+
+int toe_stream_send(struct toe_stream *s, struct toe_stream_conn *c, struct toe_buf *b,
+		    uint32_t off, uint32_t len)
+{
+	int rc;
+
+	TOE_CHECK(c->open);
+	if (toe_stream_tx_ended(c))
+		return -EPIPE;
+	rc = toe_extq_push(s->arena, &c->tx, b, off, len);
+	if (rc == 0)
+		tap(s, c, b->data + off, len);
+	return rc;
+}
+
+int toe_stream_send2(struct toe_stream *s, struct toe_stream_conn *c, struct toe_buf *b1,
+		     uint32_t off1, uint32_t len1, struct toe_buf *b2, uint32_t off2, uint32_t len2)
+{
+	TOE_CHECK(c->open);
+	if (toe_stream_tx_ended(c))
+		return -EPIPE;
+	if (toe_extq_reserve(s->arena, &c->tx, 2) != 0)
+		return -ENOSPC;
+	toe_extq_push(s->arena, &c->tx, b1, off1, len1);
+	toe_extq_push(s->arena, &c->tx, b2, off2, len2);
+	tap(s, c, b1->data + off1, len1);
+	tap(s, c, b2->data + off2, len2);
+	return 0;
+}
+
+void toe_stream_rx_resume(struct toe_stream *s, struct toe_stream_conn *c)
+{
+	(void)s;
+	c->rx_wait = false;
+}
+
+void toe_stream_tx_resume(struct toe_stream *s, struct toe_stream_conn *c)
+{
+	(void)s;
+	c->tx_wait = false;
+}
+
+static void end_tx(struct toe_stream *s, struct toe_stream_conn *c)
+{
+	if (c->tx_ended)
+		return;
+	c->tx_ended = true;
+	s->m->tx_end(s, c);
+}
+
+void toe_stream_abort(struct toe_stream *s, struct toe_stream_conn *c)
+{
+	if (c->dead)
+		return;
+	end_tx(s, c);
+	c->dead = true;
+}
+
+/* ---- making ---- */
+
+struct fake *fake_new(const struct toe_stream_module *m, const struct toe_config *cfg,
+		      const struct fake_opts *o)
+{
+	struct fake *f = calloc(1, sizeof(*f));
+
+	TOE_CHECK(f != NULL);
+	f->s.m = m;
+	f->s.o = *o;
+	f->s.arena = toe_arena_create(o->arena_mb << 20);
+	f->s.states = calloc(FAKE_CONNS, m->conn_bytes);
+	TOE_CHECK(f->s.arena != NULL && f->s.states != NULL);
+	f->s.app_id = FAKE_APP;
+	f->s.serial = 1;
+	f->s.ms = UINT32_MAX - 3000; /* wraps soon */
+	for (uint32_t i = 0; i < FAKE_CONNS; i++)
+		f->s.conn[i] = (struct toe_stream_conn){.s = &f->s, .id = i};
+	TOE_CHECK(m->init(&f->s, cfg) == 0);
+	return f;
+}
+
+size_t fake_free(struct fake *f)
+{
+	struct toe_stream *s = &f->s;
+	size_t left;
+
+	for (uint32_t i = 0; i < FAKE_CONNS; i++) {
+		if (s->conn[i].open)
+			fake_close(f, i);
+		bytes_free(&s->conn[i].cin);
+		bytes_free(&s->conn[i].fwd);
+		bytes_free(&s->conn[i].ring);
+	}
+	s->m->fini(s);
+	left = toe_arena_used(s->arena);
+	toe_arena_free(s->arena);
+	free(s->states);
+	free(f);
+	return left;
+}
+
+struct toe_stream *fake_stream(struct fake *f)
+{
+	return &f->s;
+}
+
+struct toe_stream_conn *fake_conn(struct fake *f, uint32_t id)
+{
+	return &f->s.conn[id];
+}
+
+void fake_set_tap(struct fake *f, fake_tap t, void *arg)
+{
+	f->s.tap = t;
+	f->s.tap_arg = arg;
+}
+
+void fake_set_app(struct fake *f, uint32_t app_id, uint32_t serial, uint32_t kernel_conns)
+{
+	f->s.app_id = app_id;
+	f->s.serial = serial;
+	f->s.kernel = kernel_conns;
+}
+
+void fake_time(struct fake *f, uint32_t ms)
+{
+	f->s.ms += ms;
+}
+
+uint32_t fake_open(struct fake *f)
+{
+	struct toe_stream *s = &f->s;
+
+	for (uint32_t i = 0; i < FAKE_CONNS; i++) {
+		struct toe_stream_conn *c = &s->conn[i];
+
+		if (c->open)
+			continue;
+		bytes_free(&c->cin);
+		bytes_free(&c->fwd);
+		bytes_free(&c->ring);
+		*c = (struct toe_stream_conn){.s = s, .id = i, .gen = c->gen + 1, .open = true};
+		c->tail = c->true_tail = c->get = 0;
+		toe_extq_init(&c->tx, UINT32_MAX - 1000);
+		memset(toe_stream_state(c), 0, s->m->conn_bytes);
+		s->m->open(s, c);
+		return i;
+	}
+	return UINT32_MAX;
+}
+
+bool fake_is_open(const struct fake *f, uint32_t id)
+{
+	return f->s.conn[id].open;
+}
+
+bool fake_is_dead(const struct fake *f, uint32_t id)
+{
+	return f->s.conn[id].dead;
+}
+
+static void take_bell(struct toe_stream *s, uint32_t i)
+{
+	s->conn[s->bell[i]].rung = false;
+	s->bell_n--;
+	memmove(s->bell + i, s->bell + i + 1, (s->bell_n - i) * sizeof(s->bell[0]));
+	memmove(s->bell_no + i, s->bell_no + i + 1, (s->bell_n - i) * sizeof(s->bell_no[0]));
+}
+
+void fake_close(struct fake *f, uint32_t id)
+{
+	struct toe_stream_conn *c = &f->s.conn[id];
+
+	TOE_CHECK(c->open);
+	end_tx(&f->s, c);
+	c->dead = true;
+	f->s.m->close(&f->s, c);
+	c->open = false;
+	for (uint32_t i = 0; c->rung && i < f->s.bell_n; i++) {
+		if (f->s.bell[i] == id)
+			take_bell(&f->s, i);
+	}
+	toe_extq_clear(f->s.arena, &c->tx);
+}
+
+/* ---- client ---- */
+
+void fake_client_write(struct fake *f, uint32_t id, const void *data, size_t n)
+{
+	bytes_add(&f->s.conn[id].cin, data, n);
+}
+
+void fake_client_fin(struct fake *f, uint32_t id)
+{
+	f->s.conn[id].rx_fin = true;
+}
+
+size_t fake_client_pending(const struct fake *f, uint32_t id)
+{
+	return bytes_n(&f->s.conn[id].cin);
+}
+
+size_t fake_client_unread(struct fake *f, uint32_t id)
+{
+	return toe_extq_bytes(&f->s.conn[id].tx);
+}
+
+size_t fake_client_read(struct fake *f, uint32_t id, void *dst, size_t max)
+{
+	struct toe_stream_conn *c = &f->s.conn[id];
+	size_t n = toe_extq_bytes(&c->tx);
+
+	n = n < max ? n : max;
+	if (n == 0)
+		return 0;
+	if (dst != NULL)
+		toe_extq_read(&c->tx, c->tx.begin, dst, (uint32_t)n);
+	toe_extq_trim(f->s.arena, &c->tx, c->tx.begin + (uint32_t)n);
+	c->tx_wait = false;
+	return n;
+}
+
+/* ---- application ---- */
+
+size_t fake_app_unread(struct fake *f, uint32_t id)
+{
+	return bytes_n(&f->s.conn[id].fwd);
+}
+
+size_t fake_app_read(struct fake *f, uint32_t id, void *dst, size_t max)
+{
+	struct bytes *q = &f->s.conn[id].fwd;
+	size_t n = bytes_n(q) < max ? bytes_n(q) : max;
+
+	if (n > 0)
+		memcpy(dst, bytes_at(q), n);
+	bytes_drop(q, n);
+	return n;
+}
+
+bool fake_app_sees_fin(const struct fake *f, uint32_t id)
+{
+	const struct toe_stream_conn *c = &f->s.conn[id];
+
+	return c->dead || (c->rx_ended && bytes_n(&c->fwd) == 0);
+}
+
+static void ring_bell(struct toe_stream *s, struct toe_stream_conn *c)
+{
+	if (c->rung)
+		return; /* its cursors are read when it is handled */
+	c->rung = true;
+	s->bell_no[s->bell_n] = ++s->bells;
+	s->bell[s->bell_n++] = c->id;
+}
+
+size_t fake_app_write(struct fake *f, uint32_t id, const void *data, size_t n)
+{
+	struct toe_stream_conn *c = &f->s.conn[id];
+	size_t room = f->s.o.app_buf - bytes_n(&c->ring);
+
+	if (c->dead || c->true_fin)
+		return n;
+	if (n > room) {
+		n = room;
+		c->true_short++;
+	}
+	bytes_add(&c->ring, data, n);
+	c->true_tail += (uint32_t)n;
+	ring_bell(&f->s, c);
+	return n;
+}
+
+void fake_app_close(struct fake *f, uint32_t id)
+{
+	f->s.conn[id].true_fin = true;
+	ring_bell(&f->s, &f->s.conn[id]);
+}
+
+/* ---- engine ---- */
+
+static size_t offer_bytes(struct toe_stream *s, struct toe_stream_conn *c, size_t max)
+{
+	size_t n = bytes_n(&c->cin) < max ? bytes_n(&c->cin) : max;
+	uint8_t *exact = malloc(n); /* so that a sanitizer sees every byte read beyond */
+	size_t took;
+
+	TOE_CHECK(exact != NULL);
+	memcpy(exact, bytes_at(&c->cin), n);
+	c->rx_wait = true;
+	took = s->m->rx(s, c, exact, n);
+	free(exact);
+	TOE_CHECK(took <= n);
+	c->held += (uint32_t)took;
+	if (took == n)
+		c->rx_wait = false;
+	TOE_CHECK(c->held == 0 || c->dead); /* this module keeps nothing in the window */
+	bytes_drop(&c->cin, took);
+	return took;
+}
+
+size_t fake_offer(struct fake *f, uint32_t id, size_t max)
+{
+	struct toe_stream_conn *c = &f->s.conn[id];
+
+	if (!c->open || c->dead || c->rx_wait || c->rx_ended || max == 0)
+		return 0;
+	if (bytes_n(&c->cin) > 0)
+		return offer_bytes(&f->s, c, max);
+	if (!c->rx_fin)
+		return 0;
+	c->rx_wait = true;
+	if (f->s.m->rx_end(&f->s, c)) {
+		c->rx_ended = true;
+		c->rx_wait = false;
+	}
+	return c->rx_ended;
+}
+
+bool fake_hc(struct fake *f)
+{
+	struct toe_stream *s = &f->s;
+	struct toe_stream_conn *c;
+
+	if (s->bell_n == 0)
+		return false;
+	c = &s->conn[s->bell[0]];
+	take_bell(s, 0);
+	c->tail = c->true_tail;
+	c->shorts = c->true_short;
+	c->fin = c->true_fin;
+	look_at_tickets(s);
+	return true;
+}
+
+size_t fake_fetch(struct fake *f, uint32_t id, size_t max)
+{
+	struct toe_stream *s = &f->s;
+	struct toe_stream_conn *c = &s->conn[id];
+	size_t n = c->tail - c->get, took;
+	struct toe_buf *b;
+
+	if (!c->open || c->dead || c->tx_wait || c->tx_ended)
+		return 0;
+	if (n == 0 && c->fin) {
+		end_tx(s, c);
+		return 1;
+	}
+	n = n < max ? n : max;
+	if (n == 0 || toe_extq_bytes(&c->tx) >= s->o.tx_limit)
+		return 0;
+	b = toe_buf_new(s->arena, n);
+	if (b == NULL)
+		return 0;
+	memcpy(b->data, bytes_at(&c->ring), n);
+	b->len = (uint32_t)n;
+	c->tx_wait = true;
+	took = s->m->tx(s, c, b, 0, (uint32_t)n);
+	TOE_CHECK(took <= n);
+	if (took == n)
+		c->tx_wait = false;
+	c->get += (uint32_t)took;
+	bytes_drop(&c->ring, took);
+	toe_buf_put(s->arena, b);
+	return took;
+}
+
+unsigned fake_poll(struct fake *f, unsigned budget)
+{
+	look_at_tickets(&f->s);
+	return f->s.m->poll(&f->s, budget);
+}
+
+void fake_settle(struct fake *f)
+{
+	bool moved = true;
+
+	while (moved) {
+		moved = fake_poll(f, 64) != 0;
+		while (fake_hc(f))
+			moved = true;
+		for (uint32_t i = 0; i < FAKE_CONNS; i++) {
+			if (!f->s.conn[i].open)
+				continue;
+			moved |= fake_offer(f, i, SIZE_MAX) != 0;
+			moved |= fake_fetch(f, i, SIZE_MAX) != 0;
+		}
+	}
+}

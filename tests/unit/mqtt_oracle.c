@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The oracle of the model world: what a client may get, and what it must.
+ *
+ * Input: bytes the stage sends to clients, what the broker handled and dropped.  Output:
+ * world.wrong. State: in struct world.  One thread.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "mqtt_world_int.h"
+
+static bool same_client(const struct world *w, const struct inst *a, uint32_t by)
+{
+	return a->name == w->inst[by].name;
+}
+
+/* No Local of a subscription stays what it was the first time (mosquitto), which may have been in an
+ * earlier connection of the session: sure: how to decide then. */
+static bool wants(const struct world *w, const struct inst *i, const struct window *v,
+		  const struct msg *m, bool sure)
+{
+	if (same_client(w, i, m->by) && (i->clean ? v->no_local : sure))
+		return false;
+	return broker_match(world_filter[v->filter], world_topic[m->topic]);
+}
+
+/* What a person needs to understand a failure. */
+static void explain(const struct world *w, const struct inst *i, uint32_t n)
+{
+	const struct msg *m = &w->msg[n];
+
+	if (!w->o.verbose || w->wrong == NULL)
+		return;
+	printf("%lu: %s: message %u (by %u, %s, qos %u, retain %u, seq %u, %lu..%ld)\n", w->t,
+	       w->wrong, n, m->by, world_topic[m->topic], m->qos, m->retain, m->seq, m->start,
+	       (long)m->end);
+	printf("   at %u (client %u, level %u, clean %u, opened %lu)\n", (unsigned)(i - w->inst),
+	       i->name, i->level, i->clean, i->opened);
+	for (const struct inst *e = i; e >= w->inst; e--) {
+		for (unsigned k = 0; e->name == i->name && k < e->win_n; k++) {
+			const struct window *v = &e->win[k];
+
+			printf("   %u %s: %lu %ld .. %ld %ld%s%s\n", (unsigned)(e - w->inst),
+			       world_filter[v->filter], v->sub, (long)v->ack, (long)v->unsub,
+			       (long)v->unack, v->gone ? " gone" : "", v->no_local ? " nl" : "");
+		}
+	}
+}
+
+/* Windows by which the message may come. */
+static unsigned possible(const struct world *w, const struct inst *i, const struct msg *m)
+{
+	unsigned n = 0;
+
+	for (unsigned k = 0; k < i->win_n; k++) {
+		const struct window *v = &i->win[k];
+
+		n += wants(w, i, v, m, false) && v->sub <= m->end && v->unack >= m->start;
+	}
+	/* what the session may have from earlier connections */
+	for (const struct inst *e = i; !i->clean && e-- > w->inst;) {
+		for (unsigned k = 0; e->name == i->name && k < e->win_n; k++)
+			n += wants(w, i, &e->win[k], m, false) && e->win[k].unack >= m->start;
+	}
+	return n;
+}
+
+/* Windows by which it must. */
+static unsigned certain(const struct world *w, const struct inst *i, const struct msg *m)
+{
+	unsigned n = 0;
+
+	for (unsigned k = 0; k < i->win_n; k++) {
+		const struct window *v = &i->win[k];
+
+		n += wants(w, i, v, m, true) && !v->gone && v->ack < m->start && v->unsub > m->end;
+	}
+	return i->level == 5 || n < 1 ? n : 1;
+}
+
+/* Retained messages are older than what is live once SUBACK has been sent. */
+static void check_retained(struct world *w, const struct inst *i, const struct msg *m)
+{
+	uint64_t acked = 0;
+
+	for (unsigned k = 0; k < i->win_n; k++) {
+		const struct window *v = &i->win[k];
+
+		if (!broker_match(world_filter[v->filter], world_topic[m->topic]))
+			continue;
+		if (v->ack == NEVER)
+			return;
+		acked = v->again > acked ? v->again : acked;
+	}
+	for (unsigned k = 0; k < i->req_n; k++) {
+		if (i->req[k].type == 8)
+			return;
+	}
+	if (i->live_start[m->topic] > acked)
+		world_wrong(w, "retained message behind a later live one");
+}
+
+static void check_live(struct world *w, struct inst *i, uint32_t n)
+{
+	struct msg *m = &w->msg[n];
+	int32_t *last = &i->last[m->by][m->topic][m->qos];
+	unsigned most = possible(w, i, m);
+
+	if (most == 0)
+		world_wrong(w, "message for a topic nobody subscribed to");
+	if (i->level != 5 && most > 1)
+		most = 1;
+	if (++i->got[n] > most)
+		world_wrong(w, "message twice");
+	if ((int32_t)m->seq < *last)
+		world_wrong(w, "message out of order");
+	*last = (int32_t)m->seq;
+	if (m->start > i->live_start[m->topic])
+		i->live_start[m->topic] = m->start;
+	world_stats.delivered++;
+}
+
+static void on_publish(struct world *w, struct inst *i, const uint8_t *p, size_t n)
+{
+	uint8_t qos = p[0] >> 1 & 3u;
+	size_t at = p[1] & 0x80u ? 3 : 2, topic_n;
+	uint32_t num;
+
+	if (n < at + 2)
+		return world_wrong(w, "short PUBLISH");
+	topic_n = (size_t)p[at] << 8 | p[at + 1];
+	const char *topic = (const char *)p + at + 2;
+
+	at += 2 + topic_n + (qos > 0 ? 2 : 0);
+	if (i->level == 5)
+		at += 1u + p[at]; /* no more than 127 bytes of properties here */
+	if (n < at + 4)
+		return world_wrong(w, "PUBLISH without number");
+	num = (uint32_t)p[at] << 24 | (uint32_t)p[at + 1] << 16 | (uint32_t)p[at + 2] << 8 |
+	      p[at + 3];
+	if (num >= w->msg_n || w->msg[num].len != n - at)
+		return world_wrong(w, "PUBLISH of nobody");
+	for (unsigned k = 4; k < w->msg[num].len; k++) {
+		if (p[at + k] != world_byte(num, k))
+			return world_wrong(w, "payload changed");
+	}
+	if (topic_n != strlen(world_topic[w->msg[num].topic]) ||
+	    memcmp(topic, world_topic[w->msg[num].topic], topic_n) != 0)
+		return world_wrong(w, "topic changed");
+	if ((p[0] & 1u) && (i->bridge || !i->clean))
+		return; /* live or retained: nobody can tell */
+	if (p[0] & 1u)
+		check_retained(w, i, &w->msg[num]);
+	else
+		check_live(w, i, num);
+	explain(w, i, num);
+}
+
+static void on_connack(struct world *w, struct inst *i, const uint8_t *p)
+{
+	bool resumed = i->level == 3 ? !i->clean : (p[2] & 1u) != 0;
+
+	i->connected = true;
+	for (unsigned k = 0; k < i->win_n; k++) {
+		struct window *v = &i->win[k];
+
+		if (v->from == NULL)
+			continue;
+		if (!resumed)
+			v->gone = true;
+		else if (v->from->ack != NEVER && v->from->unsub == NEVER && !v->from->gone)
+			v->ack = v->again = w->t;
+	}
+}
+
+static void on_answer(struct world *w, struct inst *i, uint8_t type, const uint8_t *p)
+{
+	uint16_t pid = (uint16_t)(p[2] << 8 | p[3]);
+
+	for (unsigned k = 0; k < i->req_n; k++) {
+		struct request *r = &i->req[k];
+
+		if (r->pid != pid || r->type != type)
+			continue;
+		for (unsigned j = 0; j < r->n; j++) {
+			struct window *v = &i->win[r->win[j]];
+
+			if (type == 10)
+				v->unack = w->t;
+			else if (v->ack == NEVER)
+				v->ack = w->t;
+			v->again = w->t;
+		}
+		*r = i->req[--i->req_n];
+		return;
+	}
+	world_wrong(w, "SUBACK or UNSUBACK nobody asked for");
+}
+
+static void on_packet(struct world *w, struct inst *i, const uint8_t *p, size_t n)
+{
+	if (i->no_more)
+		return world_wrong(w, "packet behind the broker's DISCONNECT");
+	if (!i->connected && p[0] >> 4 != 2)
+		return world_wrong(w, "packet before CONNACK");
+	switch (p[0] >> 4) {
+	case 2:
+		on_connack(w, i, p);
+		break;
+	case 3:
+		on_publish(w, i, p, n);
+		break;
+	case 5: /* PUBREC */
+		if (i->rel_n < 32)
+			i->rel[i->rel_n++] = (uint16_t)(p[2] << 8 | p[3]);
+		break;
+	case 4:
+	case 7:
+		break;
+	case 9:
+		on_answer(w, i, 8, p);
+		break;
+	case 11:
+		on_answer(w, i, 10, p);
+		break;
+	case 13:
+		if (n != 2 || ++i->pongs > i->pings)
+			world_wrong(w, "PINGRESP nobody asked for");
+		break;
+	case 14:
+		i->no_more = true;
+		break;
+	default:
+		world_wrong(w, "no packet of a broker");
+	}
+}
+
+void oracle_sent(void *arg, uint32_t id, const uint8_t *data, size_t n)
+{
+	struct world *w = arg;
+	struct inst *i = &w->inst[w->of_id[id]];
+
+	bytes_add(&i->in, data, n);
+	while (bytes_n(&i->in) >= 2 && w->wrong == NULL) {
+		const uint8_t *p = bytes_at(&i->in);
+		size_t len = p[1] & 0x7fu, head = 2;
+
+		if (p[1] & 0x80u) {
+			if (bytes_n(&i->in) < 3)
+				return;
+			len |= (size_t)p[2] << 7;
+			head = 3;
+			if (p[2] & 0x80u)
+				return world_wrong(w, "framing lost towards the client");
+		}
+		if (bytes_n(&i->in) < head + len)
+			return;
+		on_packet(w, i, p, head + len);
+		bytes_drop(&i->in, head + len);
+	}
+}
+
+void oracle_handled(void *arg, uint32_t m)
+{
+	struct world *w = arg;
+
+	if (m >= w->msg_n)
+		world_wrong(w, "the broker got a message nobody sent");
+	else if (w->msg[m].end == NEVER)
+		w->msg[m].end = w->t;
+}
+
+void oracle_dropped(void *arg, uint32_t conn, uint32_t m)
+{
+	struct world *w = arg;
+
+	if (m < MSG_MAX)
+		w->inst[w->of_id[conn]].dropped[m]++;
+	world_stats.broker_drops++;
+}
+
+void oracle_end(struct world *w, uint64_t drops)
+{
+	uint64_t missing = 0;
+
+	for (unsigned k = 0; k < w->inst_n && w->wrong == NULL; k++) {
+		const struct inst *i = &w->inst[k];
+
+		if (!i->alive || !i->connected)
+			continue;
+		for (unsigned n = 0; n < w->msg_n; n++) {
+			const struct msg *m = &w->msg[n];
+			unsigned must = m->end == NEVER ? 0 : certain(w, i, m);
+
+			world_stats.required += must;
+			/* a bridge's session keeps RETAIN: not counted above */
+			if (must <= (unsigned)(i->got[n] + i->dropped[n]) ||
+			    ((i->bridge || !i->clean) && m->retain))
+				continue;
+			missing += must - i->got[n] - i->dropped[n];
+			if (missing <= drops)
+				continue;
+			world_wrong(w, "message lost");
+			explain(w, i, n);
+		}
+	}
+}

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Clients, engine, MQTT stage (mqtt_fake.h) and a reference broker (mqtt_broker.h) in one
+ * single-threaded world, driven by choices: a seed, or a fuzzer's bytes.
+ *
+ * An oracle watches what the stage sends to each client.  For each (publisher's connection, topic,
+ * QoS) the messages come in order, none twice, and none is missing, but for those whose time from
+ * being written to being processed overlaps the time from a (UN)SUBSCRIBE being written to its
+ * answer being sent, and for copies that were dropped and counted.
+ */
+#ifndef MQTT_WORLD_H
+#define MQTT_WORLD_H
+
+#include "mqtt_broker.h"
+
+struct world_opts {
+	uint64_t seed;
+	const uint8_t *data; /* choices, when there are any; then the seed goes on */
+	size_t len;
+	unsigned steps;
+	bool verbose;
+};
+
+/* NULL: all was right; else what was wrong (static text). */
+const char *world_run(const struct world_opts *o);
+
+/* Sums over all runs: a test that exercises nothing fails. */
+struct world_stats {
+	uint64_t why[32]; /* enum mqtt_reason */
+	uint64_t messages, fast, delivered, deferred, blocked, unblocked, drops, broker_drops;
+	uint64_t acks_dropped, takeovers, activated, fence_waits, required, lost_conns, blocked_drops;
+};
+extern struct world_stats world_stats;
+
+#endif

@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Inside of the model world: what mqtt_world.c (actions) and mqtt_oracle.c (what is right) share.
+ */
+#ifndef MQTT_WORLD_INT_H
+#define MQTT_WORLD_INT_H
+
+#include "mqtt_world.h"
+
+#define INST_MAX  48u
+#define MSG_MAX   600u
+#define WIN_MAX   48u
+#define TOPICS    7u
+#define FILTERS   9u
+#define NAMES     6u
+#define MSG_BYTES 2100u
+#define NEVER     UINT64_MAX
+
+struct msg {
+	uint32_t by; /* instance */
+	uint8_t topic, qos, retain;
+	uint32_t seq;
+	uint16_t len;
+	uint64_t start; /* written by its client */
+	uint64_t end;   /* known to be processed */
+};
+
+/* One subscription of a client, from SUBSCRIBE written to UNSUBACK sent. */
+struct window {
+	uint8_t filter;
+	bool no_local, gone;
+	const struct window *from; /* of the connection before, which this one resumes */
+	uint64_t sub, ack, unsub, unack;
+	uint64_t again; /* latest SUBACK: retained messages come again */
+};
+
+struct request {
+	uint16_t pid;
+	uint8_t type, n;
+	uint8_t win[4];
+};
+
+/* One connection of a client. */
+struct inst {
+	bool used, alive, connected, reading, no_more, clean, keeps, bridge;
+	uint8_t level, name;
+	uint32_t id; /* in the fake */
+	uint64_t opened;
+	uint16_t pid;
+	uint32_t pings, pongs;
+	uint32_t rel_n;
+	uint16_t rel[32]; /* PUBREC seen, PUBREL to be written */
+	struct bytes in;  /* what the stage sent, up to a whole packet */
+	struct window win[WIN_MAX];
+	unsigned win_n;
+	struct request req[32];
+	unsigned req_n;
+	uint32_t seq[TOPICS][3];
+	int32_t last[INST_MAX][TOPICS][3];
+	uint64_t live_start[TOPICS]; /* latest start of a live message that came */
+	uint8_t got[MSG_MAX];
+	uint8_t dropped[MSG_MAX]; /* by the broker */
+};
+
+struct world {
+	struct world_opts o;
+	uint64_t rnd;
+	size_t at;
+	struct fake *f;
+	bool calm; /* subscriptions hardly change after a while */
+	struct broker *b;
+	uint64_t t;
+	struct inst inst[INST_MAX];
+	unsigned inst_n;
+	struct msg msg[MSG_MAX];
+	unsigned msg_n;
+	uint32_t of_id[FAKE_CONNS]; /* instance of a fake connection */
+	const char *wrong;
+};
+
+extern const char *const world_topic[TOPICS];
+extern const char *const world_filter[FILTERS];
+
+unsigned world_pick(struct world *w, unsigned n);
+void world_wrong(struct world *w, const char *what);
+/* The payload's byte i of message n. */
+uint8_t world_byte(uint32_t n, unsigned i);
+
+/* mqtt_oracle.c */
+void oracle_sent(void *arg, uint32_t id, const uint8_t *data, size_t n);
+void oracle_handled(void *arg, uint32_t m);
+void oracle_dropped(void *arg, uint32_t conn, uint32_t m);
+void oracle_end(struct world *w, uint64_t drops);
+
+#endif

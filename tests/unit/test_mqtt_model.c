@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* LINK: tests/unit/mqtt_fake.c tests/unit/mqtt_broker.c tests/unit/mqtt_world.c
+ *       tests/unit/mqtt_oracle.c modules/mqtt/mqtt_stage.c modules/mqtt/mqtt_rx.c
+ *       modules/mqtt/mqtt_tx.c modules/mqtt/mqtt_session.c modules/mqtt/mqtt_decide.c
+ *       modules/mqtt/mqtt_fanout.c modules/mqtt/mqtt_fence.c modules/mqtt/mqtt_control.c
+ *       modules/mqtt/mqtt_framer.c modules/mqtt/mqtt_props.c modules/mqtt/mqtt_publish.c
+ *       modules/mqtt/mqtt_wire.c modules/mqtt/mqtt_subs.c modules/mqtt/mqtt_subs_trie.c
+ *       modules/mqtt/mqtt_subs_cache.c modules/mqtt/mqtt_subs_arena.c datapath/stream_mem.c
+ *       datapath/stream_extq.c common/log.c */
+/*
+ * The MQTT stage against a reference broker: thousands of random interleavings of clients, engine
+ * and broker in virtual time, each judged by an oracle (mqtt_world.h).  MQTT_SEEDS=n runs more,
+ * MQTT_SEED=s one of them, with what happens printed.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "mqtt_world.h"
+
+#define SEEDS 2000u
+#define STEPS 600u
+
+static unsigned env(const char *name, unsigned otherwise)
+{
+	const char *text = getenv(name);
+
+	return text != NULL ? (unsigned)strtoul(text, NULL, 0) : otherwise;
+}
+
+static void run(uint64_t seed, bool verbose)
+{
+	const struct world_opts o = {.seed = seed, .steps = STEPS, .verbose = verbose};
+	const char *wrong = world_run(&o);
+
+	if (wrong != NULL)
+		fail_msg("seed %lu: %s", seed, wrong);
+}
+
+static void random_interleavings(void **s)
+{
+	unsigned one = env("MQTT_SEED", 0), n = env("MQTT_SEEDS", SEEDS), bad = 0;
+
+	(void)s;
+	if (one != 0) {
+		run(one, true);
+		return;
+	}
+	for (unsigned seed = 1; seed <= n; seed++) {
+		const struct world_opts o = {.seed = seed, .steps = STEPS};
+		const char *wrong = world_run(&o);
+
+		if (wrong != NULL && bad++ < 12)
+			print_message("seed %u: %s\n", seed, wrong);
+	}
+	print_message("%lu messages, %lu fast, %lu delivered (%lu required), %lu deferred\n",
+		      world_stats.messages, world_stats.fast, world_stats.delivered,
+		      world_stats.required, world_stats.deferred);
+	print_message("%lu blocked, %lu unblocked, %lu+%lu dropped, %lu answers dropped\n",
+		      world_stats.blocked, world_stats.unblocked, world_stats.drops,
+		      world_stats.broker_drops, world_stats.acks_dropped);
+	print_message("%lu take-overs, %lu activated, %lu fence waits, %lu dropped (blocked)\n",
+		      world_stats.takeovers, world_stats.activated, world_stats.fence_waits,
+		      world_stats.blocked_drops);
+	for (unsigned k = 0; k < 22; k++)
+		print_message("%u: %lu%s", k, world_stats.why[k], k == 21 ? "\n" : ", ");
+	assert_int_equal(bad, 0);
+	/* what the model exercises */
+	assert_true(world_stats.fast > world_stats.messages / 20);
+	assert_true(world_stats.required > n && world_stats.deferred > n);
+	assert_true(world_stats.blocked > n / 10 && world_stats.unblocked > n / 10);
+	assert_true(world_stats.takeovers > n / 10 && world_stats.fence_waits > n);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(random_interleavings),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
