@@ -388,6 +388,8 @@ int mqtt_session_request(struct mqtt_stage *st, struct mqtt_conn *m, uint8_t typ
 	m->request_last = b;
 	while (type == MQTT_SUBSCRIBE && rc == 0 && mqtt_subscribe_next(&req, &item))
 		rc = subscribe_one(st, m, &item, req.sub_id);
+	if (type == MQTT_UNSUBSCRIBE)
+		m->events++; /* what is decided from here on may come behind UNSUBACK */
 	mqtt_request_of(b)->event = m->events;
 	mqtt_request_of(b)->sub_id = req.sub_id;
 	if (rc != 0)
@@ -513,6 +515,7 @@ void mqtt_session_answer(struct mqtt_stage *st, struct toe_stream_conn *c, struc
 		on_suback(st, m, &ack, mqtt_request_of(b));
 		mqtt_fence_ping(st, c, m);
 	} else {
+		mqtt_tx_flush_before(st, c, m, mqtt_request_of(b)->event);
 		on_unsuback(st, m, &ack, mqtt_request_of(b));
 	}
 	toe_stream_buf_put(st->s, b);

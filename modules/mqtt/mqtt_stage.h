@@ -109,6 +109,8 @@ struct mqtt_copy {
 		       */
 	uint32_t sub_gen;
 	uint32_t after; /* goes when the broker's stream has been passed on up to here */
+	uint32_t event; /* mqtt_conn.events when it was made */
+	bool exact;     /* nothing for the client was in the broker's heap: that is its place */
 };
 
 /* A SUBSCRIBE or UNSUBSCRIBE without answer, in the data of a toe_buf, the packet's body behind. */
@@ -357,6 +359,10 @@ void mqtt_tx_copy(struct mqtt_stage *st, struct toe_stream_conn *c, const struct
 /* Deferred copies whose turn has come. */
 void mqtt_tx_flush(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m);
 void mqtt_tx_drop_deferred(struct mqtt_stage *st, struct mqtt_conn *m);
+/* Those made before the event: UNSUBACK of a request that was forwarded then is next, and the
+ * broker's queue is first in, first out. */
+void mqtt_tx_flush_before(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m,
+			  uint32_t event);
 /* Copies of publisher p that wait for blocked subscribers are given up. */
 void mqtt_tx_drop_held(struct mqtt_stage *st, const struct mqtt_conn *p);
 

@@ -74,7 +74,9 @@ static bool defer(struct mqtt_stage *st, struct toe_stream_conn *c, const struct
 					      .conn = MQTT_NONE,
 					      .sub = en != NULL ? en->sub : MQTT_SUB_NONE,
 					      .sub_gen = en != NULL ? en->sub_gen : 0,
-					      .after = toe_stream_written(c)};
+					      .after = toe_stream_written(c),
+					      .event = m->events,
+					      .exact = !m->blocked};
 	if (m->blocked)
 		hold_publisher(st, j, mqtt_copy_of(b));
 	if (m->defer_first == NULL)
@@ -197,18 +199,25 @@ static void release_deferred(struct mqtt_stage *st, struct toe_stream_conn *c, s
 	pop_deferred(st, m);
 }
 
-/* Copies that belong before position pos of the broker's stream. */
-static void flush_before(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m,
-			 uint32_t pos)
+void mqtt_tx_flush_before(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m,
+			  uint32_t event)
 {
-	while (m->defer_first != NULL && (int32_t)(pos - mqtt_copy_of(m->defer_first)->after) >= 0)
+	while (m->defer_first != NULL &&
+	       (int32_t)(event - mqtt_copy_of(m->defer_first)->event) > 0)
 		release_deferred(st, c, m);
 }
 
+/* A copy that was made before the client fell behind goes to its place all the same: what comes
+ * behind it in the broker's stream was sent later. */
 void mqtt_tx_flush(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
 {
-	if (!m->blocked && m->tx_buf == NULL && mqtt_framer_idle(&m->tx_fr))
-		flush_before(st, c, m, m->taken);
+	while (m->defer_first != NULL && m->tx_buf == NULL && mqtt_framer_idle(&m->tx_fr)) {
+		const struct mqtt_copy *d = mqtt_copy_of(m->defer_first);
+
+		if ((m->blocked && !d->exact) || (int32_t)(m->taken - d->after) < 0)
+			break;
+		release_deferred(st, c, m);
+	}
 }
 
 void mqtt_tx_drop_deferred(struct mqtt_stage *st, struct mqtt_conn *m)
@@ -267,11 +276,8 @@ static bool act_on(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt
 			toe_stream_rx_resume(st->s, c);
 		}
 		break;
-	case MQTT_UNSUBACK:
-		/* The broker's heap is first in, first out: what it held before has passed. */
-		flush_before(st, c, m, m->taken - m->tx_buf->len);
-		/* fall through */
 	case MQTT_SUBACK:
+	case MQTT_UNSUBACK:
 		mqtt_session_answer(st, c, m, (uint8_t)mqtt_first_type(first), data + head,
 				    remaining);
 		break;
