@@ -286,6 +286,7 @@ static bool act_on(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt
 	case MQTT_DISCONNECT:
 		m->ended = 1;
 		mqtt_session_detach(st, m);
+		mqtt_tx_drop_deferred(st, m); /* nothing comes behind DISCONNECT */
 		break;
 	default:
 		break;
