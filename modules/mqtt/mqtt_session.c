@@ -214,6 +214,7 @@ static void take_over(struct mqtt_stage *st, struct mqtt_session *se)
 
 	if (old != NULL) {
 		old->session = MQTT_NONE;
+		mqtt_put(st, &old->activating); /* nothing the old one proves is about the new */
 		mqtt_tx_drop_deferred(st, old);
 		mqtt_count(st, MQTT_C_TAKEOVER);
 	}
@@ -299,6 +300,21 @@ void mqtt_session_disconnect(struct mqtt_conn *m, const uint8_t *body, uint32_t 
 		m->expiry_s = expiry_s;
 }
 
+/* Nothing is delivered to a session that is offline, so nothing of it has to be proven: resume()
+ * begins again. */
+static void rest(struct mqtt_stage *st, uint32_t session)
+{
+	for (uint32_t sub = mqtt_subs_first(st->subs, session); sub != MQTT_SUB_NONE;
+	     sub = mqtt_subs_next(st->subs, sub)) {
+		struct mqtt_sub *s = mqtt_subs_get(st->subs, sub);
+
+		if (s->state == MQTT_S_ACTIVE)
+			continue;
+		s->state = MQTT_S_ACTIVE;
+		mqtt_subs_touch(st->subs, sub);
+	}
+}
+
 void mqtt_session_detach(struct mqtt_stage *st, struct mqtt_conn *m)
 {
 	struct mqtt_session *se;
@@ -307,12 +323,15 @@ void mqtt_session_detach(struct mqtt_stage *st, struct mqtt_conn *m)
 	if (i == MQTT_NONE)
 		return;
 	m->session = MQTT_NONE;
+	mqtt_put(st, &m->activating);
 	se = &st->sessions[i];
 	se->conn = MQTT_NONE;
 	if (se->unknown)
 		st->unknown_n--;
 	if (m->expiry_s == 0)
 		forget(st, i);
+	else
+		rest(st, i);
 }
 
 /* ---- SUBSCRIBE, UNSUBSCRIBE ---- */
