@@ -35,7 +35,7 @@ static inline const uint8_t *bytes_at(const struct bytes *q)
 	return q->b + q->from;
 }
 
-#define FAKE_CONNS 64u
+#define FAKE_CONNS 80u
 #define FAKE_APP   7u
 
 struct fake_opts {

@@ -69,13 +69,17 @@ static unsigned possible(const struct world *w, const struct inst *i, const stru
 /* Windows by which it must. */
 static unsigned certain(const struct world *w, const struct inst *i, const struct msg *m)
 {
+	bool by[FILTERS] = {false}; /* one subscription each */
 	unsigned n = 0;
 
 	for (unsigned k = 0; k < i->win_n; k++) {
 		const struct window *v = &i->win[k];
 
-		n += wants(w, i, v, m, true) && !v->gone && v->ack < m->start && v->unsub > m->end;
+		by[v->filter] |= wants(w, i, v, m, true) && !v->gone && v->ack < m->start &&
+				 v->unsub > m->end;
 	}
+	for (unsigned k = 0; k < FILTERS; k++)
+		n += by[k];
 	return i->level == 5 || n < 1 ? n : 1;
 }
 

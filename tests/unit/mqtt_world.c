@@ -501,7 +501,7 @@ static void drain(struct world *w)
 		w->t++;
 		for (unsigned k = 0; k < 3000 && w->wrong == NULL && drain_round(w); k++)
 			;
-		fake_time(w->f, round < 100 ? 60 : 1000);
+		fake_time(w->f, round < 100 ? 60 : 4000);
 		note_done(w);
 		bury(w);
 	}
@@ -522,6 +522,14 @@ static void check_rest(struct world *w)
 		world_stats.acks_dropped += v.acks_dropped;
 		if (m->defer_first != NULL)
 			world_wrong(w, "copies left in a queue");
+		if (w->o.verbose)
+			printf("%u: id %u blocked %u pings %u again %u ghosts %u client %u/%u/%u "
+			       "last %u now %u alive %u heard %u dropped %u sync %lu/%lu\n",
+			       k, i->id, m->blocked, m->ping_n, m->ping_again, m->ping_ghosts,
+			       m->client_pings, i->pings, i->pongs, m->ping_ms,
+			       toe_stream_ms(fake_stream(w->f)), stage(w)->alive_ms,
+			       stage(w)->heard_ms, v.acks_dropped, m->sync_ticket,
+			       stage(w)->synced);
 		if (m->blocked)
 			world_wrong(w, "subscriber stays blocked");
 		if (m->rx_wait != 0 || m->tx_wait)
