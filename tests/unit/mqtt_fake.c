@@ -579,8 +579,12 @@ bool fake_hc(struct fake *f)
 	c = &s->conn[s->bell[0]];
 	take_bell(s, 0);
 	c->tail = c->true_tail;
-	c->shorts = c->true_short;
 	c->fin = c->true_fin;
+	if (c->shorts != c->true_short) {
+		c->shorts = c->true_short;
+		if (!c->tx_ended)
+			s->m->tx_short(s, c);
+	}
 	look_at_tickets(s);
 	return true;
 }
