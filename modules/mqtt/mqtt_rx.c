@@ -398,10 +398,33 @@ bool mqtt_rx_end(struct toe_stream *s, struct toe_stream_conn *c)
 	return true;
 }
 
+void mqtt_rx_lost(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
+{
+	m->rx_wait = 0;
+	if (fast_pending(m)) {
+		/* its fast messages come first, before what may be another one now */
+		wait_for_jobs(st, m, MQTT_WAIT_JOBS);
+		return;
+	}
+	if (m->rx_buf != NULL) {
+		toe_stream_forward_buf(st->s, c, m->rx_buf, 0, m->rx_buf->len, false);
+		mqtt_put(st, &m->rx_buf);
+	} else if ((m->rx_mode == MQTT_RX_START || m->rx_mode == MQTT_RX_READY) && m->rx_hdr_n > 0) {
+		toe_stream_forward(st->s, c, m->rx_hdr, m->rx_hdr_n, false);
+	}
+	m->rx_mode = MQTT_RX_PASS;
+	m->rx_hdr_n = 0;
+	toe_stream_rx_resume(st->s, c);
+}
+
 void mqtt_rx_proceed(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
 {
 	if (m->rx_wait != 0)
 		return;
+	if (m->kind == MQTT_K_LOST) {
+		mqtt_rx_lost(st, c, m);
+		return;
+	}
 	if (m->rx_mode == MQTT_RX_READY)
 		finish_packet(st, c, m);
 	if (m->rx_wait == 0)

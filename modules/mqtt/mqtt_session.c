@@ -334,6 +334,16 @@ void mqtt_session_detach(struct mqtt_stage *st, struct mqtt_conn *m)
 		rest(st, i);
 }
 
+/* What it is subscribed to when it comes back nobody knows: it is a session never seen then. */
+void mqtt_session_lose(struct mqtt_stage *st, struct mqtt_conn *m)
+{
+	uint32_t i = m->session;
+
+	mqtt_session_detach(st, m);
+	if (i != MQTT_NONE && st->sessions[i].id != NULL)
+		forget(st, i);
+}
+
 /* ---- SUBSCRIBE, UNSUBSCRIBE ---- */
 
 static void set_options(struct mqtt_stage *st, const struct mqtt_conn *m, uint32_t sub,

@@ -80,18 +80,10 @@ void mqtt_conn_lose(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqt
 {
 	if (m->kind == MQTT_K_LOST)
 		return;
-	mqtt_session_detach(st, m);
+	mqtt_session_lose(st, m);
 	m->kind = MQTT_K_LOST;
 	st->lost_n++;
 	mqtt_count(st, MQTT_C_LOST);
-	/* what was held goes on as it came */
-	if (m->rx_buf != NULL) {
-		toe_stream_forward_buf(st->s, c, m->rx_buf, 0, m->rx_buf->len, false);
-		mqtt_put(st, &m->rx_buf);
-	} else if (m->rx_mode == MQTT_RX_START && m->rx_hdr_n > 0) {
-		toe_stream_forward(st->s, c, m->rx_hdr, m->rx_hdr_n, false);
-		m->rx_hdr_n = 0;
-	}
 	if (m->tx_collect && m->tx_buf == NULL && !mqtt_framer_idle(&m->tx_fr)) {
 		m->tx_buf = toe_stream_buf_new(st->s, m->tx_fr.hdr_n);
 		if (m->tx_buf != NULL) {
@@ -107,9 +99,9 @@ void mqtt_conn_lose(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqt
 	}
 	mqtt_tx_drop_deferred(st, m);
 	m->tx_wait = 0;
-	m->rx_wait = 0;
-	toe_stream_rx_resume(st->s, c);
+	mqtt_list_del(st, m, MQTT_L_TX_WAIT);
 	toe_stream_tx_resume(st->s, c);
+	mqtt_rx_lost(st, c, m);
 }
 
 /* ---- the module ---- */

@@ -345,6 +345,8 @@ size_t mqtt_rx(struct toe_stream *s, struct toe_stream_conn *c, const uint8_t *d
 bool mqtt_rx_end(struct toe_stream *s, struct toe_stream_conn *c);
 /* What was waited for has come (or not in time). */
 void mqtt_rx_proceed(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m);
+/* The connection is lost: what was held goes on as it came. */
+void mqtt_rx_lost(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m);
 /* One of its fast messages, or a held copy of one, has been appended. */
 void mqtt_rx_appended(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m);
 
@@ -380,6 +382,8 @@ void mqtt_session_answer(struct mqtt_stage *st, struct toe_stream_conn *c, struc
 			 uint8_t type, const uint8_t *body, uint32_t len);
 void mqtt_session_disconnect(struct mqtt_conn *m, const uint8_t *body, uint32_t len);
 void mqtt_session_detach(struct mqtt_stage *st, struct mqtt_conn *m);
+/* The same, and what the client does from now on is not seen. */
+void mqtt_session_lose(struct mqtt_stage *st, struct mqtt_conn *m);
 void mqtt_session_reset(struct mqtt_stage *st);
 void mqtt_session_drop_requests(struct mqtt_stage *st, struct mqtt_conn *m);
 
