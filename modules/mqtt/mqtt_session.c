@@ -73,12 +73,30 @@ static void forget(struct mqtt_stage *st, uint32_t i)
 		st->full = 0;
 }
 
+/* The table is full: one that is offline makes room, in turn.  Should it come back, it is one with
+ * unknown subscriptions. */
+static void make_room(struct mqtt_stage *st)
+{
+	for (uint32_t looked = 0; looked < st->session_n; looked++) {
+		uint32_t i = st->session_hand++ % st->session_n;
+
+		if (st->sessions[i].id != NULL && st->sessions[i].conn == MQTT_NONE) {
+			mqtt_count(st, MQTT_C_FORGOTTEN);
+			forget(st, i);
+			return;
+		}
+	}
+}
+
 /* MQTT_NONE: the table is full. */
 static uint32_t create(struct mqtt_stage *st, struct toe_buf *id)
 {
-	uint32_t i = st->session_free;
 	uint32_t *head;
+	uint32_t i;
 
+	if (st->session_free == MQTT_NONE)
+		make_room(st);
+	i = st->session_free;
 	if (i == MQTT_NONE)
 		return i;
 	st->session_free = st->sessions[i].hash_next;

@@ -273,6 +273,7 @@ struct mqtt_stage {
 	uint32_t session_n;
 	uint32_t session_free;
 	uint32_t session_used;
+	uint32_t session_hand; /* the next to make room */
 	uint32_t *session_hash;
 	uint32_t hash_mask;
 	uint64_t hash_key;
