@@ -12,7 +12,9 @@
 #include <errno.h>
 #include <string.h>
 
-#define LEVELS_OF_BROKER 200u /* '/' in a topic: mosquitto closes connections that use more */
+/* Filters of more than MQTT_LEVELS_MAX levels are not stored (the broker takes 200 '/').  "+/.../#"
+ * with one level more matches topics one level shorter. */
+#define SLASHES_MAX (MQTT_LEVELS_MAX - 2u)
 
 /* mqtt_group.user[0] */
 enum { VERDICT_NONE, VERDICT_READY, VERDICT_PENDING };
@@ -130,9 +132,9 @@ static bool too_deep(const struct mqtt_str *topic)
 {
 	uint32_t n = 0;
 
-	for (uint32_t i = 0; i < topic->len && n <= LEVELS_OF_BROKER; i++)
+	for (uint32_t i = 0; i < topic->len && n <= SLASHES_MAX; i++)
 		n += topic->data[i] == '/';
-	return n > LEVELS_OF_BROKER;
+	return n > SLASHES_MAX;
 }
 
 enum mqtt_reason mqtt_decide_early(struct mqtt_stage *st, const struct mqtt_conn *m,
