@@ -115,6 +115,23 @@ static bool mqtt_wants(const struct toe_config *cfg, uint16_t local_port)
 	return false;
 }
 
+/* Connections of the broker that is followed now, which were opened when another one was: nothing
+ * of them has been looked at. */
+static void adopt(struct mqtt_stage *st)
+{
+	for (uint32_t id = 0; id < toe_stream_conn_max(st->s); id++) {
+		struct mqtt_conn *m = toe_stream_state_at(st->s, id);
+
+		if (m->kind != MQTT_K_FOREIGN || m->app_serial != st->app_serial ||
+		    toe_stream_conn(st->s, id, m->gen) == NULL)
+			continue;
+		m->kind = MQTT_K_LOST;
+		st->lost_n++;
+		st->conns++;
+		mqtt_count(st, MQTT_C_LOST);
+	}
+}
+
 static void mqtt_open(struct toe_stream *s, struct toe_stream_conn *c)
 {
 	struct mqtt_stage *st = mqtt_of(s);
@@ -128,13 +145,14 @@ static void mqtt_open(struct toe_stream *s, struct toe_stream_conn *c)
 	m->jobq = MQTT_NONE;
 	m->forwarded_ms = toe_stream_ms(s);
 	toe_stream_peer(s, c, &peer);
-	serial = toe_stream_app_serial(s, peer.app_id);
+	serial = m->app_serial = toe_stream_app_serial(s, peer.app_id);
 	if (st->conns == 0 && serial != 0 &&
 	    (st->app_serial != serial || st->app_id != peer.app_id)) {
 		/* another broker: whatever was known is of one that is gone */
 		mqtt_session_reset(st);
 		st->app_id = peer.app_id;
 		st->app_serial = serial;
+		adopt(st);
 	}
 	if (serial == 0 || st->app_serial != serial || st->app_id != peer.app_id)
 		m->kind = MQTT_K_FOREIGN;

@@ -127,6 +127,7 @@ struct mqtt_request {
 struct mqtt_conn {
 	uint32_t id;
 	uint32_t gen;
+	uint32_t app_serial;
 	uint8_t kind;  /* enum mqtt_kind */
 	uint8_t level; /* protocol level, 0: no CONNECT yet */
 	uint8_t bridge;
