@@ -82,10 +82,8 @@ void mqtt_fence_check_short(struct mqtt_stage *st, struct toe_stream_conn *c, st
 	if (now == m->short_seen)
 		return;
 	m->short_seen = now;
-	if (m->activating != NULL) {
-		m->suspect = 1;
-		m->saw_publish = 0;
-	}
+	if (m->activating != NULL || m->requests != NULL)
+		m->suspect = MQTT_SUSPECT_HEAP;
 	if (!m->blocked)
 		mqtt_count(st, MQTT_C_BLOCKED);
 	m->blocked = 1;
@@ -157,13 +155,18 @@ static void on_proof(struct mqtt_stage *st, struct toe_stream_conn *c, struct mq
 		mqtt_count(st, MQTT_C_UNBLOCKED);
 	}
 	/* Retained messages held back by a short write leave before the next live message. */
-	if (calm && m->suspect && m->saw_publish)
+	if (calm && m->suspect == MQTT_SUSPECT_HEAP) {
+		m->suspect = MQTT_SUSPECT_HELD;
+		m->saw_publish = 0; /* one that was in the heap does not count */
+	} else if (calm && m->saw_publish) {
 		m->suspect = 0;
+	}
 	if (calm && !m->suspect && m->activating != NULL)
 		activate_proven(st, m);
 	if (!m->blocked)
 		mqtt_tx_flush(st, c, m);
-	if (m->blocked || (m->activating != NULL && (!m->suspect || m->saw_publish)))
+	if (m->blocked ||
+	    (m->activating != NULL && (m->suspect != MQTT_SUSPECT_HELD || m->saw_publish)))
 		mqtt_fence_ping(st, c, m);
 	if ((m->rx_wait & MQTT_WAIT_FENCE) && mqtt_fence_clear(m)) {
 		m->rx_wait &= (uint8_t)~MQTT_WAIT_FENCE;

@@ -79,6 +79,11 @@ enum mqtt_sub_state {
 	MQTT_S_ACTIVE,
 };
 
+/* Retained messages a broker could not write at once leave before its next live message, not
+ * sooner.  HEAP: it has bytes in its heap; HELD: it has not, but no PUBLISH has come since. */
+#define MQTT_SUSPECT_HELD 1u
+#define MQTT_SUSPECT_HEAP 2u
+
 /* Lists a connection can be on. */
 enum mqtt_list {
 	MQTT_L_PING,    /* a PINGREQ has no answer yet */
@@ -180,7 +185,7 @@ struct mqtt_conn {
 	uint8_t ping_again;     /* one of them is a repetition */
 	uint8_t ping_ghosts;    /* given up: an answer that comes all the same proves nothing */
 	uint8_t want_ping;
-	uint8_t suspect; /* short write while a subscription was becoming active */
+	uint8_t suspect; /* MQTT_SUSPECT_: short write while a subscription was becoming active */
 	uint32_t client_pings;
 	uint32_t ping_ms; /* last PINGREQ or PINGRESP of the stage's */
 	uint32_t short_seen;

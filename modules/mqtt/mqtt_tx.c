@@ -372,7 +372,10 @@ static uint32_t step(struct mqtt_stage *st, struct toe_stream_conn *c, struct mq
 	if (mqtt_framer_idle(&m->tx_fr)) {
 		m->tx_collect = is_collected(data[0]);
 		if (mqtt_first_type(data[0]) == MQTT_PUBLISH) {
-			m->saw_publish = 1;
+			if (m->suspect && !m->saw_publish) {
+				m->saw_publish = 1;
+				mqtt_fence_ping(st, c, m);
+			}
 			mqtt_count(st, MQTT_C_BROKER_PUBLISH);
 		}
 	}
