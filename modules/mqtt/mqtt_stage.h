@@ -115,6 +115,8 @@ struct mqtt_copy {
 	uint32_t sub_gen;
 	uint32_t after; /* goes when the broker's stream has been passed on up to here */
 	uint32_t event; /* mqtt_conn.events when it was made */
+	uint32_t ms;    /* since when it waits */
+	uint32_t expiry_s; /* Message Expiry Interval then, 0: none */
 	bool exact;     /* nothing for the client was in the broker's heap: that is its place */
 };
 

@@ -9,8 +9,10 @@
  * not before bytes the broker wrote earlier: while those are on their way, it waits (defer).
  * Thread: the stream stage's.
  */
+#include "mqtt_codec.h"
 #include "mqtt_stage.h"
 
+#include <errno.h>
 #include <string.h>
 
 /* ---- copies ---- */
@@ -76,6 +78,8 @@ static bool defer(struct mqtt_stage *st, struct toe_stream_conn *c, const struct
 					      .sub_gen = en != NULL ? en->sub_gen : 0,
 					      .after = toe_stream_written(c),
 					      .event = m->events,
+					      .ms = toe_stream_ms(st->s),
+					      .expiry_s = j->p.has_expiry ? j->p.expiry_s : 0,
 					      .exact = !m->blocked};
 	if (m->blocked)
 		hold_publisher(st, j, mqtt_copy_of(b));
@@ -180,6 +184,57 @@ void mqtt_tx_drop_held(struct mqtt_stage *st, const struct mqtt_conn *p)
 	}
 }
 
+/* Bytes of a delivery at level 5 up to its Message Expiry Interval and with it; 0: none. */
+static uint32_t expiry_end(const uint8_t *data, uint32_t len)
+{
+	uint32_t remaining = 0;
+	uint8_t first = 0;
+	int head = mqtt_fixed_parse(data, len, &first, &remaining);
+	struct mqtt_publish p;
+	struct mqtt_prop prop;
+	struct mqtt_rd r;
+
+	if (head <= 0 || mqtt_publish_parse(MQTT_LEVEL_5, first, data + head, len - (uint32_t)head,
+					    remaining, &p) <= 0)
+		return 0;
+	r = mqtt_rd_make(p.props, p.props_len);
+	while (mqtt_prop_next(&r, &prop)) {
+		if (prop.id == MQTT_PROP_MESSAGE_EXPIRY)
+			return (uint32_t)(prop.start - data) + 1 + 4;
+	}
+	return 0;
+}
+
+/* 3.3.2.3.3: what is sent on is what was received minus the time it has waited. */
+static int append_later(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_encoding e,
+			uint32_t expiry_s)
+{
+	uint32_t n = expiry_end(e.b1->data + e.off1, e.len1), all = e.b2 != NULL ? e.len1 : n;
+	struct toe_buf *b;
+	int rc;
+
+	if (n == 0)
+		return append(st, c, &e);
+	b = toe_stream_buf_new(st->s, all);
+	if (b == NULL)
+		return -ENOSPC;
+	memcpy(b->data, e.b1->data + e.off1, all);
+	b->len = all;
+	for (unsigned i = 0; i < 4; i++)
+		b->data[n - 4 + i] = (uint8_t)(expiry_s >> (24 - 8 * i));
+	if (e.b2 == NULL) {
+		e.b2 = e.b1;
+		e.off2 = e.off1 + n;
+		e.len2 = e.len1 - n;
+	}
+	e.b1 = b;
+	e.off1 = 0;
+	e.len1 = all;
+	rc = append(st, c, &e);
+	toe_stream_buf_put(st->s, b);
+	return rc;
+}
+
 /* The oldest deferred copy goes; not if its subscription has ended meanwhile: then it was decided
  * after the broker had handled UNSUBSCRIBE. */
 static void release_deferred(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
@@ -192,9 +247,15 @@ static void release_deferred(struct mqtt_stage *st, struct toe_stream_conn *c, s
 					.off2 = d->off2,
 					.len2 = d->len2};
 
+	uint32_t waited_s = (toe_stream_ms(st->s) - d->ms) / 1000;
+
 	if (d->sub != MQTT_SUB_NONE && !mqtt_subs_alive(st->subs, d->sub, d->sub_gen))
 		mqtt_count(st, MQTT_C_UNSUBSCRIBED);
-	else if (append(st, c, &e) != 0)
+	else if (d->expiry_s != 0 && waited_s >= d->expiry_s)
+		mqtt_count(st, MQTT_C_EXPIRED);
+	else if (d->expiry_s != 0 && waited_s > 0 && m->level == MQTT_LEVEL_5
+			 ? append_later(st, c, e, d->expiry_s - waited_s) != 0
+			 : append(st, c, &e) != 0)
 		count_drop(st, m, MQTT_C_DROP_MEMORY);
 	pop_deferred(st, m);
 }
