@@ -249,13 +249,15 @@ int mqtt_control(struct toe_stream *s, struct toe_stream_ask *ask)
 	if (st->subs == NULL)
 		return -ENODEV; /* mqtt.ports is empty */
 	ask->len = 0;
+	if (ask->room <= LINE_MAX_BYTES + 2)
+		return -ENOSPC; /* no list would come to an end */
 	for (size_t i = 0; i < sizeof(asks) / sizeof(asks[0]); i++) {
 		if (strcmp(asks[i].what, ask->what) != 0)
 			continue;
 		rc = asks[i].run(st, ask);
 		if (rc == 0 && ask->len == 0)
 			put(ask, "{\"ok\":true}");
-		return rc;
+		return rc == 0 && ask->len + 1 == ask->room ? -ENOSPC : rc; /* cut */
 	}
 	return -EINVAL;
 }

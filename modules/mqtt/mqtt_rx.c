@@ -409,7 +409,8 @@ void mqtt_rx_lost(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_
 	if (m->rx_buf != NULL) {
 		toe_stream_forward_buf(st->s, c, m->rx_buf, 0, m->rx_buf->len, false);
 		mqtt_put(st, &m->rx_buf);
-	} else if ((m->rx_mode == MQTT_RX_START || m->rx_mode == MQTT_RX_READY) && m->rx_hdr_n > 0) {
+	} else if ((m->rx_mode == MQTT_RX_START || m->rx_mode == MQTT_RX_READY) &&
+		   m->rx_hdr_n > 0) {
 		toe_stream_forward(st->s, c, m->rx_hdr, m->rx_hdr_n, false);
 	}
 	m->rx_mode = MQTT_RX_PASS;

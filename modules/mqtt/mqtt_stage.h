@@ -113,11 +113,11 @@ struct mqtt_copy {
 		       * case
 		       */
 	uint32_t sub_gen;
-	uint32_t after; /* goes when the broker's stream has been passed on up to here */
-	uint32_t event; /* mqtt_conn.events when it was made */
-	uint32_t ms;    /* since when it waits */
+	uint32_t after;    /* goes when the broker's stream has been passed on up to here */
+	uint32_t event;    /* mqtt_conn.events when it was made */
+	uint32_t ms;       /* since when it waits */
 	uint32_t expiry_s; /* Message Expiry Interval then, 0: none */
-	bool exact;     /* nothing for the client was in the broker's heap: that is its place */
+	bool exact;        /* nothing for the client was in the broker's heap: that is its place */
 };
 
 /* A SUBSCRIBE or UNSUBSCRIBE without answer, in the data of a toe_buf, the packet's body behind. */

@@ -263,8 +263,7 @@ static void release_deferred(struct mqtt_stage *st, struct toe_stream_conn *c, s
 void mqtt_tx_flush_before(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m,
 			  uint32_t event)
 {
-	while (m->defer_first != NULL &&
-	       (int32_t)(event - mqtt_copy_of(m->defer_first)->event) > 0)
+	while (m->defer_first != NULL && (int32_t)(event - mqtt_copy_of(m->defer_first)->event) > 0)
 		release_deferred(st, c, m);
 }
 

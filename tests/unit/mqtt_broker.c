@@ -284,8 +284,7 @@ static void distribute(struct broker *b, uint32_t from, const struct publish *p)
 		for (unsigned k = 0; k < se->n; k++) {
 			const struct sub *s = &se->subs[k];
 
-			if (!broker_match(s->filter, p->topic) ||
-			    (s->no_local && se->conn == from))
+			if (!broker_match(s->filter, p->topic) || (s->no_local && se->conn == from))
 				continue;
 			deliver_live(b, se->conn, p, s);
 			if (c->level != 5)

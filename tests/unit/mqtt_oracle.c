@@ -15,8 +15,8 @@ static bool same_client(const struct world *w, const struct inst *a, uint32_t by
 	return a->name == w->inst[by].name;
 }
 
-/* No Local of a subscription stays what it was the first time (mosquitto), which may have been in an
- * earlier connection of the session: sure: how to decide then. */
+/* No Local of a subscription stays what it was the first time (mosquitto), which may have been in
+ * an earlier connection of the session: sure: how to decide then. */
 static bool wants(const struct world *w, const struct inst *i, const struct window *v,
 		  const struct msg *m, bool sure)
 {
