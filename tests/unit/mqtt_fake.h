@@ -32,7 +32,9 @@ static inline size_t bytes_n(const struct bytes *q)
 }
 static inline const uint8_t *bytes_at(const struct bytes *q)
 {
-	return q->b + q->from;
+	static const uint8_t none[1];
+
+	return q->b != NULL ? q->b + q->from : none;
 }
 
 #define FAKE_CONNS 80u
