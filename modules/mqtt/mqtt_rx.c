@@ -395,6 +395,8 @@ bool mqtt_rx_end(struct toe_stream *s, struct toe_stream_conn *c)
 		toe_stream_forward(s, c, m->rx_hdr, m->rx_hdr_n, false);
 	}
 	m->rx_over = 1;
+	m->rx_mode = MQTT_RX_PASS;
+	m->rx_hdr_n = 0; /* it has gone: not again should the connection be lost now */
 	return true;
 }
 
