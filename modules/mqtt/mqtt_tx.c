@@ -34,7 +34,8 @@ static void count_drop(struct mqtt_stage *st, const struct mqtt_conn *m, enum mq
 /* The broker's bytes have all been passed on, as far as anybody knows. */
 static bool level_with_broker(const struct toe_stream_conn *c, const struct mqtt_conn *m)
 {
-	return !m->blocked && m->defer_first == NULL && m->tx_buf == NULL && !m->tx_wait &&
+	/* an UNSUBACK that waits for this copy is not ahead of it */
+	return !m->blocked && m->defer_first == NULL && (m->tx_buf == NULL || m->tx_wait) &&
 	       mqtt_framer_idle(&m->tx_fr) && m->taken == toe_stream_written(c);
 }
 

@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* LINK: tests/unit/mqtt_fake.c tests/unit/mqtt_broker.c
+ *       modules/mqtt/mqtt_stage.c modules/mqtt/mqtt_rx.c
+ *       modules/mqtt/mqtt_tx.c modules/mqtt/mqtt_session.c modules/mqtt/mqtt_decide.c
+ *       modules/mqtt/mqtt_fanout.c modules/mqtt/mqtt_fence.c modules/mqtt/mqtt_control.c
+ *       modules/mqtt/mqtt_framer.c modules/mqtt/mqtt_props.c modules/mqtt/mqtt_publish.c
+ *       modules/mqtt/mqtt_wire.c modules/mqtt/mqtt_subs.c modules/mqtt/mqtt_subs_trie.c
+ *       modules/mqtt/mqtt_subs_cache.c modules/mqtt/mqtt_subs_arena.c datapath/stream_mem.c
+ *       datapath/stream_extq.c common/log.c */
+/* The MQTT stage's rules of order, one each, against a broker played by hand: what test_mqtt_model
+ * meets once in thousands of runs, and what it cannot tell from being merely slow. */
+#include "mqtt_stage_rig.h"
+
+struct two {
+	struct rig r;
+	uint32_t from, to;
+};
+
+static void start(struct two *t, unsigned level)
+{
+	rig_start(&t->r, "#", 1000);
+	t->from = rig_connect(&t->r, level, "pub", true, 0);
+	t->to = rig_connect(&t->r, level, "sub", true, 0);
+}
+
+/* The broker writes to a client. */
+static void says(struct two *t, uint32_t id, const char *b, size_t n)
+{
+	fake_app_write(t->r.f, id, b, n);
+}
+
+static void publishes(struct two *t, const char *payload, bool retain)
+{
+	struct pk p = {.n = 0};
+
+	rig_publish(&p, 4, "t", NULL, payload, strlen(payload));
+	p.b[0] |= retain;
+	fake_client_write(t->r.f, t->from, p.b, p.n);
+}
+
+static void asks(struct two *t, uint32_t id, unsigned first, unsigned pid)
+{
+	struct pk p = {.n = 0};
+
+	pk_u16(&p, pid);
+	pk_str(&p, "t");
+	if (first == 0x82)
+		pk_u8(&p, 0);
+	rig_write(&t->r, id, first, &p);
+	fake_settle(t->r.f);
+}
+
+static uint64_t fast(struct two *t)
+{
+	return rig_slow(&t->r, MQTT_R_FAST);
+}
+
+static uint8_t sub_state(struct two *t)
+{
+	uint32_t s = mqtt_subs_first(rig_stage(&t->r)->subs, rig_conn(&t->r, t->to)->session);
+
+	return mqtt_subs_get(rig_stage(&t->r)->subs, s)->state;
+}
+
+/* SUBACK alone does not make a subscription active: retained messages may follow. */
+static void active_by_proof(void **state)
+{
+	struct two t;
+
+	(void)state;
+	start(&t, 4);
+	asks(&t, t.to, 0x82, 7);
+	says(&t, t.to, "\x90\x03\x00\x07\x00", 5);
+	fake_settle(t.r.f);
+	publishes(&t, "x", false);
+	fake_settle(t.r.f);
+	assert_int_equal(rig_slow(&t.r, MQTT_R_PENDING), 1);
+	says(&t, t.to, "\xd0\x00", 2);
+	fake_settle(t.r.f);
+	assert_int_equal(sub_state(&t), MQTT_S_ACTIVE);
+	rig_stop(&t.r);
+}
+
+/* The broker is behind when it handles SUBSCRIBE: its retained messages leave with the next live
+ * message, so a PINGRESP proves nothing before one has come. */
+static void retained_held_back(void **state)
+{
+	static char fill[1u << 20];
+	struct two t;
+
+	(void)state;
+	start(&t, 4);
+	fill[0] = 0x30;
+	fill[1] = (char)0xfc;
+	fill[2] = (char)0xff;
+	fill[3] = 0x3f; /* a PUBLISH of 2^20 - 4 bytes */
+	asks(&t, t.to, 0x82, 7);
+	says(&t, t.to, fill, sizeof(fill));
+	says(&t, t.to, "\x90", 1); /* does not fit: a short write */
+	fake_settle(t.r.f);
+	fake_client_read(t.r.f, t.to, NULL, SIZE_MAX);
+	says(&t, t.to, "\x90\x03\x00\x07\x00\xd0\x00", 7);
+	for (unsigned i = 0; i < 3; i++) {
+		fake_settle(t.r.f);
+		assert_int_equal(sub_state(&t), MQTT_S_PENDING);
+		says(&t, t.to, "\xd0\x00", 2);
+	}
+	fake_settle(t.r.f);
+	says(&t, t.to, "\x31\x04\x00\x01tR", 6);
+	fake_settle(t.r.f);
+	assert_int_equal(sub_state(&t), MQTT_S_PENDING);
+	says(&t, t.to, "\xd0\x00", 2);
+	fake_settle(t.r.f);
+	assert_int_equal(sub_state(&t), MQTT_S_ACTIVE);
+	rig_stop(&t.r);
+}
+
+/* UNSUBACK waits for what was decided before it. */
+static void unsuback_last(void **state)
+{
+	struct two t;
+	struct pk want = {.n = 0};
+
+	(void)state;
+	start(&t, 4);
+	rig_subscribe(&t.r, t.to, "t", 0, 0);
+	rig_forget(&t.r);
+	publishes(&t, "x", false);
+	fake_offer(t.r.f, t.from, SIZE_MAX);
+	assert_int_equal(fast(&t), 1);
+	{
+		struct pk p = {.n = 0};
+
+		pk_u16(&p, 8);
+		pk_str(&p, "t");
+		rig_write(&t.r, t.to, 0xa2, &p);
+		fake_offer(t.r.f, t.to, SIZE_MAX);
+	}
+	says(&t, t.to, "\xb0\x02\x00\x08", 4);
+	fake_hc(t.r.f);
+	fake_fetch(t.r.f, t.to, SIZE_MAX);
+	assert_int_equal(bytes_n(&t.r.got[t.to]), 0);
+	fake_settle(t.r.f);
+	rig_publish(&want, 4, "t", NULL, "x", 1);
+	pk_raw(&want, "\xb0\x02\x00\x08", 4);
+	rig_expect(&t.r, t.to, &want);
+	rig_stop(&t.r);
+}
+
+/* The publisher's proof is noticed before what the broker wrote to the subscriber earlier. */
+static void proof_overtakes_delivery(void **state)
+{
+	struct two t;
+	struct pk want = {.n = 0};
+
+	(void)state;
+	start(&t, 4);
+	rig_subscribe(&t.r, t.to, "t", 0, 0);
+	rig_forget(&t.r);
+	publishes(&t, "1", true);
+	publishes(&t, "2", false);
+	fake_settle(t.r.f);
+	rig_publish(&want, 4, "t", NULL, "1", 1);
+	says(&t, t.from, "\x40\x02\x00\x09", 4); /* rings, and is not handled yet */
+	says(&t, t.to, (const char *)want.b, want.n);
+	says(&t, t.from, "\xd0\x00", 2);
+	fake_hc(t.r.f); /* both of the publisher's */
+	fake_fetch(t.r.f, t.from, SIZE_MAX);
+	for (unsigned i = 0; i < 4; i++) {
+		fake_poll(t.r.f, 64);
+		fake_offer(t.r.f, t.from, SIZE_MAX);
+	}
+	fake_settle(t.r.f);
+	rig_publish(&want, 4, "t", NULL, "2", 1);
+	rig_expect(&t.r, t.to, &want);
+	assert_int_equal(fast(&t), 1);
+	rig_stop(&t.r);
+}
+
+/* A session that is resumed has to be proven again. */
+static void resumed_is_pending(void **state)
+{
+	struct two t;
+
+	(void)state;
+	start(&t, 4);
+	broker_gone(t.r.b, t.to);
+	fake_close(t.r.f, t.to);
+	t.to = rig_connect(&t.r, 4, "keep", false, 0);
+	rig_subscribe(&t.r, t.to, "t", 1, 0);
+	broker_gone(t.r.b, t.to);
+	fake_close(t.r.f, t.to);
+	t.to = fake_open(t.r.f);
+	fake_client_write(t.r.f, t.to, "\x10\x10\x00\x04MQTT\x04\x00\x00\x00\x00\x04keep", 18);
+	fake_settle(t.r.f);
+	says(&t, t.to, "\x20\x02\x01\x00", 4);
+	fake_settle(t.r.f);
+	publishes(&t, "x", false);
+	fake_settle(t.r.f);
+	assert_int_equal(rig_slow(&t.r, MQTT_R_PENDING), 1);
+	says(&t, t.to, "\xd0\x00", 2);
+	fake_settle(t.r.f);
+	assert_int_equal(sub_state(&t), MQTT_S_ACTIVE);
+	rig_stop(&t.r);
+}
+
+/* Keep alive asks a third time: the second answer is the second question's. */
+static void third_question(void **state)
+{
+	struct two t;
+
+	(void)state;
+	start(&t, 4);
+	rig_conn(&t.r, t.to)->keep_alive_s = 8;
+	t.from = t.to;
+	for (unsigned i = 0; i < 3; i++) {
+		if (i == 2) {
+			asks(&t, t.to, 0x82, 7);
+			says(&t, t.to, "\x90\x03\x00\x07\x00", 5);
+			fake_settle(t.r.f);
+		}
+		fake_time(t.r.f, 1001);
+		publishes(&t, "x", false);
+		if (i == 2) /* somebody else's topic: fast */
+			t.from = t.to;
+		fake_offer(t.r.f, t.to, SIZE_MAX);
+		fake_poll(t.r.f, 64);
+	}
+	assert_true(rig_conn(&t.r, t.to)->ping_n >= 2);
+	says(&t, t.to, "\xd0\x00", 2);
+	fake_settle(t.r.f);
+	assert_int_equal(sub_state(&t), MQTT_S_PENDING);
+	says(&t, t.to, "\xd0\x00", 2);
+	fake_settle(t.r.f);
+	assert_int_equal(sub_state(&t), MQTT_S_PENDING);
+	rig_stop(&t.r);
+}
+
+/* A copy waits for a client that has fallen behind meanwhile: the publisher's next slow message
+ * waits for the copy, for a second. */
+static void slow_waits_for_copies(void **state)
+{
+	static char fill[(1u << 20) + 1];
+	struct two t;
+
+	(void)state;
+	start(&t, 4);
+	rig_subscribe(&t.r, t.to, "t", 0, 0);
+	rig_run(&t.r);
+	publishes(&t, "1", false);
+	fake_offer(t.r.f, t.from, SIZE_MAX);
+	assert_int_equal(fast(&t), 1);
+	memset(fill, 0, sizeof(fill));
+	fill[0] = 0x30;
+	fill[1] = (char)0xff;
+	fill[2] = (char)0xff;
+	fill[3] = 0x7f;
+	says(&t, t.to, fill, sizeof(fill)); /* one byte too many */
+	fake_hc(t.r.f);
+	fake_settle(t.r.f);
+	assert_int_equal(rig_conn(&t.r, t.to)->blocked, 1);
+	publishes(&t, "2", true);
+	fake_settle(t.r.f);
+	assert_int_equal(fake_app_unread(t.r.f, t.from), 0);
+	fake_time(t.r.f, MQTT_HELD_MS);
+	fake_settle(t.r.f);
+	assert_int_equal(fake_app_unread(t.r.f, t.from), 6);
+	assert_int_equal(rig_stage(&t.r)->counters[MQTT_C_DROP_BLOCKED], 1);
+	rig_stop(&t.r);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(active_by_proof),       cmocka_unit_test(retained_held_back),
+		cmocka_unit_test(unsuback_last),         cmocka_unit_test(proof_overtakes_delivery),
+		cmocka_unit_test(resumed_is_pending),    cmocka_unit_test(third_question),
+		cmocka_unit_test(slow_waits_for_copies),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
