@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/* LINK: tests/unit/mqtt_fake.c tests/unit/mqtt_broker.c tests/unit/mqtt_world.c
+/* LINK: tests/unit/mqtt_fake.c tests/unit/mqtt_fake_api.c
+ *       tests/unit/mqtt_broker.c tests/unit/mqtt_broker_out.c tests/unit/mqtt_world.c
  *       tests/unit/mqtt_oracle.c modules/mqtt/mqtt_stage.c modules/mqtt/mqtt_rx.c
  *       modules/mqtt/mqtt_tx.c modules/mqtt/mqtt_session.c modules/mqtt/mqtt_decide.c
  *       modules/mqtt/mqtt_fanout.c modules/mqtt/mqtt_fence.c modules/mqtt/mqtt_control.c
@@ -9,10 +10,10 @@
  *       datapath/stream_extq.c common/log.c */
 /*
  * libFuzzer target: the MQTT stage over the fake stream stage.  The first input byte chooses.
- * Even: the rest are the choices of the model world (well-formed clients, reference broker, oracle).
- * Odd: the rest are steps on four connections whose client and broker say what the input says:
- * nothing may be read or written outside, memory is given back, and a connection that is no MQTT
- * passes its bytes unchanged.  `make fuzz T=mqtt_stage` builds and runs it.
+ * Even: the rest are the choices of the model world (well-formed clients, reference broker,
+ * oracle). Odd: the rest are steps on four connections whose client and broker say what the input
+ * says: nothing may be read or written outside, memory is given back, and a connection that is no
+ * MQTT passes its bytes unchanged.  `make fuzz T=mqtt_stage` builds and runs it.
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -10,6 +10,11 @@
 
 #include "mqtt_world_int.h"
 
+uint8_t world_byte(uint32_t n, unsigned i)
+{
+	return (uint8_t)(n * 7 + i * 13);
+}
+
 static bool same_client(const struct world *w, const struct inst *a, uint32_t by)
 {
 	return a->name == w->inst[by].name;

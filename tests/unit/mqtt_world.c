@@ -39,11 +39,6 @@ void world_wrong(struct world *w, const char *what)
 		w->wrong = what;
 }
 
-uint8_t world_byte(uint32_t n, unsigned i)
-{
-	return (uint8_t)(n * 7 + i * 13);
-}
-
 static struct mqtt_stage *stage(struct world *w)
 {
 	return mqtt_of(fake_stream(w->f));
@@ -522,14 +517,6 @@ static void check_rest(struct world *w)
 		world_stats.acks_dropped += v.acks_dropped;
 		if (m->defer_first != NULL)
 			world_wrong(w, "copies left in a queue");
-		if (w->o.verbose)
-			printf("%u: id %u blocked %u pings %u again %u ghosts %u client %u/%u/%u "
-			       "last %u now %u alive %u heard %u dropped %u sync %lu/%lu\n",
-			       k, i->id, m->blocked, m->ping_n, m->ping_again, m->ping_ghosts,
-			       m->client_pings, i->pings, i->pongs, m->ping_ms,
-			       toe_stream_ms(fake_stream(w->f)), stage(w)->alive_ms,
-			       stage(w)->heard_ms, v.acks_dropped, m->sync_ticket,
-			       stage(w)->synced);
 		if (m->blocked)
 			world_wrong(w, "subscriber stays blocked");
 		if (m->rx_wait != 0 || m->tx_wait)
@@ -545,8 +532,6 @@ static void check_rest(struct world *w)
 
 static void add_stats(const struct mqtt_stage *st)
 {
-	for (unsigned k = 0; k < MQTT_R_N; k++)
-		world_stats.why[k] += st->reasons[k];
 	world_stats.fast += st->reasons[MQTT_R_FAST];
 	world_stats.deferred += st->counters[MQTT_C_DEFERRED];
 	world_stats.blocked += st->counters[MQTT_C_BLOCKED];

@@ -26,7 +26,6 @@ const char *world_run(const struct world_opts *o);
 
 /* Sums over all runs: a test that exercises nothing fails. */
 struct world_stats {
-	uint64_t why[32]; /* enum mqtt_reason */
 	uint64_t messages, fast, delivered, deferred, blocked, unblocked, drops, broker_drops;
 	uint64_t acks_dropped, takeovers, activated, fence_waits, required, lost_conns,
 		blocked_drops;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* LINK: tests/unit/mqtt_fake.c tests/unit/mqtt_broker.c
+/* LINK: tests/unit/mqtt_fake.c tests/unit/mqtt_fake_api.c
+ *       tests/unit/mqtt_broker.c tests/unit/mqtt_broker_out.c
  *       modules/mqtt/mqtt_stage.c modules/mqtt/mqtt_rx.c
  *       modules/mqtt/mqtt_tx.c modules/mqtt/mqtt_session.c modules/mqtt/mqtt_decide.c
  *       modules/mqtt/mqtt_fanout.c modules/mqtt/mqtt_fence.c modules/mqtt/mqtt_control.c
