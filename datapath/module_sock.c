@@ -23,6 +23,7 @@
 
 #include "common/log.h"
 #include "stream.h"
+#include "toe/ctl.h"
 
 #define CLIENT_S    2
 #define ANSWER_MS   1000u

@@ -2,16 +2,13 @@
 /*
  * Questions to stream modules over a UNIX socket, <run_dir>/modules.sock (mode 0660).
  *
- * One line "MODULE WHAT [ARGUMENT]\n"; the answer is one JSON document per line, more than one
- * where a list comes in pieces (arrays), then end of file.  An error is {"error": "why", "errno":
- * N}.
+ * One line "MODULE WHAT [ARGUMENT]\n".  The answer is one JSON document per line, more than one
+ * where a list comes in pieces (arrays), then end of file.  Errors: {"error": "why", "errno": N}.
  */
 #ifndef TOE_MODULE_SOCK_H
 #define TOE_MODULE_SOCK_H
 
 #include "engine.h"
-
-#define TOE_MODULE_SOCKET "modules.sock"
 
 /* Starts and stops the thread that answers.  0 or -errno. */
 int toe_module_sock_start(struct toe_engine *e);

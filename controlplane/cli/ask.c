@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 /*
  * Sockets of a running engine: keeper (messages), control plane (JSON lines), datapath (DPDK
- * telemetry).
+ * telemetry), its stream modules (JSON lines, lists in pieces).
  *
  * In: run directory; out: connections and parsed answers, or one line that says what to do.  No
  * state.
@@ -238,4 +238,65 @@ json_t *cli_telemetry(const struct cli *cli, const char *cmd, int *status)
 		return NULL;
 	}
 	return inner;
+}
+
+/* ---- stream modules ---- */
+
+/* One document, or the pieces of a list as one; NULL: not that, or *error is what it says. */
+static json_t *join_pieces(char *text, int *error)
+{
+	char *save = NULL;
+	json_t *whole = NULL;
+
+	*error = -EBADMSG;
+	for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+		json_t *piece = json_loads(line, 0, NULL);
+		const json_t *refused = json_object_get(piece, "errno");
+		bool fits = !whole || (json_is_array(whole) && json_is_array(piece));
+
+		if (refused)
+			*error = -(int)json_integer_value(refused);
+		if (!piece || refused || !fits) {
+			json_decref(piece);
+			json_decref(whole);
+			return NULL;
+		}
+		if (whole)
+			json_array_extend(whole, piece);
+		else
+			whole = json_incref(piece);
+		json_decref(piece);
+	}
+	return whole;
+}
+
+json_t *cli_module(const struct cli *cli, const char *question, int *error, bool *answered)
+{
+	char path[128];
+	char *text = NULL;
+	json_t *j = NULL;
+	int fd = connect_unix(toe_config_path(&cli->cfg, TOE_MODULE_SOCKET, path, sizeof(path)),
+			      SOCK_STREAM);
+
+	*answered = false;
+	*error = fd;
+	if (fd < 0)
+		return NULL;
+	errno = EPIPE;
+	if (send(fd, question, strlen(question), MSG_NOSIGNAL) == (ssize_t)strlen(question) &&
+	    send(fd, "\n", 1, MSG_NOSIGNAL) == 1)
+		text = read_all(fd);
+	*error = -errno;
+	close(fd);
+	if (text) {
+		*answered = true;
+		j = join_pieces(text, error);
+	}
+	free(text);
+	return j;
+}
+
+int cli_no_datapath(const struct cli *cli, int error)
+{
+	return part_missing(cli, "datapath", error);
 }

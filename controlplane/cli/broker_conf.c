@@ -313,13 +313,6 @@ const char *broker_conf_of(char *const *cmd)
 	return file;
 }
 
-bool broker_conf_active(void)
-{
-	const char *v = getenv("TOE_MQTT_CHECK");
-
-	return v && strcmp(v, "1") == 0;
-}
-
 int broker_conf_print(FILE *out, const char *prefix, const char *path)
 {
 	struct broker_finding list[FINDINGS_MAX];

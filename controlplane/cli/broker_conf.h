@@ -29,9 +29,6 @@ int broker_conf_scan(const char *path, struct broker_finding *out, size_t max);
 /* The configuration file of a command line, if that starts mosquitto with one; else NULL. */
 const char *broker_conf_of(char *const *cmd);
 
-/* Does anything fan out for a broker here, so that its configuration matters? */
-bool broker_conf_active(void);
-
 /* One line each, after prefix.  How many are unsafe, or -errno as above (printed too). */
 int broker_conf_print(FILE *out, const char *prefix, const char *path);
 

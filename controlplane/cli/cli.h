@@ -4,6 +4,7 @@
  *
  *   main.c  dispatch, help        cmd_*.c  one subcommand each      ask.c  the engine's sockets
  *   show.c  tables                exec.c   running other programs   edit.c  configuration files
+ *   show_mqtt.c  answers of the MQTT stage
  */
 #ifndef TOE_CLI_H
 #define TOE_CLI_H
@@ -81,6 +82,14 @@ int cli_no_engine(const struct cli *cli, int error);
 json_t *cli_control(const struct cli *cli, const char *cmd, int *status);
 /* Command of the datapath ("/toe/stages").  As above. */
 json_t *cli_telemetry(const struct cli *cli, const char *cmd, int *status);
+/*
+ * "MODULE WHAT [ARGUMENT]" to a stream module of the datapath; the pieces of a list are one array.
+ * NULL with *error (-errno) and nothing said yet: the module's word if *answered, else why there is
+ * no connection, which cli_no_datapath() says.
+ */
+json_t *cli_module(const struct cli *cli, const char *question, int *error, bool *answered);
+/* Says what is missing; returns the exit status. */
+int cli_no_datapath(const struct cli *cli, int error);
 /* Process id in the pid file of a keeper that is alive, 0: none. */
 pid_t cli_keeper_pid(const struct cli *cli);
 
@@ -92,6 +101,21 @@ void cli_print_table(FILE *out, const json_t *rows);
 void cli_print_rows(FILE *out, const json_t *object, const char *title);
 /* Object of values: "name  value"; zeroes only if all.  Returns how many lines. */
 unsigned cli_print_values(FILE *out, const json_t *object, bool all);
+
+/* ---- show_mqtt.c ---- */
+/* Answers of the stage to "status" and "slow", for people. */
+void cli_mqtt_print_status(FILE *out, const json_t *status, const json_t *slow);
+void cli_mqtt_print_filters(FILE *out, const json_t *status);
+/* The sessions as a table has them: columns of clients that are online in every line. */
+void cli_mqtt_even_sessions(json_t *sessions);
+/* New array: reasons without FAST, by count, largest first; all: those never seen, too. */
+json_t *cli_mqtt_sort_slow(const json_t *slow, bool all);
+/* New array: the subscriptions of exactly that filter, else those whose filter contains it. */
+json_t *cli_mqtt_pick_subs(const json_t *subs, const char *filter);
+
+/* ---- cmd_mqtt.c ---- */
+/* Does anything fan out for a broker here, so that its configuration matters? */
+bool cli_mqtt_active(const struct cli *cli);
 
 /* ---- exec.c ---- */
 /* Runs argv (NULL-terminated, found by PATH) with its output collected: exit status, 128 + signal,

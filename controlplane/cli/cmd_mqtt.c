@@ -2,10 +2,8 @@
 /*
  * toe mqtt: the MQTT stage, and what of a broker's configuration concerns it.
  *
- * In: the name of a subcommand and its arguments; out: text or JSON.  A line of the table is either
- * a function here or a command of the datapath's telemetry ("/toe/mqtt/NAME"), whose answer is
- * shown as it comes: an object of objects as a table, an array of objects likewise, values line by
- * line.
+ * In: words of a subcommand and its arguments; out: text or JSON.  A line of the table is a
+ * function, or a question to the stage whose answer is shown by print().  No state.
  */
 #include "cli.h"
 
@@ -14,21 +12,35 @@
 
 #include "broker_conf.h"
 
-#define FINDINGS_MAX  256
-#define TELEMETRY_MAX 512 /* of a command with its arguments */
+#define FINDINGS_MAX 256
+#define QUESTION_MAX 1024 /* datapath/module_sock.c */
+#define FILTERS_MAX  TOE_CFG_MQTT_FILTERS_MAX
+
+/* Options of its own. */
+static bool closed;
 
 static int mqtt_check(struct cli *cli, int argc, char **argv);
+static int mqtt_status(struct cli *cli, int argc, char **argv);
+static int mqtt_sessions(struct cli *cli, int argc, char **argv);
+static int mqtt_subs(struct cli *cli, int argc, char **argv);
+static int mqtt_slow(struct cli *cli, int argc, char **argv);
+static int mqtt_filter_list(struct cli *cli, int argc, char **argv);
+static int mqtt_filter_add(struct cli *cli, int argc, char **argv);
+static int mqtt_filter_del(struct cli *cli, int argc, char **argv);
+static int mqtt_mode(struct cli *cli, int argc, char **argv);
 
 static const struct sub {
 	const char *name;
+	const char *second; /* NULL: the name is one word */
 	int args_min;
 	int args_max;
 	int (*run)(struct cli *cli, int argc, char **argv); /* positional arguments only */
-	const char *telemetry;                              /* if there is no function */
-	const char *title; /* first column of a table of objects, NULL: names and values */
-	const char *none;  /* said instead of nothing */
 } subs[] = {
-	{"check", 1, 1, mqtt_check, NULL, NULL, NULL},
+	{"check", NULL, 1, 1, mqtt_check},        {"status", NULL, 0, 0, mqtt_status},
+	{"sessions", NULL, 0, 0, mqtt_sessions},  {"subs", NULL, 0, 1, mqtt_subs},
+	{"slow", NULL, 0, 0, mqtt_slow},          {"filter", "list", 0, 0, mqtt_filter_list},
+	{"filter", "add", 1, 1, mqtt_filter_add}, {"filter", "del", 1, 1, mqtt_filter_del},
+	{"mode", NULL, 1, 1, mqtt_mode},
 };
 #define SUB_N (sizeof(subs) / sizeof(subs[0]))
 
@@ -76,62 +88,256 @@ static int mqtt_check(struct cli *cli, int argc, char **argv)
 
 /* ---- questions to the stage ---- */
 
-static void print(const struct sub *sub, const json_t *j)
+/* What every question may be answered with. */
+static int refused(const struct cli *cli, int error)
 {
-	if (json_is_array(j) && json_array_size(j) > 0)
-		cli_print_table(stdout, j);
-	else if (json_is_object(j) && sub->title && json_object_size(j) > 0)
-		cli_print_rows(stdout, j, sub->title);
-	else if (!json_is_object(j) || cli_print_values(stdout, j, true) == 0)
-		printf("%s\n", sub->none ? sub->none : "nothing");
+	switch (error) {
+	case -ENODEV:
+		return cli_fail(cli, "mqtt.ports is empty: set it in %s and toe down, toe up",
+				cli->cfg.path[0] ? cli->cfg.path : CLI_CONFIG_DEFAULT);
+	case -ENOENT:
+		return cli_fail(cli, "this datapath has no MQTT stage");
+	case -EBUSY:
+	case -ETIMEDOUT:
+		return cli_fail(cli, "the stage does not answer (%s): try again, and see %s/log",
+				strerror(-error), cli->cfg.run_dir);
+	default:
+		return cli_fail(cli, "the stage refuses: %s", strerror(-error));
+	}
 }
 
-/* "/toe/mqtt/subs,sensors/#": DPDK hands on what follows the comma. */
-static int ask(struct cli *cli, const struct sub *sub, int argc, char **argv)
+/* NULL after saying why; *status is then the exit status. */
+static json_t *ask(const struct cli *cli, const char *question, int *status)
 {
-	char cmd[TELEMETRY_MAX];
-	size_t at = (size_t)snprintf(cmd, sizeof(cmd), "%s", sub->telemetry);
-	int status = CLI_OK;
-	json_t *j;
+	bool answered;
+	int error;
+	json_t *j = cli_module(cli, question, &error, &answered);
 
-	for (int i = 0; i < argc && at < sizeof(cmd); i++)
-		at += (size_t)snprintf(cmd + at, sizeof(cmd) - at, "%c%s", i ? ' ' : ',', argv[i]);
-	if (at >= sizeof(cmd))
-		return cli_fail(cli, "arguments are too long");
-	j = cli_telemetry(cli, cmd, &status);
 	if (!j)
-		return status;
+		*status = answered ? refused(cli, error) : cli_no_datapath(cli, error);
+	return j;
+}
+
+static int show_table(const struct cli *cli, const json_t *rows, const char *none)
+{
 	if (cli->json)
-		cli_print_json(j);
+		cli_print_json(rows);
+	else if (json_array_size(rows) > 0)
+		cli_print_table(stdout, rows);
 	else
-		print(sub, j);
-	json_decref(j);
+		printf("%s\n", none);
 	return CLI_OK;
+}
+
+static int mqtt_status(struct cli *cli, int argc, char **argv)
+{
+	int rc = CLI_OK;
+	json_t *status = ask(cli, "mqtt status", &rc);
+	json_t *slow = status && !cli->json ? ask(cli, "mqtt slow", &rc) : NULL;
+
+	(void)argc;
+	(void)argv;
+	if (status && cli->json)
+		cli_print_json(status);
+	else if (status && slow)
+		cli_mqtt_print_status(stdout, status, slow);
+	json_decref(slow);
+	json_decref(status);
+	return rc;
+}
+
+static int mqtt_sessions(struct cli *cli, int argc, char **argv)
+{
+	int rc = CLI_OK;
+	json_t *j = ask(cli, "mqtt sessions", &rc);
+
+	(void)argc;
+	(void)argv;
+	if (j && !cli->json)
+		cli_mqtt_even_sessions(j);
+	if (j)
+		rc = show_table(cli, j, "no sessions");
+	json_decref(j);
+	return rc;
+}
+
+static int mqtt_subs(struct cli *cli, int argc, char **argv)
+{
+	int rc = CLI_OK;
+	json_t *j = ask(cli, "mqtt subs", &rc);
+
+	if (j && argc == 1) {
+		json_t *all = j;
+
+		j = cli_mqtt_pick_subs(all, argv[0]);
+		json_decref(all);
+	}
+	if (j)
+		rc = show_table(cli, j, argc == 1 ? "no such subscription" : "no subscriptions");
+	json_decref(j);
+	return rc;
+}
+
+static int mqtt_slow(struct cli *cli, int argc, char **argv)
+{
+	int rc = CLI_OK;
+	json_t *j = ask(cli, "mqtt slow", &rc);
+
+	(void)argc;
+	(void)argv;
+	if (j) {
+		json_t *sorted = cli_mqtt_sort_slow(j, cli->json);
+
+		rc = show_table(cli, sorted, "no publish went through the broker");
+		json_decref(sorted);
+	}
+	json_decref(j);
+	return rc;
+}
+
+static int mqtt_filter_list(struct cli *cli, int argc, char **argv)
+{
+	int rc = CLI_OK;
+	json_t *j = ask(cli, "mqtt status", &rc);
+
+	(void)argc;
+	(void)argv;
+	if (j && cli->json)
+		cli_print_json(json_object_get(j, "filters"));
+	else if (j)
+		cli_mqtt_print_filters(stdout, j);
+	json_decref(j);
+	return rc;
+}
+
+/* ---- orders ---- */
+
+/* 0; else *error is what the stage said, or 0 if all has been said, and the exit status. */
+static int order(const struct cli *cli, const char *what, const char *arg, int *error)
+{
+	char question[QUESTION_MAX];
+	int len = snprintf(question, sizeof(question), "mqtt %s %s", what, arg);
+	bool answered = true;
+	json_t *j = NULL;
+
+	*error = -EINVAL; /* the rest of it would be another question */
+	if ((size_t)len < sizeof(question) - 1 && !strchr(arg, '\n'))
+		j = cli_module(cli, question, error, &answered);
+	if (j) {
+		if (cli->json)
+			cli_print_json(j);
+		json_decref(j);
+		return CLI_OK;
+	}
+	if (answered)
+		return CLI_FAILED;
+	len = cli_no_datapath(cli, *error);
+	*error = 0;
+	return len;
+}
+
+/* As in mqtt.offload: "!" in front means that nobody unseen subscribes. */
+static int mqtt_filter_add(struct cli *cli, int argc, char **argv)
+{
+	const char *filter = argv[0] + (argv[0][0] == '!');
+	char arg[QUESTION_MAX];
+	int error;
+	int rc;
+
+	(void)argc;
+	snprintf(arg, sizeof(arg), "%s%s", closed || argv[0][0] == '!' ? "!" : "", filter);
+	rc = order(cli, "filter_add", arg, &error);
+	if (rc == CLI_OK || error == 0)
+		return rc;
+	if (error == -EINVAL)
+		return cli_fail(cli,
+				"no topic filter for the stage (at most %u bytes, + and # alone "
+				"in their level, # last, no $share): %s",
+				TOE_CFG_MQTT_FILTER_MAX - 1, filter);
+	if (error == -ENOSPC)
+		return cli_fail(cli, "no room for another filter: at most %u", FILTERS_MAX);
+	return refused(cli, error);
+}
+
+static int mqtt_filter_del(struct cli *cli, int argc, char **argv)
+{
+	const char *filter = argv[0] + (argv[0][0] == '!');
+	int error;
+	int rc = order(cli, "filter_del", filter, &error);
+
+	(void)argc;
+	if (rc == CLI_OK || error == 0)
+		return rc;
+	if (error == -ENOENT || error == -EINVAL)
+		return cli_fail(cli, "no filter \"%s\": toe mqtt filter list", filter);
+	return refused(cli, error);
+}
+
+static int mqtt_mode(struct cli *cli, int argc, char **argv)
+{
+	int error;
+	int rc = order(cli, "mode", argv[0], &error);
+
+	(void)argc;
+	if (rc == CLI_OK || error == 0)
+		return rc;
+	if (error == -EINVAL)
+		return cli_common(cli, '?'); /* it knows three */
+	return refused(cli, error);
+}
+
+bool cli_mqtt_active(const struct cli *cli)
+{
+	bool answered;
+	int error;
+	json_t *j = cli_module(cli, "mqtt status", &error, &answered);
+	bool active =
+		cli->cfg.mqtt_offload_n > 0 || json_array_size(json_object_get(j, "filters")) > 0;
+
+	json_decref(j);
+	return active;
 }
 
 /* ---- dispatch ---- */
 
+/* The words are cut off. */
+static const struct sub *find(int *argc, char ***argv)
+{
+	for (size_t i = 0; i<SUB_N && * argc> 0; i++) {
+		int words = subs[i].second ? 2 : 1;
+
+		if (strcmp(subs[i].name, (*argv)[0]) != 0 || *argc < words ||
+		    (subs[i].second && strcmp(subs[i].second, (*argv)[1]) != 0))
+			continue;
+		*argc -= words;
+		*argv += words;
+		return &subs[i];
+	}
+	return NULL;
+}
+
 int cmd_mqtt(struct cli *cli, int argc, char **argv)
 {
-	static const struct option longs[] = {CLI_COMMON_OPTIONS};
-	const struct sub *sub = NULL;
+	static const struct option longs[] = {{"closed", no_argument, NULL, 'c'},
+					      CLI_COMMON_OPTIONS};
+	const struct sub *sub;
 	int opt;
 
+	closed = false;
 	while ((opt = getopt_long(argc, argv, "", longs, NULL)) != -1) {
-		int rc = cli_common(cli, opt);
+		int rc = opt == 'c' ? -1 : cli_common(cli, opt);
 
+		closed |= opt == 'c';
 		if (rc >= 0)
 			return rc;
 	}
-	for (size_t i = 0; i < SUB_N && optind < argc; i++) {
-		if (strcmp(subs[i].name, argv[optind]) == 0)
-			sub = &subs[i];
-	}
-	argc -= optind + 1;
-	argv += optind + 1;
-	if (!sub || argc < sub->args_min || argc > sub->args_max)
+	argc -= optind;
+	argv += optind;
+	sub = find(&argc, &argv);
+	if (!sub || argc < sub->args_min || argc > sub->args_max ||
+	    (closed && sub->run != mqtt_filter_add))
 		return cli_common(cli, '?');
 	if (cli_load_config(cli) < 0)
 		return CLI_FAILED;
-	return sub->run ? sub->run(cli, argc, argv) : ask(cli, sub, argc, argv);
+	return sub->run(cli, argc, argv);
 }

@@ -91,11 +91,11 @@ static int prepare(const struct cli *cli, const char *lib, const char *cmd)
 }
 
 /* What is unsafe is the operator's decision; here it is only said. */
-static void check_broker(char *const *cmd)
+static void check_broker(const struct cli *cli, char *const *cmd)
 {
 	const char *file = broker_conf_of(cmd);
 
-	if (file && broker_conf_active())
+	if (file && cli_mqtt_active(cli))
 		broker_conf_print(stderr, "toe run: ", file);
 }
 
@@ -130,6 +130,6 @@ int cmd_run(struct cli *cli, int argc, char **argv)
 		fprintf(stderr, "toe run: WARNING: %s runs on the kernel, not offloaded\n",
 			argv[optind]);
 	else
-		check_broker(&argv[optind]);
+		check_broker(cli, &argv[optind]);
 	return exec_cmd(cli, &argv[optind]);
 }

@@ -264,8 +264,9 @@ static int remove_network(const struct testbed *t)
  */
 static void remove_run_dir(const struct testbed *t)
 {
-	static const char *const files[] = {"testbed.conf",    "engine.conf", "keeper.pid",
-					    "datapath.prefix", "keeper.sock", "control.sock"};
+	static const char *const files[] = {
+		"testbed.conf",    "engine.conf",      "keeper.pid",     "datapath.prefix",
+		TOE_KEEPER_SOCKET, TOE_CONTROL_SOCKET, TOE_MODULE_SOCKET};
 	char path[PATH_MAX];
 	char log[160];
 	struct dirent *e;

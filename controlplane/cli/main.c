@@ -33,6 +33,12 @@ static const struct command {
 	{"listeners", "", "listening sockets", cmd_conns},
 	{"mqtt", "check FILE", "what in a broker's configuration makes MQTT offload unsafe",
 	 cmd_mqtt},
+	{"mqtt", "status | slow | sessions | subs [FILTER]",
+	 "what the MQTT stage does, why not more, for whom", cmd_mqtt},
+	{"mqtt", "filter list | filter add FILTER [--closed] | filter del FILTER",
+	 "topics it delivers, until the engine stops; --closed: nobody unseen subscribes",
+	 cmd_mqtt},
+	{"mqtt", "mode on|shadow|suspend", "deliver; only decide and count; nothing", cmd_mqtt},
 	{"check", "", "what is missing on this machine, and how to fix it", cmd_check},
 	{"config", "[--sample]", "check the configuration, or print all options", cmd_config},
 	{"testbed", "up|down [--prefix NAME] [--set KEY=VALUE]... [--config-extra FILE]",
@@ -81,13 +87,15 @@ static const struct command *find(const char *name)
 	return NULL;
 }
 
+/* A command may have several lines. */
 static void usage_of(FILE *out, const char *name)
 {
-	const struct command *c = find(name);
-
-	if (c)
-		fprintf(out, "usage: toe %s %s\n  %s; options of every command: toe help\n",
-			c->name, c->args, c->text);
+	for (size_t i = 0; i < COMMAND_N; i++) {
+		if (strcmp(commands[i].name, name) == 0)
+			fprintf(out, "usage: toe %s %s\n  %s\n", name, commands[i].args,
+				commands[i].text);
+	}
+	fprintf(out, "options of every command: toe help\n");
 }
 
 int cli_common(struct cli *cli, int opt)

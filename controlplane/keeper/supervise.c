@@ -72,6 +72,7 @@ static void finish(struct kp_keeper *kp)
 	kp_setup_undo(&kp->setup);
 	unlink(toe_config_path(&kp->cfg, TOE_KEEPER_SOCKET, path, sizeof(path)));
 	unlink(toe_config_path(&kp->cfg, TOE_CONTROL_SOCKET, path, sizeof(path)));
+	unlink(toe_config_path(&kp->cfg, TOE_MODULE_SOCKET, path, sizeof(path)));
 	unlink(toe_config_path(&kp->cfg, "datapath.prefix", path, sizeof(path)));
 	unlink(kp->config_path);
 	unlink(toe_config_path(&kp->cfg, "keeper.pid", path, sizeof(path)));

@@ -25,6 +25,7 @@
 #define TOE_RUN_DIR_DEFAULT "/run/toe" /* override: environment TOE_RUN_DIR */
 #define TOE_KEEPER_SOCKET   "keeper.sock"
 #define TOE_CONTROL_SOCKET  "control.sock" /* JSON queries, answered by the control plane */
+#define TOE_MODULE_SOCKET   "modules.sock" /* questions to stream modules, datapath/module_sock.h */
 #define TOE_ENV_APP         "TOE_APP" /* "<app id>:<key, hex>:<fd of an inherited socket or -1>" */
 #define TOE_ENV_RUN_DIR     "TOE_RUN_DIR"
 

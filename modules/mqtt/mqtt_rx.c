@@ -155,7 +155,8 @@ static size_t take_header(struct mqtt_stage *st, struct toe_stream_conn *c, stru
 	size_t n = 0;
 	int rc = 0;
 
-	if (m->kind == MQTT_K_NEW && m->rx_hdr_n == 0 && mqtt_first_type(data[0]) != MQTT_CONNECT) {
+	/* The flags of CONNECT are 0 (2.2.2): a TLS record begins with 0x16. */
+	if (m->kind == MQTT_K_NEW && m->rx_hdr_n == 0 && data[0] != MQTT_CONNECT << 4) {
 		mqtt_conn_lose(st, c, m); /* TLS, WebSocket, a scanner */
 		return 0;
 	}

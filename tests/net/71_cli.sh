@@ -137,13 +137,12 @@ diff <(edges "$LOGS/graph.dot") <(edges "$LOGS/live.dot") ||
 
 # toe run says what it found in the broker's configuration, and runs it all the same; only if it matters
 printf 'listener 1883\nallow_anonymous true\nupgrade_outgoing_qos true\n' >"$LOGS/mosquitto.conf"
-export TOE_MQTT_CHECK=1
-app broker mosquitto -c "$LOGS/mosquitto.conf"
+echo 'mqtt: { ports = ( 1883 ); offload = ( "a/#" ); };' >"$LOGS/mqtt.conf"
+srv_spawn broker "$BIN/toe" run --config "$LOGS/mqtt.conf" -- mosquitto -c "$LOGS/mosquitto.conf"
 wait_for 10 "mosquitto" broker_answers
 grep -q 'mosquitto.conf:3: unsafe for MQTT offload: upgrade_outgoing_qos:' "$LOGS/broker.log" ||
 	fail "toe run does not name what is unsafe: $(head -3 "$LOGS/broker.log")"
 end_process "$SPAWNED"
-unset TOE_MQTT_CHECK
 app broker mosquitto -c "$LOGS/mosquitto.conf"
 wait_for 10 "mosquitto" broker_answers
 grep -q 'MQTT offload' "$LOGS/broker.log" && fail "toe run warns of what nobody uses"

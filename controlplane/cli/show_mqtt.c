@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/*
+ * Answers of the MQTT stage, for people.
+ *
+ * In: its JSON (modules/mqtt/mqtt_control.c); out: text and sorted or selected lists.  What makes
+ * topics slow is said with what to do about it.  No state.
+ */
+#include "cli.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define TOP_REASONS 5
+
+static long long number(const json_t *o, const char *key)
+{
+	return json_integer_value(json_object_get(o, key));
+}
+
+static const char *text(const json_t *o, const char *key)
+{
+	const char *s = json_string_value(json_object_get(o, key));
+
+	return s ? s : "-";
+}
+
+/* ---- lists ---- */
+
+static int by_count(const void *a, const void *b)
+{
+	long long na = number(*(json_t *const *)a, "count");
+	long long nb = number(*(json_t *const *)b, "count");
+
+	return na < nb ? 1 : na > nb ? -1 : 0;
+}
+
+json_t *cli_mqtt_sort_slow(const json_t *slow, bool all)
+{
+	size_t n = json_array_size(slow);
+	json_t **list = calloc(n + 1, sizeof(*list));
+	json_t *sorted = json_array();
+	size_t used = 0;
+
+	for (size_t i = 0; list && i < n; i++) {
+		json_t *row = json_array_get(slow, i);
+
+		if (strcmp(text(row, "reason"), "FAST") != 0 && (all || number(row, "count") > 0))
+			list[used++] = row;
+	}
+	if (used > 0)
+		qsort(list, used, sizeof(*list), by_count);
+	for (size_t i = 0; i < used; i++)
+		json_array_append(sorted, list[i]);
+	free(list);
+	return sorted;
+}
+
+json_t *cli_mqtt_pick_subs(const json_t *subs, const char *filter)
+{
+	json_t *exact = json_array();
+	json_t *part = json_array();
+	size_t i;
+	json_t *row;
+
+	json_array_foreach((json_t *)subs, i, row)
+	{
+		if (strcmp(text(row, "filter"), filter) == 0)
+			json_array_append(exact, row);
+		else if (strstr(text(row, "filter"), filter))
+			json_array_append(part, row);
+	}
+	if (json_array_size(exact) > 0) {
+		json_decref(part);
+		return exact;
+	}
+	json_decref(exact);
+	return part;
+}
+
+void cli_mqtt_even_sessions(json_t *sessions)
+{
+	static const char *const online[] = {"queued_bytes", "deferred", "blocked"};
+	size_t i;
+	json_t *row;
+
+	json_array_foreach(sessions, i, row)
+	{
+		for (size_t k = 0; k < sizeof(online) / sizeof(online[0]); k++) {
+			if (!json_object_get(row, online[k]))
+				json_object_set_new(row, online[k], json_null());
+		}
+	}
+}
+
+/* ---- status ---- */
+
+static long long publishes(const json_t *status)
+{
+	long long sum = 0;
+	const char *key;
+	json_t *v;
+
+	json_object_foreach(json_object_get(status, "publishes"), key, v)
+	{
+		sum += json_integer_value(v);
+	}
+	return sum;
+}
+
+static void print_reasons(FILE *out, const json_t *slow)
+{
+	json_t *sorted = cli_mqtt_sort_slow(slow, false);
+	size_t i;
+	json_t *row;
+
+	json_array_foreach(sorted, i, row)
+	{
+		if (i == TOP_REASONS)
+			break;
+		fprintf(out, "%-14s %s %lld: %s\n", i ? "" : "slow", text(row, "reason"),
+			number(row, "count"), text(row, "text"));
+	}
+	if (json_array_size(sorted) > TOP_REASONS)
+		fprintf(out, "%-14s and %zu more: toe mqtt slow\n", "",
+			json_array_size(sorted) - TOP_REASONS);
+	json_decref(sorted);
+}
+
+/* Clients that may subscribe unseen: while there is one, open filters let nothing through. */
+static void print_taint(FILE *out, const json_t *status)
+{
+	static const struct {
+		const char *key;
+		const char *what;
+		const char *todo;
+	} taints[] = {
+		{"untracked", "clients cannot be followed (TLS, WebSocket, broken MQTT)",
+		 "let them use a listener that is not in mqtt.ports, or close them"},
+		{"kernel_conns", "connections of the broker are the kernel's (localhost, a bridge)",
+		 "let those clients connect through the port, or end them"},
+		{"unknown_sessions", "sessions were resumed whose subscriptions nobody saw",
+		 "let those clients connect with a clean session once"},
+	};
+	bool any = false;
+
+	for (size_t i = 0; i < sizeof(taints) / sizeof(taints[0]); i++) {
+		long long n = number(status, taints[i].key);
+
+		if (n == 0)
+			continue;
+		fprintf(out, "%-14s %lld %s: %s\n", any ? "" : "all slow for", n, taints[i].what,
+			taints[i].todo);
+		any = true;
+	}
+	if (json_is_true(json_object_get(status, "table_full"))) {
+		fprintf(out,
+			"%-14s a table was full: raise mqtt.subscriptions or tcp.connections and "
+			"restart\n",
+			any ? "" : "all slow for");
+		any = true;
+	}
+	if (any)
+		fprintf(out,
+			"%-14s or, if none of them subscribes to it: toe mqtt filter add "
+			"FILTER --closed\n",
+			"");
+}
+
+void cli_mqtt_print_filters(FILE *out, const json_t *status)
+{
+	const json_t *filters = json_object_get(status, "filters");
+
+	if (json_array_size(filters) > 0)
+		cli_print_table(out, filters);
+	else
+		fprintf(out, "no filters: everything goes through the broker\n");
+}
+
+void cli_mqtt_print_status(FILE *out, const json_t *status, const json_t *slow)
+{
+	const json_t *counters = json_object_get(status, "counters");
+	long long fast = number(json_object_get(status, "publishes"), "FAST");
+	long long all = publishes(status);
+
+	fprintf(out, "%-14s %s\n", "mode", text(status, "mode"));
+	fprintf(out, "%-14s %lld connected, %lld sessions, %lld subscriptions\n", "clients",
+		number(status, "connections"), number(status, "sessions"),
+		number(status, "subscriptions"));
+	fprintf(out, "%-14s %lld of %lld publishes (%.1f %%), %lld copies delivered\n", "fast",
+		fast, all, all ? 100.0 * (double)fast / (double)all : 0.0,
+		number(counters, "DELIVERED"));
+	print_reasons(out, slow);
+	print_taint(out, status);
+	fprintf(out, "%-14s %lld for slow subscribers, %lld too large for them, %lld for memory\n",
+		"copies dropped", number(counters, "DROP_QUEUE"), number(counters, "DROP_SIZE"),
+		number(counters, "DROP_MEMORY"));
+	fprintf(out, "%-14s %.1f of %.1f MB for messages\n\n", "memory",
+		(double)number(status, "memory_used") / 1e6,
+		(double)number(status, "memory") / 1e6);
+	cli_mqtt_print_filters(out, status);
+}
