@@ -155,7 +155,7 @@ bench: all ## with root: echo and bulk beside the kernel, medians and ratios; RO
 bench-mqtt: all ## with root: MQTT fan-out, mosquitto on the kernel and under toe; COUNTS="100 1000"
 	$(Q)B=$(B) bench/mqtt_bench.sh
 
-demo: ## with root: engine + mosquitto + 100 000 checked deliveries; KEEP=1 leaves it up
+demo: ## with root: mosquitto on the kernel and offloaded, side by side, checked; KEEP=1 leaves it up
 	$(Q)mk/deps.sh
 	$(Q). mk/jobs.sh && $(MAKE) --no-print-directory "$${JOBS[@]}" all
 	$(Q)B=$(B) KEEP="$(KEEP)" tests/demo.sh

@@ -1,8 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# `make demo`, as root: engine and Debian's mosquitto in a testbed of its own; 100 kernel-TCP subscribers and
-# one publisher exchange 100 000 deliveries, each checked for order and content; 100 MB go through an echo
-# server and come back with the same SHA-256; ping works meanwhile.  Then a table.
+# `make demo`, as root: Debian's mosquitto twice, on the kernel and under the engine with the MQTT stage on, each
+# between two namespaces over veth with the same settings.  The same 100 kernel-TCP subscribers and one publisher
+# load them in turn, ROUNDS times; every delivery is checked for order and content.  100 MB go through an echo
+# server and come back with the same SHA-256; ping works meanwhile.  Then a table, medians of the rounds.
 # Last line "demo: OK" or "demo: FAILED: why", exit code alike; cleans up whatever happens.
 # KEEP=1 leaves the engine and the broker up.  PREFIX names the testbed (default demo).
 
@@ -26,33 +27,90 @@ export PREFIX=${PREFIX:-demo} TOE_PLACEMENT=${TOE_PLACEMENT:-single} LOGS=${B:-b
 rm -rf "$LOGS"
 . "$(dirname "$0")/lib/net.sh"
 
-engine_ticks()
+ROUNDS=${ROUNDS:-3} SUBSCRIBERS=100
+K=$PREFIX-k # the kernel broker's testbed: $K-srv, $K-cli
+
+# ---- the broker on the kernel -----------------------------------------------------------------------
+
+# Same addresses, and offloads off, as the engine's testbed has them.
+kernel_up()
 {
-	local sum=0 p
-	for p in toe-datapath toe-controlplane toe-keeper; do
-		p=$(pid_of $p) && sum=$((sum + $(cpu_ticks "$p")))
+	local end
+	ip netns add "$K-srv" && ip netns add "$K-cli" || fail "namespaces of the kernel broker"
+	ip link add toe0 netns "$K-srv" type veth peer name cli0 netns "$K-cli" || fail "veth of the kernel broker"
+	ip -n "$K-srv" addr add $SRV/24 dev toe0
+	ip -n "$K-cli" addr add $CLI/24 dev cli0
+	for end in srv:toe0 cli:cli0; do
+		ip netns exec "$K-${end%:*}" ethtool -K "${end#*:}" tx off rx off tso off gso off gro off >/dev/null 2>&1
+		ip -n "$K-${end%:*}" link set lo up
+		ip -n "$K-${end%:*}" link set "${end#*:}" up
 	done
-	echo $sum
+	spawn kernel-mosquitto ip netns exec "$K-srv" mosquitto -c "$LOGS/mosquitto.conf"
+	KERNEL_PID=$SPAWNED
+	wait_for 10 "mosquitto on the kernel" ip netns exec "$K-cli" mosquitto_pub -h $SRV -t up -m 1
 }
 
-# Percent of one CPU: ticks (1/100 s) over milliseconds.
-percent() { echo $((($2 - $1) * 1000 / ($3 > 0 ? $3 : 1))); }
-ms() { date +%s%3N; }
+kernel_down()
+{
+	[ -n "${KERNEL_PID:-}" ] && end_process "$KERNEL_PID"
+	ip netns del "$K-srv" 2>/dev/null
+	ip netns del "$K-cli" 2>/dev/null
+}
+
+# shellcheck disable=SC2317 # by the trap
+demo_end()
+{
+	local status=$?
+	trap - EXIT
+	kernel_down
+	net_end "$status"
+}
+
+# ---- measuring --------------------------------------------------------------------------------------
+
+# CPU time of processes with all their threads, in ns.
+cpu_ns()
+{
+	local p
+	for p in "$@"; do
+		cat "/proc/$p/task/"*/schedstat
+	done | awk '{ n += $1 } END { printf "%.0f\n", n }'
+}
+engine_pids() { pid_of toe-datapath; pid_of toe-controlplane; pid_of toe-keeper; }
 
 # Two numbers of a saved `ping -q` report: sent and received.
 ping_counts() { sed -n 's/^\([0-9]*\) packets transmitted, \([0-9]*\) received.*/\1 \2/p' "$1"; }
 
+# load WHO CLIENT_NETNS TEST ARGS...: one JSON line more, with the CPU time of broker and engine
+load()
+{
+	local who=$1 ns=$2 test=$3 broker=$KERNEL_PID engine='' b0 e0
+	shift 3
+	[ "$who" = offload ] && broker=$BROKER_PID engine=$(engine_pids)
+	# shellcheck disable=SC2086 # several processes
+	b0=$(cpu_ns "$broker") e0=$(cpu_ns $engine)
+	ip netns exec "$ns" "$BIN/tests/progs/mqtt_fanout" --host $SRV --subscribers $SUBSCRIBERS --size 128 \
+		--timeout 90 "$@" >"$LOGS/fanout.json" || fail "$who broker, $test: $(json "$LOGS/fanout.json" .error)"
+	# shellcheck disable=SC2086
+	jq -c --arg who "$who" --arg test "$test" --argjson b $(($(cpu_ns "$broker") - b0)) \
+		--argjson e $(($(cpu_ns $engine) - e0)) \
+		'{who: $who, test: $test, broker_us: ($b / 1000 / .delivered), engine_us: ($e / 1000 / .delivered)} + .' \
+		"$LOGS/fanout.json" >>"$LOGS/loads.jsonl"
+}
+
 demo_fanout()
 {
-	local t0 b0 e0
-	say "100 subscribers, 1 publisher, 1 000 messages ..."
-	t0=$(ms) b0=$(cpu_ticks "$BROKER_PID") e0=$(engine_ticks)
-	in_cli "$BIN/tests/progs/mqtt_fanout" --host $SRV --subscribers 100 --publishes 1000 --size 128 \
-		--window 4 --timeout 90 --progress >"$LOGS/fanout.json" ||
-		fail "fan-out: $(json "$LOGS/fanout.json" .error)"
-	t0=$(($(ms) - t0))
-	BROKER_CPU=$(percent "$b0" "$(cpu_ticks "$BROKER_PID")" $t0)
-	ENGINE_CPU=$(percent "$e0" "$(engine_ticks)" $t0)
+	local round who ns
+	: >"$LOGS/loads.jsonl"
+	for round in $(seq "$ROUNDS"); do
+		say "$SUBSCRIBERS subscribers, 1 publisher, round $round of $ROUNDS: kernel, then offload ..."
+		for who in kernel offload; do
+			ns=$PREFIX-cli
+			[ $who = kernel ] && ns=$K-cli
+			load $who "$ns" saturation --publishes 1000 --window 16
+			load $who "$ns" latency --publishes 100 --window 1 --rate 100
+		done
+	done
 }
 
 demo_file()
@@ -75,18 +133,54 @@ demo_file()
 
 row() { printf '  %-34s %s\n' "$1" "$2"; }
 
+# of EXPRESSION over the array of all loads; median(test; who; value) is defined
+of_loads()
+{
+	jq -rs 'def median($t; $w; f): [.[] | select(.test == $t and .who == $w) | f] | sort | .[length / 2 | floor];
+		def r(n): if . >= 100 then round else . * n | round / n end;
+		'"$1" "$LOGS/loads.jsonl"
+}
+
+# side TEXT TEST VALUE UNIT RATIO: both brokers and the factor by RATIO of $k and $o, above 1 is better; 0: none
+side()
+{
+	local v
+	read -r -a v < <(of_loads "median(\"$2\"; \"kernel\"; $3) as \$k | median(\"$2\"; \"offload\"; $3) as \$o
+		| ($5) as \$f | [(\$k, \$o | if . == 0 then \"-\" else r(100) end), if \$f == 0 then \"-\" else \$f | r(10) end]
+		| map(tostring) | join(\" \")")
+	printf '  %-34s %11s %11s  %-2s %8s\n' "$1" "${v[0]}" "${v[1]}" "$4" "${v[2]}"
+}
+
+fast_publishes()
+{
+	"$BIN/toe" mqtt status --json >"$LOGS/mqtt.json" || fail "toe mqtt status"
+	[ "$(json "$LOGS/mqtt.json" .publishes.FAST)" -gt 0 ] || fail "no publish was fast"
+	# shellcheck disable=SC2016 # variables of jq
+	json "$LOGS/mqtt.json" '.publishes | .FAST as $f | add as $all
+		| "\($f) of \($all)" + ([to_entries[] | select(.key != "FAST" and .value > 0) | " \(.key) \(.value)"]
+		| if length > 0 then "; through the broker:" + join(",") else "" end)'
+}
+
+# shellcheck disable=SC2016 # variables of jq
 table()
 {
-	local f=$LOGS/fanout.json c
+	local c fast
+	fast=$(fast_publishes) || fail "${fast#FAIL: }"
 	read -r -a c < <(ping_counts "$LOGS/ping.log")
 	say
-	row "messages delivered" "$(json "$f" .delivered)"
-	row "lost / twice / out of order" "$(json "$f" '"\(.lost) / \(.duplicated) / \(.reordered)"')"
-	row "deliveries per second" "$(json "$f" .deliveries_per_s)"
-	row "latency to the last subscriber" "$(json "$f" '"p50 \(.last_us.p50) us, p99 \(.last_us.p99) us"')"
+	printf '  %-34s %11s %11s  %-2s %8s\n' '' 'kernel' 'offload' '' 'factor'
+	side "deliveries per second" saturation .deliveries_per_s '' '$o / $k'
+	side "latency to the last, p50" latency .last_us.p50 us '$k / $o'
+	side "latency to the last, p99" latency .last_us.p99 us '$k / $o'
+	side "broker CPU per delivery" saturation .broker_us us 'if $o < 0.01 then 0 else $k / $o end'
+	side "engine CPU per delivery" saturation .engine_us us 0
+	side "both together" saturation '(.broker_us + .engine_us)' us '$k / $o'
+	say
+	row "messages delivered" "$(of_loads 'map(.delivered) | add')"
+	row "lost / twice / out of order" "$(of_loads '"\(map(.lost) | add) / \(map(.duplicated) | add) / \(map(.reordered) | add)"')"
+	row "publishes that were fast" "$fast"
 	row "100 MB file, both ways" "$(tail -1 "$LOGS/file.log" | jq -r '"\(.MB_per_s) MB/s"')"
 	row "pings answered meanwhile" "${c[1]} of ${c[0]}"
-	row "CPU during the fan-out" "broker $BROKER_CPU %, engine $ENGINE_CPU % of one core"
 	row "segments per stage" ""
 	stage_items "$LOGS/stats.json" | while read -r name items; do
 		row "    $name" "$items"
@@ -94,10 +188,14 @@ table()
 	say
 }
 
+write_config 'mqtt: { ports = (1883); offload = ("#"); };'
 testbed_up
+trap demo_end EXIT
 say "engine is up in namespace $PREFIX-srv, clients are in $PREFIX-cli"
 start_broker
-say "mosquitto runs under toe run (pid $BROKER_PID)"
+say "mosquitto runs under toe run (pid $BROKER_PID), MQTT stage on for #"
+kernel_up
+say "a second one runs on the kernel (pid $KERNEL_PID), with the same configuration"
 not_in_kernel 1883 || fail "the kernel has connections of the broker"
 cli_spawn ping ping -q -i 0.2 -W 2 $SRV
 ping=$SPAWNED
@@ -109,12 +207,13 @@ read -r sent got < <(ping_counts "$LOGS/ping.log")
 [ "${sent:-0}" -gt 0 ] && [ "$sent" -le $((got + 1)) ] || fail "ping: $got of $sent answered"
 "$BIN/toe" stats --json >"$LOGS/stats.json" || fail "toe stats"
 table
+kernel_down
 if [ -n "${KEEP:-}" ]; then
 	trap - EXIT
 	disown -a
 	say "left running (KEEP=1).  Explore:"
 	say "  export TOE_RUN_DIR=$RUN_DIR"
-	say "  $B/toe conns; $B/toe stats"
+	say "  $B/toe mqtt status; $B/toe conns; $B/toe stats"
 	say "  ip netns exec $PREFIX-cli mosquitto_sub -h $SRV -t '#' -v"
 	say "  ip netns exec $PREFIX-srv $B/toe run -- PROGRAM"
 	say "end it with: kill $BROKER_PID $ECHO_PID; $B/toe testbed down --prefix $PREFIX"

@@ -51,7 +51,7 @@ wait_for 10 "both subscriptions to be active" active
 [ "$(m sessions --json | jq -r '[.[] | select(.client_id == "watcher") | "\(.level) \(.online) \(.keep)"] | join(",")')" = \
 	"4 true false" ] || fail "sessions: $(m sessions)"
 [ "$(m subs 'fast/#' --json | jq -r '.[] | "\(.client_id) \(.filter) \(.qos)"')" = 'watcher fast/# 0' ] || fail "subs: $(m subs)"
-[ "$(m subs ther --json | jq length)" = 1 ] || fail "subs by part of a filter"
+[ "$(m subs er/ --json | jq length)" = 1 ] || fail "subs by part of a filter"
 m subs | grep -q '^fast/# ' || fail "subs: no table"
 
 # publish TOPIC FIRST LAST: numbered messages, one connection
@@ -109,7 +109,6 @@ why FAST fast/a 61 80
 ip -n "$PREFIX-srv" link set lo up
 srv_spawn local stdbuf -oL mosquitto_sub -h 127.0.0.1 -t 'fast/#' -v
 wait_for 10 "the kernel's connection to be known" is .kernel_conns 1
-# shellcheck disable=SC2016 # for the inner shell
 subscribed() { in_srv mosquitto_pub -h 127.0.0.1 -t fast/probe -m 1; grep -q probe "$LOGS/local.log"; }
 wait_for 10 "the local subscriber" subscribed
 wait_for 10 "its prober to leave" is .kernel_conns 1
@@ -125,7 +124,6 @@ wait_for 10 "it to be gone" is .kernel_conns 0
 why FAST fast/a 121 140
 
 # ---- a client that is not MQTT: the beginning of TLS
-# shellcheck disable=SC2016 # for the inner shell
 cli_spawn tls bash -c 'exec 3<>/dev/tcp/'$SRV'/1883; printf "\026\003\001" >&3; exec sleep 60'
 wait_for 10 "it to be noticed" is .untracked 1
 why UNTRACKED fast/a 141 160
