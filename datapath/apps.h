@@ -76,6 +76,10 @@ struct toe_app {
 	 * such a peer asks of the application, no stage sees.  It rises before the application gets
 	 * the descriptor.  Writer: keeper-link thread (release); lcores load-acquire it. */
 	_Atomic uint32_t kernel_conns;
+	/* Connections in the pipeline that no stream module follows: of other ports, and those the
+	 * application opened.  Rises before the application can see one.  Writer: ctrl (release).
+	 */
+	_Atomic uint32_t plain_conns;
 	_Atomic uint64_t kernel_why; /* of the last rise: kind << 32 | family << 16 | local port */
 	struct toe_app_proc procs[TOE_CTX_N];
 };

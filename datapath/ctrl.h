@@ -15,8 +15,9 @@ struct ctrl_conn {
 	struct toe_tuple tuple; /* its key in the flow table */
 	uint32_t app_id;
 	uint32_t slot;
-	bool removing; /* REMOVE is on its way, REMOVED not raised yet */
-	bool streamed; /* a stream module owns its byte streams */
+	uint32_t plain_of; /* serial of the application in whose plain_conns it is, 0: in none */
+	bool removing;     /* REMOVE is on its way, REMOVED not raised yet */
+	bool streamed;     /* a stream module owns its byte streams */
 };
 
 /* An event that found the ring full. */

@@ -135,9 +135,11 @@ static void print_taint(FILE *out, const json_t *status)
 		const char *todo;
 	} taints[] = {
 		{"untracked", "clients cannot be followed (TLS, WebSocket, broken MQTT)",
-		 "let them use a listener that is not in mqtt.ports, or close them"},
+		 "end them"},
 		{"kernel_conns", "connections of the broker are the kernel's (localhost, a bridge)",
 		 "let those clients connect through the port, or end them"},
+		{"other_conns", "connections of the broker are not of mqtt.ports (TLS, a bridge)",
+		 "end them, or list the port if it is plain MQTT"},
 		{"unknown_sessions", "sessions were resumed whose subscriptions nobody saw",
 		 "let those clients connect with a clean session once"},
 	};
@@ -152,18 +154,16 @@ static void print_taint(FILE *out, const json_t *status)
 			taints[i].todo);
 		any = true;
 	}
-	if (json_is_true(json_object_get(status, "table_full"))) {
-		fprintf(out,
-			"%-14s a table was full: raise mqtt.subscriptions or tcp.connections and "
-			"restart\n",
-			any ? "" : "all slow for");
-		any = true;
-	}
 	if (any)
 		fprintf(out,
 			"%-14s or, if none of them subscribes to it: toe mqtt filter add "
 			"FILTER --closed\n",
 			"");
+	if (json_is_true(json_object_get(status, "table_full")))
+		fprintf(out,
+			"%-14s a table that was full, until all sessions have ended: raise "
+			"mqtt.subscriptions\n",
+			"all slow for");
 }
 
 void cli_mqtt_print_filters(FILE *out, const json_t *status)

@@ -104,6 +104,28 @@ static bool claim_stream(const struct toe_engine *e, struct toe_cmd_install *in)
 	return true;
 }
 
+/* A connection that no module follows is counted, so that a module that keeps an account of what
+ * the application does knows that there is more. */
+static void count_plain(const struct toe_engine *e, struct ctrl_conn *conn)
+{
+	struct toe_app *a = toe_app_get(e, conn->app_id);
+
+	if (conn->streamed || a == NULL)
+		return;
+	conn->plain_of = a->serial;
+	/* pairs with the acquire in toe_stream_plain_conns() */
+	atomic_fetch_add_explicit(&a->plain_conns, 1, memory_order_release);
+}
+
+static void uncount_plain(const struct toe_engine *e, struct ctrl_conn *conn)
+{
+	struct toe_app *a = toe_app_get(e, conn->app_id);
+
+	if (conn->plain_of != 0 && a != NULL && a->serial == conn->plain_of)
+		atomic_fetch_sub_explicit(&a->plain_conns, 1, memory_order_release);
+	conn->plain_of = 0;
+}
+
 static enum outcome do_install(struct toe_stage *s, const struct command *c)
 {
 	struct toe_engine *e = s->engine;
@@ -137,6 +159,7 @@ static enum outcome do_install(struct toe_stage *s, const struct command *c)
 		refuse_install(s, c);
 		return DONE;
 	}
+	count_plain(e, &p->conns[c->e.conn]);
 	toe_emit(s, TOE_STAGE_SEQ, w);
 	return DONE;
 }
@@ -159,6 +182,7 @@ static enum outcome do_remove(struct toe_stage *s, const struct command *c)
 		toe_flow_table_del(e->flows, &conn->tuple);
 		pre->valid = 0;
 		conn->removing = true;
+		uncount_plain(e, conn);
 	}
 	/* One that is not installed is answered by proto, in order. */
 	toe_emit(s, TOE_STAGE_SEQ, w);

@@ -85,9 +85,10 @@ static int ask_status(struct mqtt_stage *st, struct toe_stream_ask *a)
 	    : st->shadow  ? "shadow"
 			  : "on",
 	    st->conns, st->session_used, n.subscriptions);
-	put(a, "\"untracked\":%u,\"unknown_sessions\":%u,\"kernel_conns\":%u,\"table_full\":%s,",
+	put(a, "\"untracked\":%u,\"unknown_sessions\":%u,\"kernel_conns\":%u,\"other_conns\":%u,",
 	    st->lost_n, st->unknown_n, toe_stream_kernel_conns(st->s, st->app_id),
-	    st->full ? "true" : "false");
+	    toe_stream_plain_conns(st->s, st->app_id));
+	put(a, "\"table_full\":%s,", st->full ? "true" : "false");
 	put(a, "\"jobs\":%u,\"memory_used\":%zu,\"memory\":%zu,", st->job_used,
 	    toe_stream_mem_used(st->s), toe_stream_mem_size(st->s));
 	put(a, "\"cached_topics\":%u,\"cache_hits\":%" PRIu64 ",\"cache_misses\":%" PRIu64 ",",

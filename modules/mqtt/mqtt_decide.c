@@ -160,14 +160,14 @@ enum mqtt_reason mqtt_decide_early(struct mqtt_stage *st, const struct mqtt_conn
 /* Clients that may subscribe unseen. */
 static enum mqtt_reason tainted(struct mqtt_stage *st)
 {
-	if (st->full)
-		return MQTT_R_FULL;
 	if (st->lost_n > 0)
 		return MQTT_R_UNTRACKED;
 	if (st->unknown_n > 0)
 		return MQTT_R_UNKNOWN;
 	if (toe_stream_kernel_conns(st->s, st->app_id) > 0)
 		return MQTT_R_KERNEL;
+	if (toe_stream_plain_conns(st->s, st->app_id) > 0)
+		return MQTT_R_OTHER_PORT;
 	return MQTT_R_FAST;
 }
 
@@ -226,7 +226,8 @@ enum mqtt_reason mqtt_decide(struct mqtt_stage *st, struct mqtt_conn *m,
 	if (why != MQTT_R_FAST)
 		return why;
 	gate = gate_of(st, &p->topic);
-	why = gate->closed ? MQTT_R_FAST : tainted(st);
+	/* a client that was seen subscribes to we do not know what: no operator can know better */
+	why = st->full ? MQTT_R_FULL : gate->closed ? MQTT_R_FAST : tainted(st);
 	*group = why == MQTT_R_FAST ? mqtt_subs_match(st->subs, p->topic.data, p->topic.len) : NULL;
 	if (why == MQTT_R_FAST)
 		why = *group == NULL ? MQTT_R_WIDE : group_verdict(st, *group);

@@ -32,12 +32,12 @@ refused "mqtt.ports is empty: set it in" filter add 'a/#'
 "$BIN/toe" testbed down --prefix "$PREFIX" >>"$LOGS/testbed.log" 2>&1 || fail "testbed down"
 
 # canary: none, so that every message is what it should be
-write_config 'mqtt: { ports = (1883); offload = ("fast/#"); canary = 0; };'
+write_config 'mqtt: { ports = (1883); offload = ("fast/#"); canary = 0; subscriptions = 1024; };'
 testbed_up
 
 # ---- toe run says what is unsafe now that there is a filter; it is the broker of this test all the same
 write_mosquitto_conf
-echo 'max_packet_size 1000000' >>"$LOGS/mosquitto.conf"
+printf 'max_packet_size 1000000\nlistener 1884 0.0.0.0\n' >>"$LOGS/mosquitto.conf"
 app mosquitto mosquitto -c "$LOGS/mosquitto.conf"
 BROKER_PID=$SPAWNED
 wait_for 10 "mosquitto" broker_answers
@@ -131,5 +131,26 @@ m status | grep -q '^all slow for .*TLS' || fail "status does not say why: $(m s
 end_process "$SPAWNED"
 wait_for 10 "it to be gone" is .untracked 0
 why FAST fast/a 161 180
+
+# ---- a subscriber on a listener that is not followed, in the engine all the same
+cli_spawn other stdbuf -oL mosquitto_sub -h $SRV -p 1884 -t 'fast/#' -v
+there() { in_cli mosquitto_pub -h $SRV -p 1884 -t fast/probe -m 1; grep -q probe "$LOGS/other.log"; }
+wait_for 10 "the subscriber on port 1884" there
+wait_for 10 "its prober to leave" is .other_conns 1
+why OTHER_PORT fast/a 181 200
+wait_for 10 "its copy" grep -q '^fast/a 200$' "$LOGS/other.log"
+cmp -s <(grep '^fast/a' "$LOGS/other.log") <(seq 181 200 | sed 's|^|fast/a |') || fail "the one on port 1884 missed something"
+m status | grep -q '^all slow for .*not of mqtt.ports' || fail "status does not say why: $(m status)"
+end_process "$SPAWNED"
+wait_for 10 "it to be gone" is .other_conns 0
+why FAST fast/a 201 220
+
+# ---- more subscriptions than the table holds: nobody knows what the rest would match, whatever is asserted
+# shellcheck disable=SC2046 # many words
+cli_spawn many mosquitto_sub -i many -h $SRV $(seq -f '-t x/%.0f' 1100)
+wait_for 10 "the table to be full" is .table_full true
+m filter add 'fast/#' --closed
+why FULL fast/a 221 240
+m status | grep -q '^all slow for .*table' || fail "status does not say why: $(m status)"
 
 not_in_kernel 1883 || fail "the kernel has connections of clients"
