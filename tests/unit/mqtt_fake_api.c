@@ -72,6 +72,13 @@ uint32_t toe_stream_kernel_conns(struct toe_stream *s, uint32_t app_id)
 	return app_id == s->app_id ? s->kernel : 0;
 }
 
+uint32_t toe_stream_plain_conns(struct toe_stream *s, uint32_t app_id)
+{
+	(void)s;
+	(void)app_id;
+	return 0; /* every connection of the model's broker is the module's */
+}
+
 uint32_t toe_stream_app_serial(struct toe_stream *s, uint32_t app_id)
 {
 	return app_id == s->app_id ? s->serial : 0;
