@@ -20,53 +20,13 @@ PUBLISHES=${PUBLISHES:-100} SATURATION=${SATURATION:-200000} WINDOW=${WINDOW:-16
 SATURATION=$(printf '%.0f' "$SATURATION")
 BIN=$PWD/$B OUT=$PWD/$B/bench PREFIX=tmb$$ K=kmb$$ SRV=10.99.0.1
 export TOE_RUN_DIR=/run/toe-$PREFIX
-PIDS=()
 mkdir -p "$OUT"
 ulimit -n 20000
 
 [ "$(id -u)" -eq 0 ] || { echo "mqtt_bench: needs root"; exit 77; }
 
-# Offloads off, as the testbed has them.
-link_up()
-{
-	ip netns exec "$1" ethtool -K "$2" tx off rx off tso off gso off gro off >/dev/null 2>&1
-	ip -n "$1" link set lo up
-	ip -n "$1" link set "$2" up
-}
-
-# kernel_up [ADDRESS]: the server's end without an address is the floor's.
-kernel_up()
-{
-	ip netns add "$K-srv" && ip netns add "$K-cli" || exit 1
-	ip link add toe0 netns "$K-srv" type veth peer name cli0 netns "$K-cli" || exit 1
-	[ -n "${1:-}" ] && ip -n "$K-srv" addr add "$1/24" dev toe0
-	ip -n "$K-cli" addr add 10.99.0.2/24 dev cli0
-	link_up "$K-srv" toe0
-	link_up "$K-cli" cli0
-}
-kernel_down() { ip netns del "$K-srv" 2>/dev/null; ip netns del "$K-cli" 2>/dev/null; }
-
-stop_all()
-{
-	local p
-	for p in "${PIDS[@]}"; do
-		kill "$p" 2>/dev/null
-		wait "$p" 2>/dev/null
-	done
-	PIDS=()
-}
-
-cleanup()
-{
-	trap - EXIT
-	stop_all
-	[ -d "$TOE_RUN_DIR" ] && "$BIN/toe" testbed down --prefix $PREFIX >/dev/null 2>&1
-	kernel_down
-	rm -rf "$TMP"
-}
-TMP=$(mktemp -d)
-trap cleanup EXIT
-trap 'exit 130' INT TERM
+. bench/lib.sh
+bench_begin
 
 # run_broker NETNS CLIENT_NETNS CONFIG RUNNER...: pid in BROKER
 run_broker()

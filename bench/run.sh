@@ -11,51 +11,14 @@
 set -u
 cd "$(dirname "$0")/.." || exit 1
 B=${B:-build} ROUNDS=${ROUNDS:-3} SECONDS_EACH=${SECONDS_EACH:-3} BULK=${BULK:-300000000}
-BIN=$PWD/$B OUT=$PWD/$B/bench PREFIX=tbench SRV=10.99.0.1
+BIN=$PWD/$B OUT=$PWD/$B/bench PREFIX=tbench K=kbench SRV=10.99.0.1
 export TOE_RUN_DIR=/run/toe-$PREFIX
-PIDS=()
 mkdir -p "$OUT"
 
 [ "$(id -u)" -eq 0 ] || { echo "bench: needs root"; exit 77; }
 
-# Offloads off, as the testbed has them.
-link_up()
-{
-	ip netns exec "$1" ethtool -K "$2" tx off rx off tso off gso off gro off >/dev/null 2>&1
-	ip -n "$1" link set lo up
-	ip -n "$1" link set "$2" up
-}
-
-kernel_up()
-{
-	ip netns add kbench-srv && ip netns add kbench-cli || exit 1
-	ip link add toe0 netns kbench-srv type veth peer name cli0 netns kbench-cli || exit 1
-	ip -n kbench-srv addr add $SRV/24 dev toe0
-	ip -n kbench-cli addr add 10.99.0.2/24 dev cli0
-	link_up kbench-srv toe0
-	link_up kbench-cli cli0
-}
-
-stop_all()
-{
-	local p
-	for p in "${PIDS[@]}"; do
-		kill "$p" 2>/dev/null
-		wait "$p" 2>/dev/null
-	done
-	PIDS=()
-}
-
-cleanup()
-{
-	trap - EXIT
-	stop_all
-	[ -d "$TOE_RUN_DIR" ] && "$BIN/toe" testbed down --prefix $PREFIX >/dev/null 2>&1
-	ip netns del kbench-srv 2>/dev/null
-	ip netns del kbench-cli 2>/dev/null
-}
-trap cleanup EXIT
-trap 'exit 130' INT TERM
+. bench/lib.sh
+bench_begin
 
 # CPU time, in clock ticks, of all processes in a namespace.
 ns_ticks()
@@ -113,10 +76,9 @@ measure()
 : >"$OUT/results.jsonl"
 for round in $(seq "$ROUNDS"); do
 	echo "round $round of $ROUNDS: kernel"
-	kernel_up
-	measure kernel kbench-srv kbench-cli env | tee -a "$OUT/results.jsonl"
-	ip netns del kbench-srv
-	ip netns del kbench-cli
+	kernel_up $SRV
+	measure kernel $K-srv $K-cli env | tee -a "$OUT/results.jsonl"
+	kernel_down
 	echo "round $round of $ROUNDS: toe"
 	"$BIN/toe" testbed up --prefix $PREFIX >/dev/null || exit 1
 	measure toe $PREFIX-srv $PREFIX-cli "$BIN/toe" run -- | tee -a "$OUT/results.jsonl"
