@@ -203,6 +203,10 @@ struct mqtt_conn {
 	struct mqtt_link on[MQTT_L_N];
 };
 
+/* docs/MQTT.md: at most 1 KiB per tracked idle connection, with struct toe_stream_conn, the session
+ * and its ClientID. */
+_Static_assert(sizeof(struct mqtt_conn) <= 384, "memory per connection");
+
 struct mqtt_activating {
 	uint32_t sub;
 	uint32_t gen;

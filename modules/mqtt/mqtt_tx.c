@@ -39,11 +39,23 @@ static bool level_with_broker(const struct toe_stream_conn *c, const struct mqtt
 	       mqtt_framer_idle(&m->tx_fr) && m->taken == toe_stream_written(c);
 }
 
+/* What may wait for one client: the configured limit, and no more than is still free for all, so
+ * that as memory runs short those who hold most lose copies first, and publishers stay fast. */
+static uint64_t queue_limit(const struct mqtt_stage *st)
+{
+	size_t size = toe_stream_mem_size(st->s), used = toe_stream_mem_used(st->s);
+	size_t mine = size - size / 4;
+
+	return used >= mine                              ? 0
+	       : mine - used < st->cfg->mqtt_queue_bytes ? mine - used
+							 : st->cfg->mqtt_queue_bytes;
+}
+
 static bool queue_full(const struct mqtt_stage *st, const struct toe_stream_conn *c,
 		       const struct mqtt_conn *m, uint32_t bytes)
 {
 	return m->defer_n >= st->cfg->mqtt_queue_messages ||
-	       (uint64_t)toe_stream_queued(c) + m->defer_bytes + bytes > st->cfg->mqtt_queue_bytes;
+	       (uint64_t)toe_stream_queued(c) + m->defer_bytes + bytes > queue_limit(st);
 }
 
 /* The publisher may not go slow before this copy is where it belongs. */

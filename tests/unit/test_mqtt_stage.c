@@ -246,6 +246,39 @@ static void no_message_memory(void **state)
 	rig_stop(&r);
 }
 
+/* Two clients that do not read, each on a topic of its own: they lose copies, memory never runs
+ * out, and who reads gets everything. */
+static void memory_is_shared(void **state)
+{
+	static const char *const topic[] = {"a", "b", "c"};
+	static char payload[4000];
+	struct pk pub[3];
+	uint32_t from, to[3];
+	struct rig r;
+
+	(void)state;
+	rig_start(&r, "#", 1000);
+	from = rig_connect(&r, 4, "pub", true, 0);
+	for (unsigned i = 0; i < 3; i++) {
+		to[i] = rig_connect(&r, 4, topic[i], true, 0);
+		rig_subscribe(&r, to[i], topic[i], 0, 0);
+		pub[i].n = 0;
+		rig_publish(&pub[i], 4, topic[i], NULL, payload, sizeof(payload));
+	}
+	rig_forget(&r);
+	for (unsigned n = 0; n < 3000; n++) {
+		for (unsigned i = 0; i < 3; i++)
+			fake_client_write(r.f, from, pub[i].b, pub[i].n);
+		fake_settle(r.f);
+		fake_client_read(r.f, to[2], NULL, SIZE_MAX);
+	}
+	assert_int_equal(rig_slow(&r, MQTT_R_MEMORY), 0);
+	assert_int_equal(rig_stage(&r)->reasons[MQTT_R_FAST], 9000);
+	assert_int_equal(bytes_n(&r.got[to[2]]), 3000 * pub[2].n);
+	assert_true(rig_stage(&r)->counters[MQTT_C_DROP_QUEUE] > 1000);
+	rig_stop(&r);
+}
+
 /* Publishers that have none get the broker, others wait; nothing is lost, order stays. */
 static void all_jobs_in_use(void **state)
 {
@@ -364,17 +397,12 @@ static void session_table_full(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(split_everywhere),
-		cmocka_unit_test(hundred_in_one_segment),
-		cmocka_unit_test(largest_message),
-		cmocka_unit_test(maximum_packet_size),
-		cmocka_unit_test(no_local),
-		cmocka_unit_test(expiry_while_waiting),
-		cmocka_unit_test(no_message_memory),
-		cmocka_unit_test(all_jobs_in_use),
-		cmocka_unit_test(subscription_table_full),
-		cmocka_unit_test(many_topics),
-		cmocka_unit_test(session_table_full),
+		cmocka_unit_test(split_everywhere),  cmocka_unit_test(hundred_in_one_segment),
+		cmocka_unit_test(largest_message),   cmocka_unit_test(maximum_packet_size),
+		cmocka_unit_test(no_local),          cmocka_unit_test(expiry_while_waiting),
+		cmocka_unit_test(no_message_memory), cmocka_unit_test(memory_is_shared),
+		cmocka_unit_test(all_jobs_in_use),   cmocka_unit_test(subscription_table_full),
+		cmocka_unit_test(many_topics),       cmocka_unit_test(session_table_full),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
