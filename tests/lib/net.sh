@@ -6,7 +6,7 @@
 #
 #    PREFIX-cli (kernel TCP, 10.99.0.2) ---- veth ---- toe0 PREFIX-srv (engine, TAP 10.99.0.1)
 #
-# Environment from tests/run-net: B, PREFIX, TOE_PLACEMENT (single|spread), LOGS.
+# Environment from tests/run-net: B, PREFIX, TOE_PLACEMENT (single|spread|stage), LOGS.
 
 set -u
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
@@ -109,6 +109,7 @@ write_config()
 		else
 			echo 'pipeline: { lcores = ( "0: all" ); };'
 		fi
+		[ "$TOE_PLACEMENT" = stage ] && echo "$MQTT_ON"
 		printf '%s\n' "$@"
 	} >"$CONFIG"
 }

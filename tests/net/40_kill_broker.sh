@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # The broker is killed with subscribers connected: they hear of it within a second, nothing of it stays in the
 # engine, a new broker takes the same port at once, and after 50 killed brokers the engine is as it was.
-# PLACEMENTS: single spread
+# PLACEMENTS: single spread stage
 # TIMEOUT: 180
 . "$(dirname "$0")/../lib/net.sh"
 write_config 'tcp: { time_wait_ms = 1000; };'

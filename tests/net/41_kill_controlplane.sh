@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # The control plane is killed, twice, while messages flow and a file is transferred: nothing is lost or
 # reset, it comes back, and new connections work.
-# PLACEMENTS: single spread
+# PLACEMENTS: single spread stage
 . "$(dirname "$0")/../lib/net.sh"
 testbed_up
 start_broker

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # The datapath is killed: programs get ECONNRESET at once, whatever they are blocked in (poll, recv, epoll, a
 # connect() under way), none hangs, `toe up` starts again, and then everything works.
-# PLACEMENTS: single spread
+# PLACEMENTS: single spread stage
 . "$(dirname "$0")/../lib/net.sh"
 testbed_up
 CLIENT=$BIN/tests/progs/tcp_client

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
 # An idle engine with 20 idle connections costs less than 3 % of a CPU, all processes together.
-# PLACEMENTS: single spread
+# PLACEMENTS: single spread stage
 . "$(dirname "$0")/../lib/net.sh"
 testbed_up
 start_broker

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # 1 000 connections per second, 5 000 in all, the first data in the same burst as the handshake's last ACK or in
 # the same segment: none lost, and the engine is empty afterwards.
-# PLACEMENTS: single spread
+# PLACEMENTS: single spread stage
 . "$(dirname "$0")/../lib/net.sh"
 write_config 'tcp: { time_wait_ms = 1000; };'
 testbed_up
