@@ -299,8 +299,10 @@ static int down(const struct testbed *t)
 static int up(struct testbed *t)
 {
 	if (netns_exists(t->server) || netns_exists(t->client))
-		return -cli_fail(t->cli, "it is up already (namespace %s): toe testbed down",
-				 netns_exists(t->server) ? t->server : t->client);
+		return -cli_fail(t->cli,
+				 "it is up already (namespace %s): toe testbed down --prefix %.*s",
+				 netns_exists(t->server) ? t->server : t->client,
+				 (int)(strlen(t->server) - strlen("-srv")), t->server);
 	if (!cli_in_path("ip") || !cli_in_path("ethtool"))
 		return -cli_fail(t->cli, "needs ip and ethtool: apt-get install iproute2 ethtool");
 	if (write_config(t) < 0) {
