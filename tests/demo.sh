@@ -5,7 +5,7 @@
 # load them in turn, ROUNDS times; every delivery is checked for order and content.  100 MB go through an echo
 # server and come back with the same SHA-256; ping works meanwhile.  Then a table, medians of the rounds.
 # Last line "demo: OK" or "demo: FAILED: why", exit code alike; cleans up whatever happens.
-# KEEP=1 leaves the engine and the broker up.  PREFIX names the testbed (default demo).
+# KEEP=1 leaves the engine and the broker up.  TESTBED names the testbed (default demo).
 
 # The outer half runs the demo and has the last word, after the inner half has cleaned up.
 if [ "${1:-}" != inner ]; then
@@ -23,7 +23,7 @@ if [ "${1:-}" != inner ]; then
 	exit 1
 fi
 
-export PREFIX=${PREFIX:-demo} TOE_PLACEMENT=${TOE_PLACEMENT:-single} LOGS=${B:-build}/demo-logs
+export PREFIX=${TESTBED:-demo} TOE_PLACEMENT=${TOE_PLACEMENT:-single} LOGS=${B:-build}/demo-logs
 rm -rf "$LOGS"
 . "$(dirname "$0")/lib/net.sh"
 
