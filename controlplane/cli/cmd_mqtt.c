@@ -94,7 +94,8 @@ static int refused(const struct cli *cli, int error)
 	switch (error) {
 	case -ENODEV:
 		return cli_fail(cli, "mqtt.ports is empty: set it in %s and toe down, toe up",
-				cli->cfg.path[0] ? cli->cfg.path : CLI_CONFIG_DEFAULT);
+				cli->cfg.path[0] ? cli->cfg.path
+						 : CLI_CONFIG_DEFAULT " (testbed: --config-extra)");
 	case -ENOENT:
 		return cli_fail(cli, "this datapath has no MQTT stage");
 	case -EBUSY:
@@ -188,7 +189,8 @@ static int mqtt_slow(struct cli *cli, int argc, char **argv)
 	if (j) {
 		json_t *sorted = cli_mqtt_sort_slow(j, cli->json);
 
-		rc = show_table(cli, sorted, "no publish went through the broker");
+		rc = show_table(cli, sorted,
+				"the stage saw no publish that went through the broker");
 		json_decref(sorted);
 	}
 	json_decref(j);

@@ -194,8 +194,8 @@ void cli_mqtt_print_status(FILE *out, const json_t *status, const json_t *slow)
 	fprintf(out, "%-14s %lld for slow subscribers, %lld too large for them, %lld for memory\n",
 		"copies dropped", number(counters, "DROP_QUEUE"), number(counters, "DROP_SIZE"),
 		number(counters, "DROP_MEMORY"));
-	fprintf(out, "%-14s %.1f of %.1f MB for messages\n\n", "memory",
-		(double)number(status, "memory_used") / 1e6,
-		(double)number(status, "memory") / 1e6);
+	fprintf(out, "%-14s %.1f of %.1f MiB for messages\n\n", "memory",
+		(double)number(status, "memory_used") / 1048576.0,
+		(double)number(status, "memory") / 1048576.0);
 	cli_mqtt_print_filters(out, status);
 }

@@ -229,7 +229,7 @@ static void test_status(void **state)
 {
 	static const char *const answers[] = {
 		"{\"mode\":\"on\",\"connections\":3,\"untracked\":2,\"kernel_conns\":1,"
-		"\"table_full\":true,\"memory_used\":1500000,\"memory\":64000000,"
+		"\"table_full\":true,\"memory_used\":1572864,\"memory\":67108864,"
 		"\"publishes\":{\"FAST\":3,\"QOS\":1},\"counters\":{\"DELIVERED\":12},"
 		"\"filters\":[{\"filter\":\"f/#\",\"closed\":true,\"fast\":3,\"slow\":0}]}\n",
 		"[{\"reason\":\"QOS\",\"count\":1,\"text\":\"QoS 1 or 2\"}]\n", NULL};
@@ -245,7 +245,7 @@ static void test_status(void **state)
 	assert_null(strstr(printed, "were resumed"));
 	assert_non_null(strstr(printed, "all slow for   a table that was full"));
 	assert_non_null(strstr(printed, "--closed"));
-	assert_non_null(strstr(printed, "1.5 of 64.0 MB"));
+	assert_non_null(strstr(printed, "1.5 of 64.0 MiB"));
 	assert_non_null(strstr(printed, "f/#     yes        3     0"));
 }
 
