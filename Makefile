@@ -181,7 +181,7 @@ clean: ## remove build folders
 	rm -rf build build-address build-undefined build-thread
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 	@echo '  V=1 shows commands, SAN=address|undefined|thread builds with a sanitizer, T= selects tests'
 
 # For mk/lint.sh and editors: make -s print-cflags KIND=DP|CP|LIB

@@ -50,8 +50,8 @@ static void help(FILE *out)
 {
 	fprintf(out, "usage: toe COMMAND [options]\n\n");
 	for (size_t i = 0; i < COMMAND_N; i++)
-		fprintf(out, "  toe %s %s\n      %s\n", commands[i].name, commands[i].args,
-			commands[i].text);
+		fprintf(out, "  toe %s%s%s\n      %s\n", commands[i].name,
+			commands[i].args[0] ? " " : "", commands[i].args, commands[i].text);
 	fprintf(out,
 		"  toe version | help\n"
 		"\noptions of every command:\n"
@@ -90,10 +90,14 @@ static const struct command *find(const char *name)
 /* A command may have several lines. */
 static void usage_of(FILE *out, const char *name)
 {
+	const char *lead = "usage:";
+
 	for (size_t i = 0; i < COMMAND_N; i++) {
-		if (strcmp(commands[i].name, name) == 0)
-			fprintf(out, "usage: toe %s %s\n  %s\n", name, commands[i].args,
-				commands[i].text);
+		if (strcmp(commands[i].name, name) != 0)
+			continue;
+		fprintf(out, "%-6s toe %s%s%s\n         %s\n", lead, name,
+			commands[i].args[0] ? " " : "", commands[i].args, commands[i].text);
+		lead = "";
 	}
 	fprintf(out, "options of every command: toe help\n");
 }
