@@ -296,6 +296,20 @@ static int read_mqtt_ports(const struct reader *r, const config_setting_t *s)
 	return 0;
 }
 
+/* Wildcards only where MQTT allows them (4.7.1): "#" last, both alone in their level. */
+static bool filter_ok(const char *f)
+{
+	for (const char *p = f; *p != '\0'; p++) {
+		bool first = p == f || p[-1] == '/', last = p[1] == '\0';
+
+		if (*p == '#' && (!first || !last))
+			return false;
+		if (*p == '+' && (!first || (!last && p[1] != '/')))
+			return false;
+	}
+	return *f != '\0';
+}
+
 static int read_mqtt_offload(const struct reader *r, const config_setting_t *s)
 {
 	static const char right[] = "a list of at most 64 topic filters like ( \"sensors/#\" )";
@@ -310,7 +324,8 @@ static int read_mqtt_offload(const struct reader *r, const config_setting_t *s)
 		const config_setting_t *e = config_setting_get_elem(s, (unsigned)i);
 		const char *text = config_setting_get_string(e);
 
-		if (text == NULL || *text == '\0' || strlen(text) >= TOE_CFG_MQTT_FILTER_MAX)
+		if (text == NULL || strlen(text) >= TOE_CFG_MQTT_FILTER_MAX ||
+		    !filter_ok(text + (*text == '!')))
 			return fail(r, e, "mqtt.offload", right);
 		snprintf(r->c->mqtt_offload[i], sizeof(r->c->mqtt_offload[i]), "%s", text);
 	}

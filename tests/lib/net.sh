@@ -121,6 +121,9 @@ testbed_up()
 	[ -x "$BIN/toe" ] && [ -x "$BIN/toe-datapath" ] && [ -e "$BIN/libtoe.so" ] ||
 		fail "engine is not built"
 	[ -e "$CONFIG" ] || write_config
+	# not ours to undo
+	[ -e "/run/netns/$PREFIX-srv" ] || [ -e "/run/netns/$PREFIX-cli" ] &&
+		fail "a testbed $PREFIX is up already; when nobody uses it: $B/toe testbed down --prefix $PREFIX"
 	trap net_end EXIT
 	trap 'exit 130' INT TERM
 	NET_UP=1

@@ -110,6 +110,13 @@ static void test_values(void **state)
 	assert_int_equal(c.lcore_n, 2);
 	assert_string_equal(c.lcores[1], "1: pre.1");
 	assert_int_equal(c.post, 1);
+	assert_int_equal(load(&c, "mqtt: { ports = ( 1883, 1884 );\n"
+				  "offload = ( \"#\", \"!+/a/#\", \"/\" ); };"),
+			 0);
+	assert_int_equal(c.mqtt_port_n, 2);
+	assert_int_equal(c.mqtt_ports[1], 1884);
+	assert_int_equal(c.mqtt_offload_n, 3);
+	assert_string_equal(c.mqtt_offload[1], "!+/a/#");
 }
 
 static void test_environment_wins(void **state)
@@ -132,6 +139,11 @@ static void test_mistakes(void **state)
 		"interface");
 	refused("\nports: { };", ":2:", "ports", "pipeline");
 	refused("port = 3;", ":1:", "port", "group");
+	refused("mqtt: {\n ports = ( 1883, 70000 ); };", ":2:", "mqtt.ports", "port numbers");
+	refused("mqtt: { ports = 1883; };", ":1:", "mqtt.ports", "1883");
+	refused("mqtt: {\n offload = ( \"a/#\", \"a/#/b\" ); };", ":2:", "mqtt.offload", "filters");
+	refused("mqtt: { offload = ( \"a+/b\" ); };", ":1:", "mqtt.offload", "filters");
+	refused("mqtt: { offload = ( \"!\" ); };", ":1:", "mqtt.offload", "filters");
 	refused("port: { mtu = \"1500\"; };", ":1:", "port.mtu", "576 to 9000");
 	refused("port: { mtu = 20; };", ":1:", "port.mtu", "576 to 9000");
 	refused("port: { mtu = -1; };", ":1:", "port.mtu", "576 to 9000");
