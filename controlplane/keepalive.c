@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What is looked at once a second: keepalive (RFC 1122 §4.2.3.6), orphans in FIN-WAIT-2, lowered
- * path MTUs, removals
- * whose answer was lost with a former control plane, next hops in use.  The application's wishes
+ * What is looked at once a second: keepalive (RFC 1122 §4.2.3.6), orphans in FIN-WAIT-2 or whose
+ * RST does not come, lowered path MTUs, removals whose answer was lost with a former control plane,
+ * next hops in use.  The application's wishes
  * are read from line 1 of its slot, which it may change at any time.
  */
 #include "cp.h"
@@ -15,6 +15,7 @@
 #define KEEP_MAX_S     32767u
 #define PMTU_RAISE_MS  600000u
 #define FIN_WAIT2_MS   60000u
+#define RESETTING_MS   1000u
 #define REFRESH_MS     15000u
 #define LATE_REMOVE_MS 2000u
 
@@ -81,6 +82,14 @@ static void fin_wait2(struct cp *cp, uint32_t id)
 	cp_conn_remove(cp, id);
 }
 
+/* The RST follows what was written, which takes microseconds, but a stream module may wait for
+ * memory. */
+static void resetting(struct cp *cp, uint32_t id)
+{
+	if (cp->now_ms - cp->conns[id].since_ms >= RESETTING_MS)
+		cp_conn_close(cp, id, TOE_CLOSE_RST);
+}
+
 /* RFC 1191 §6.3: the path may have changed for the better. */
 static void pmtu_raise(struct cp *cp, uint32_t id)
 {
@@ -130,6 +139,8 @@ void cp_slow_conns(struct cp *cp)
 			pmtu_raise(cp, id);
 		if (c->state == CP_ESTABLISHED)
 			keepalive(cp, id);
+		else if (c->state == CP_CLOSING && (c->flags & CP_CONN_RESETTING))
+			resetting(cp, id);
 		else if (c->state == CP_CLOSING)
 			fin_wait2(cp, id);
 		else if (c->state == CP_REMOVING)

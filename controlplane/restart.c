@@ -167,7 +167,9 @@ static void reconcile_found(struct cp *cp, uint32_t id, const struct toe_ev_conn
 	} else {
 		if (c->state == CP_CLOSING && !(ev->flags & TOE_PROG_ORPHAN)) {
 			cp_conn_enter(cp, id, CP_ESTABLISHED);
-			cp_conn_close(cp, id, TOE_CLOSE_FIN);
+			cp_conn_close(cp, id,
+				      c->flags & CP_CONN_RESETTING ? TOE_CLOSE_RST | TOE_CLOSE_TAIL
+								   : TOE_CLOSE_FIN);
 		}
 		cp_active(cp, id); /* what is quiet will turn out to be so */
 	}

@@ -70,7 +70,7 @@ enum cp_conn_state {
 	CP_SYN_SENT,    /* active open, not known to the datapath */
 	CP_INSTALLING,  /* INSTALL sent, INSTALLED not seen */
 	CP_ESTABLISHED, /* runs in the datapath, application holds it */
-	CP_CLOSING,     /* runs in the datapath as an orphan: CLOSE FIN sent */
+	CP_CLOSING,     /* runs in the datapath as an orphan: CLOSE sent, not REMOVE */
 	CP_REMOVING,    /* REMOVE sent, REMOVED not seen */
 };
 
@@ -80,6 +80,7 @@ enum cp_conn_state {
 #define CP_CONN_SYN_RCVD  0x04u /* simultaneous open: SYN seen, SYN-ACK sent (state SYN_SENT) */
 #define CP_CONN_MSS_SEEN  0x08u
 #define CP_CONN_SYN_LOST  0x10u /* SYN or SYN-ACK was sent more than once */
+#define CP_CONN_RESETTING 0x20u /* CLOSING: not a FIN but a RST follows what was written */
 
 struct cp_conn {
 	TOE_LINE_ALIGNED uint8_t state; /* enum cp_conn_state */

@@ -53,7 +53,7 @@ static void close_cmd(struct cp *cp, uint32_t id, uint32_t mode)
 	const struct toe_slot *m = cp_slot_mem(cp, c->app, c->in.slot);
 	struct toe_cmd_close cmd = {.mode = mode};
 
-	if (m && mode == TOE_CLOSE_FIN) {
+	if (m && mode != TOE_CLOSE_RST) {
 		cmd.mode |= TOE_CLOSE_TAIL;
 		/* the application is done with it: what it wrote before happened before */
 		cmd.tx_tail = __atomic_load_n(&m->tx_tail, __ATOMIC_ACQUIRE);
@@ -91,20 +91,22 @@ void cp_conn_close(struct cp *cp, uint32_t id, uint32_t mode)
 		return;
 	case CP_INSTALLING:
 	case CP_ESTABLISHED:
-		if (mode == TOE_CLOSE_FIN && orphan_allowed(cp, c->app)) {
+		if (mode != TOE_CLOSE_RST && orphan_allowed(cp, c->app)) {
 			/* accepted and closed before we heard INSTALLED, which will count no more
 			 */
 			if (c->state == CP_INSTALLING && c->in.listener != TOE_NONE)
 				installing_done(cp, c);
-			close_cmd(cp, id, TOE_CLOSE_FIN);
+			if (mode & TOE_CLOSE_RST)
+				c->flags |= CP_CONN_RESETTING;
+			close_cmd(cp, id, mode);
 			cp_conn_enter(cp, id, CP_CLOSING);
 			return;
 		}
-		if (mode == TOE_CLOSE_FIN)
+		if (mode != TOE_CLOSE_RST)
 			CP_COUNT(cp, orphans_reset);
 		break;
 	case CP_CLOSING:
-		if (mode == TOE_CLOSE_FIN)
+		if (mode != TOE_CLOSE_RST)
 			return;
 		break;
 	default:
@@ -124,7 +126,8 @@ void cp_conn_abort(struct cp *cp, uint32_t id, uint32_t error)
 	cp_conn_close(cp, id, TOE_CLOSE_RST);
 }
 
-/* Linux's rule: unread data, or SO_LINGER 0, make the last close a RST. */
+/* Linux's rule: unread data, or SO_LINGER 0, make the last close a RST.  In the first case what
+ * was written has left before, as far as the windows let it; in the other it is discarded. */
 static uint32_t close_mode(const struct cp *cp, uint32_t app, uint32_t slot)
 {
 	const struct toe_slot *m = cp_slot_mem(cp, app, slot);
@@ -135,7 +138,7 @@ static uint32_t close_mode(const struct cp *cp, uint32_t app, uint32_t slot)
 		return TOE_CLOSE_RST;
 	return __atomic_load_n(&m->rx_tail, __ATOMIC_ACQUIRE) !=
 			       __atomic_load_n(&m->rx_head, __ATOMIC_ACQUIRE)
-		       ? TOE_CLOSE_RST
+		       ? TOE_CLOSE_RST | TOE_CLOSE_TAIL
 		       : TOE_CLOSE_FIN;
 }
 
@@ -316,7 +319,8 @@ void cp_reset(struct cp *cp, uint32_t id)
 
 	if (c->state == CP_REMOVING || c->state == CP_SYN_SENT)
 		return;
-	CP_COUNT(cp, resets);
+	if (!(c->flags & CP_CONN_RESETTING))
+		CP_COUNT(cp, resets);
 	cp_conn_remove(cp, id);
 }
 

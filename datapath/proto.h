@@ -150,6 +150,16 @@ void proto_hc(struct toe_flow_proto *fp, const struct toe_hc *hc, struct proto_o
 void proto_ctrl(struct toe_flow_proto *fp, struct toe_flow_post *post,
 		const struct toe_work_ctrl *wc, const struct toe_clock *now, struct proto_out *out);
 
+/* The RST that ends the connection, at seq; nothing is sent after it. */
+void proto_send_rst(struct toe_flow_proto *fp, uint32_t seq, struct proto_out *out);
+
+/* Bytes never sent that both windows let go now.  In go-back-N, which has others first: 0. */
+uint32_t proto_new_now(const struct toe_flow_proto *fp);
+
+/* Lets go what may go now, forgets the rest, and then resets the connection: what the application
+ * wrote before it closed would have left at the time of writing, had TX items no way to go. */
+void proto_reset_behind(struct toe_flow_proto *fp, struct proto_out *out);
+
 /* Resets the connection at the wish of a stream module. */
 void proto_abort(struct toe_flow_proto *fp, struct proto_out *out);
 

@@ -189,12 +189,12 @@ static enum outcome do_remove(struct toe_stage *s, const struct command *c)
 	return DONE;
 }
 
-/* CLOSE with a FIN: of a streamed connection, the module adds its last bytes first.  A reset needs
- * none, and has to stay before the REMOVE that follows it. */
+/* CLOSE behind what was written: of a streamed connection, the module adds its last bytes first.
+ * Any other reset needs none, and has to stay before the REMOVE that follows it. */
 static bool last_bytes(struct toe_work *w)
 {
-	return w->cmd == TOE_CMD_CLOSE && (toe_work_ctrl(w)->cmd.close.mode &
-					   (TOE_CLOSE_FIN | TOE_CLOSE_RST)) == TOE_CLOSE_FIN;
+	return w->cmd == TOE_CMD_CLOSE &&
+	       (toe_work_ctrl(w)->cmd.close.mode & (TOE_CLOSE_FIN | TOE_CLOSE_TAIL)) != 0;
 }
 
 static enum outcome do_conn(struct toe_stage *s, const struct command *c)

@@ -185,20 +185,30 @@ static void ctrl_probe(struct toe_flow_proto *fp, struct proto_out *out)
 	proto_finish(fp, out, true);
 }
 
+/* What CLOSE ends is neither reset nor over by itself: those two the control plane hears of. */
+static void ctrl_end(struct toe_flow_proto *fp, const struct toe_cmd_close *close,
+		     struct proto_out *out)
+{
+	if (close->mode == TOE_CLOSE_RST) {
+		proto_send_rst(fp, proto_ack_seq(fp), out);
+		return;
+	}
+	if (proto_is(fp, TOE_FP_RST_QUEUED))
+		return; /* again, after a restart of the control plane, or data has come */
+	if ((close->mode & TOE_CLOSE_TAIL) && !proto_take_tail(fp, fp->iss + 1 + close->tx_tail))
+		out->drop = TOE_D_HC_INVALID;
+	if (close->mode & TOE_CLOSE_FIN)
+		fp->flags |= TOE_FP_FIN_QUEUED;
+	else
+		proto_reset_behind(fp, out);
+}
+
 static void ctrl_close(struct toe_flow_proto *fp, const struct toe_cmd_close *close,
 		       struct proto_out *out)
 {
 	fp->flags |= TOE_FP_ORPHAN;
-	if (close->mode & TOE_CLOSE_FIN) {
-		if ((close->mode & TOE_CLOSE_TAIL) &&
-		    !proto_take_tail(fp, fp->iss + 1 + close->tx_tail))
-			out->drop = TOE_D_HC_INVALID;
-		fp->flags |= TOE_FP_FIN_QUEUED;
-	} else if (!proto_is(fp, TOE_FP_RESET | TOE_FP_CLOSED)) {
-		proto_fill(fp, out->snap, proto_ack_seq(fp), RTE_TCP_RST_FLAG | RTE_TCP_ACK_FLAG);
-		out->todo |= TOE_TODO_TX;
-		fp->flags |= TOE_FP_RESET;
-	}
+	if (!proto_is(fp, TOE_FP_RESET | TOE_FP_CLOSED))
+		ctrl_end(fp, close, out);
 	proto_finish(fp, out, true);
 }
 

@@ -57,11 +57,10 @@ void proto_abort(struct toe_flow_proto *fp, struct proto_out *out)
 		proto_dropped(out, TOE_D_AFTER_RESET);
 		return;
 	}
-	proto_fill(fp, out->snap, proto_ack_seq(fp), RTE_TCP_RST_FLAG | RTE_TCP_ACK_FLAG);
-	fp->flags |= TOE_FP_RESET;
+	proto_send_rst(fp, proto_ack_seq(fp), out);
 	out->snap->state = TOE_SLOT_ERROR;
 	out->snap->error = ECONNRESET;
-	out->todo |= TOE_TODO_CTXQ | TOE_TODO_TX;
+	out->todo |= TOE_TODO_CTXQ;
 	proto_event(out, TOE_EV_RESET);
 	proto_finish(fp, out, true);
 }
@@ -71,7 +70,7 @@ void proto_hc(struct toe_flow_proto *fp, const struct toe_hc *hc, struct proto_o
 	uint32_t tail = fp->iss + 1 + hc->tx_tail;
 	uint32_t head = fp->irs + 1 + hc->rx_head;
 
-	if (proto_is(fp, TOE_FP_RESET)) {
+	if (proto_is(fp, TOE_FP_RESET | TOE_FP_RST_QUEUED)) {
 		proto_dropped(out, TOE_D_AFTER_RESET);
 		return;
 	}

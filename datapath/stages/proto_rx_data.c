@@ -69,12 +69,18 @@ static struct span data_trim(const struct toe_flow_proto *fp, const struct toe_s
 static void data_reset_orphan(struct toe_flow_proto *fp, const struct toe_seg *seg,
 			      struct proto_out *out)
 {
-	/* Nobody will read it: tell the sender (RFC 9293 §3.6.1).  SEG.ACK is what the peer
-	 * expects next, so that it accepts the RST exactly (RFC 5961 §3.2). */
+	/* Nobody will read it: tell the sender (RFC 9293 §3.6.1), but not before what was written
+	 * for it and is about to leave. */
 	out->drop = TOE_D_ORPHAN_DATA;
-	proto_fill(fp, out->snap, seg->ack, RTE_TCP_RST_FLAG | RTE_TCP_ACK_FLAG);
-	fp->flags |= TOE_FP_RESET;
-	out->todo |= TOE_TODO_TX;
+	if (proto_is(fp, TOE_FP_RST_QUEUED))
+		return;
+	if (proto_new_now(fp) != 0) {
+		proto_reset_behind(fp, out);
+		return;
+	}
+	/* SEG.ACK is what the peer expects next, so that it accepts the RST exactly (RFC 5961
+	 * §3.2). */
+	proto_send_rst(fp, seg->ack, out);
 	proto_event(out, TOE_EV_RESET);
 }
 

@@ -5,13 +5,13 @@
  *
  * Input: state, clock.  Output: the segment in the snapshot, always TODO_SCHED with a new absolute.
  * Sends, in this order: a retransmission asked for by recovery (RTX_ONE), holes the scoreboard
- * calls lost, data and FIN from SND.NXT (which RTO sets back: go-back-N), a probe.  Owns nothing.
- * Thread: the proto instance.
+ * calls lost, data and FIN from SND.NXT (which RTO sets back: go-back-N), a probe.  Of a connection
+ * that is about to be reset: new data, then the RST.  Owns nothing.  Thread: the proto instance.
  */
 #include "proto.h"
 
 /* RTX: of what fast recovery resends.  TLP: the last segment again (RFC 8985 §7). */
-enum plan_kind { PLAN_NONE, PLAN_RTX, PLAN_DATA, PLAN_TLP, PLAN_PROBE };
+enum plan_kind { PLAN_NONE, PLAN_RTX, PLAN_DATA, PLAN_TLP, PLAN_PROBE, PLAN_RST };
 
 struct plan {
 	enum plan_kind kind;
@@ -62,6 +62,11 @@ static uint32_t tx_room_cwnd(const struct toe_flow_proto *fp)
 static uint32_t tx_room(const struct toe_flow_proto *fp)
 {
 	return proto_min(tx_room_peer(fp), tx_room_cwnd(fp));
+}
+
+uint32_t proto_new_now(const struct toe_flow_proto *fp)
+{
+	return fp->snd_nxt == fp->snd_max ? proto_min(tx_avail(fp), tx_room(fp)) : 0;
 }
 
 static bool tx_fin_due(const struct toe_flow_proto *fp)
@@ -161,12 +166,23 @@ static struct plan tx_plan_probe(const struct toe_flow_proto *fp)
 	return tx_plan_again(fp, PLAN_TLP, sent);
 }
 
+/* Never PLAN_NONE: each item sends new data or ends it, whatever the windows become meanwhile. */
+static struct plan tx_plan_last(const struct toe_flow_proto *fp)
+{
+	uint32_t len = proto_min(proto_new_now(fp), fp->mss);
+
+	return (struct plan){
+		.kind = len > 0 ? PLAN_DATA : PLAN_RST, .seq = fp->snd_nxt, .len = len};
+}
+
 static struct plan tx_plan(const struct toe_flow_proto *fp)
 {
 	struct plan p = {.kind = PLAN_NONE};
 
 	if (proto_is(fp, TOE_FP_RESET))
 		return p;
+	if (proto_is(fp, TOE_FP_RST_QUEUED))
+		return tx_plan_last(fp);
 	if (proto_is(fp, TOE_FP_RTX_ONE) && fp->snd_una != fp->snd_max)
 		return tx_plan_again(fp, PLAN_RTX, fp->snd_una);
 	p = tx_plan_hole(fp, true);
@@ -200,6 +216,8 @@ uint32_t proto_sendable(const struct toe_flow_proto *fp)
 
 	if (proto_is(fp, TOE_FP_RESET))
 		return 0;
+	if (proto_is(fp, TOE_FP_RST_QUEUED))
+		return proto_max(proto_new_now(fp), 1);
 	if (tx_by_pipe(fp))
 		return tx_sendable_by_pipe(fp);
 	total = proto_min(avail, tx_room(fp));
@@ -276,6 +294,27 @@ uint32_t proto_ack_seq(const struct toe_flow_proto *fp)
 	if (seq_lt(fp->snd_max, edge + (1u << fp->snd_wscale)))
 		return fp->snd_max;
 	return edge;
+}
+
+void proto_send_rst(struct toe_flow_proto *fp, uint32_t seq, struct proto_out *out)
+{
+	proto_fill(fp, out->snap, seq, RTE_TCP_RST_FLAG | RTE_TCP_ACK_FLAG);
+	fp->flags |= TOE_FP_RESET;
+	out->todo |= TOE_TODO_TX;
+}
+
+void proto_reset_behind(struct toe_flow_proto *fp, struct proto_out *out)
+{
+	uint32_t len = proto_new_now(fp);
+
+	if (len == 0) {
+		proto_send_rst(fp, proto_ack_seq(fp), out);
+		proto_event(out, TOE_EV_RESET);
+		return;
+	}
+	/* Windows that grow must not prolong this, and there will be no FIN. */
+	fp->tx_tail = fp->snd_nxt + len;
+	fp->flags = (fp->flags & ~TOE_FP_FIN_QUEUED) | TOE_FP_RST_QUEUED;
 }
 
 /* Three blocks are what fits beside timestamps. */
@@ -445,6 +484,10 @@ void proto_tx(struct toe_flow_proto *fp, const struct toe_clock *now, struct pro
 		break;
 	case PLAN_PROBE:
 		tx_send_probe(fp, &p, out);
+		break;
+	case PLAN_RST:
+		proto_send_rst(fp, proto_ack_seq(fp), out);
+		proto_event(out, TOE_EV_RESET);
 		break;
 	default:
 		tx_send_data(fp, &p, now, out);

@@ -312,13 +312,19 @@ static uint32_t rx_head_now(const struct toe_stream_conn *c)
 	return seq_max(c->rx_pos - kept, c->told_head);
 }
 
-/* CLOSE follows when all that was written is in the queue and shown to proto. */
+/* CLOSE follows when all that was written is in the queue and shown to proto; with a reset, when
+ * that has as much as it takes without the peer's help. */
 static void release_end(struct stream_core *k, struct toe_stream_conn *c)
 {
 	struct toe_cmd_close *close = &toe_work_ctrl(c->end)->cmd.close;
+	bool ended = c->flags & SC_TX_ENDED;
 
-	if (!(c->flags & SC_TX_ENDED) || c->told_tail != c->tx.end)
+	if (close->mode & TOE_CLOSE_RST) {
+		if (!ended && toe_extq_bytes(&c->tx) < STREAM_TX_LIMIT)
+			return;
+	} else if (!ended || c->told_tail != c->tx.end) {
 		return;
+	}
 	close->tx_tail = c->told_tail;
 	toe_emit(k->stage, TOE_STAGE_SEQ, c->end);
 	c->end = NULL;

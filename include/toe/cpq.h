@@ -86,7 +86,7 @@ TOE_ASSERT_SIZE(struct toe_cpq_entry, 16);
 #define TOE_EV_FRAME       1u /* whole Ethernet frame: a port of ours, but no flow */
 #define TOE_EV_INSTALLED   2u /* toe_ev_conn */
 #define TOE_EV_REMOVED     3u /* toe_ev_conn with final sequence numbers */
-#define TOE_EV_RESET       4u /* toe_ev_conn: acceptable RST arrived (RFC 5961 §3.2) */
+#define TOE_EV_RESET       4u /* toe_ev_conn: acceptable RST arrived (RFC 5961 §3.2), or we sent one */
 #define TOE_EV_CLOSED      5u /* toe_ev_conn: FIN received and our FIN acknowledged */
 #define TOE_EV_ACTIVE      6u /* bytes are outstanding or wait for window: poll this flow */
 #define TOE_EV_DUMP        7u /* toe_ev_conn, answer to TOE_CMD_DUMP */
@@ -150,10 +150,12 @@ struct toe_cmd_cc {
 TOE_ASSERT_SIZE(struct toe_cmd_cc, 24);
 
 #define TOE_CLOSE_FIN 1u /* drain TX-PAYLOAD-BUF, FIN; arriving data is answered by RST */
-#define TOE_CLOSE_RST 2u /* RST now (unread data, SO_LINGER 0, application evicted) */
+#define TOE_CLOSE_RST 2u /* RST now, nothing more (SO_LINGER 0, application evicted, timeout) */
 #define TOE_CLOSE_TAIL                                                                             \
-	0x100u /* or'ed to FIN: tx_tail is the slot's, as the application left it.  CLOSE may      \
-		  overtake the last doorbell, and the FIN belongs behind all that was written */
+	0x100u /* or'ed to FIN or RST: tx_tail is the slot's, as the application left it.  CLOSE   \
+		  may overtake the last doorbell, and the FIN belongs behind all that was written; \
+		  an RST (unread data) behind what both windows let go now.  Such an RST raises    \
+		  TOE_EV_RESET: REMOVE has to wait for it */
 struct toe_cmd_close {
 	uint32_t mode;    /* TOE_CLOSE_* */
 	uint32_t tx_tail; /* stream position */
