@@ -218,6 +218,31 @@ static void connects_and_failures(void **state)
 	assert_int_equal(rig_last_msg(TOE_CTL_CP_PORT_FREE)->u.conn.slot, pending);
 }
 
+/* Killed between its note and the command: the datapath has not heard of the close. */
+static void reset_behind_what_was_written(void **state)
+{
+	const struct toe_cmd_close *close;
+	uint32_t id;
+
+	(void)state;
+	rig_listen(8);
+	id = established(5001);
+	*rig_token(1) = rig.cp.conns[id].in.slot;
+	rig_slot(rig.cp.conns[id].in.slot)->rx_tail = 10;
+	rig_slot(rig.cp.conns[id].in.slot)->tx_tail = 20;
+	rig_hup(1);
+	assert_int_equal(rig.cp.conns[id].state, CP_CLOSING);
+	die_and_start();
+	rig_ready();
+	dump(id, 0);
+	dump_end();
+	assert_int_equal(rig_count(TOE_CMD_CLOSE), 1);
+	close = (const struct toe_cmd_close *)rig_last(TOE_CMD_CLOSE)->data;
+	assert_int_equal(close->mode, TOE_CLOSE_RST | TOE_CLOSE_TAIL);
+	assert_int_equal(close->tx_tail, 20);
+	assert_int_equal(rig_count(TOE_CMD_REMOVE), 0);
+}
+
 static void listener_that_was_opening(void **state)
 {
 	(void)state;
@@ -345,6 +370,7 @@ int main(void)
 		T(strangers_and_losses),
 		T(closes_while_away),
 		T(connects_and_failures),
+		T(reset_behind_what_was_written),
 		T(listener_that_was_opening),
 		T(applications_that_ended_meanwhile),
 		T(time_wait_survives),

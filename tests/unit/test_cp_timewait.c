@@ -98,16 +98,51 @@ static void unread_data_or_linger_make_it_a_rst(void **state)
 	take(id, 1);
 	rig_slot(rig.cp.conns[id].in.slot)->rx_tail = 10;
 	rig_slot(rig.cp.conns[id].in.slot)->rx_head = 4;
+	rig_slot(rig.cp.conns[id].in.slot)->tx_tail = 99;
 	rig_hup(1);
-	assert_int_equal(close_mode(), TOE_CLOSE_RST);
+	assert_int_equal(close_sent()->mode, TOE_CLOSE_RST | TOE_CLOSE_TAIL);
+	assert_int_equal(close_sent()->tx_tail, 99);
+	assert_int_equal(rig.cp.conns[id].state, CP_CLOSING);
+	assert_int_equal(rig_count(TOE_CMD_REMOVE), 0); /* it would overtake what was written */
+	rig_event(TOE_EV_RESET, id, rig.cp.conns[id].gen, NULL);
+	assert_int_equal(rig_count(TOE_CMD_REMOVE), 1);
+	assert_int_equal(rig.st->counters[CP_CNT_resets], 0); /* by the peer */
 	removed(id);
 	assert_int_equal(rig.cp.tw_list.n, 0);
+	rig_clear();
 	id = established(5002);
 	rig_slot(rig.cp.conns[id].in.slot)->rx_tail = 0;
 	take(id, 2);
 	rig_slot(rig.cp.conns[id].in.slot)->ctl = TOE_CTL_LINGER0;
 	rig_hup(2);
-	assert_int_equal(close_mode(), TOE_CLOSE_RST);
+	assert_int_equal(close_sent()->mode, TOE_CLOSE_RST);
+	assert_int_equal(rig_count(TOE_CMD_REMOVE), 1);
+}
+
+/* The RST behind what was written does not come, or there are too many of them. */
+static void rst_is_waited_for_a_second(void **state)
+{
+	uint32_t id = established(5001);
+
+	(void)state;
+	take(id, 1);
+	rig_slot(rig.cp.conns[id].in.slot)->rx_tail = 10;
+	rig_hup(1);
+	rig_clear();
+	rig_run_ms(900);
+	assert_int_equal(rig_count(TOE_CMD_REMOVE), 0);
+	rig_run_ms(1200);
+	assert_int_equal(rig_count(TOE_CMD_REMOVE), 1);
+	assert_int_equal(close_sent()->mode, TOE_CLOSE_RST);
+	removed(id);
+	rig.cfg.orphans = 0;
+	id = established(5002);
+	take(id, 2);
+	rig_slot(rig.cp.conns[id].in.slot)->rx_tail = 10;
+	rig_clear();
+	rig_hup(2);
+	assert_int_equal(close_sent()->mode, TOE_CLOSE_RST);
+	assert_int_equal(rig_count(TOE_CMD_REMOVE), 1);
 }
 
 /* The peer resets first; the application still reads: its slot stays until it lets go. */
@@ -310,17 +345,12 @@ static void full_table_forgets_the_oldest(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(last_close_is_a_fin),
-		T(unread_data_or_linger_make_it_a_rst),
-		T(slot_outlives_connection),
-		T(token_map_is_not_believed),
-		T(application_ends),
-		T(orphans_are_bounded),
-		T(orphans_are_shared),
-		T(answers_fin_and_expires),
-		T(rst_is_ignored),
-		T(newer_syn_takes_over),
-		T(active_port_is_held_through_time_wait),
+		T(last_close_is_a_fin),           T(unread_data_or_linger_make_it_a_rst),
+		T(rst_is_waited_for_a_second),    T(slot_outlives_connection),
+		T(token_map_is_not_believed),     T(application_ends),
+		T(orphans_are_bounded),           T(orphans_are_shared),
+		T(answers_fin_and_expires),       T(rst_is_ignored),
+		T(newer_syn_takes_over),          T(active_port_is_held_through_time_wait),
 		T(full_table_forgets_the_oldest),
 	};
 

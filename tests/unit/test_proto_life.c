@@ -336,6 +336,116 @@ static void test_close_rst(void **state)
 	assert_false(rig_tx(&r));
 }
 
+static void close_behind(struct rig *r, uint32_t tail)
+{
+	r->wc.cmd.close = (struct toe_cmd_close){TOE_CLOSE_RST | TOE_CLOSE_TAIL, tail};
+	rig_cmd(r, TOE_CMD_CLOSE);
+}
+
+static void is_rst(const struct rig *r, uint32_t pos)
+{
+	assert_true(r->out.todo & TOE_TODO_TX);
+	assert_int_equal(r->snap.flags, F_RST | F_ACK);
+	assert_int_equal(r->snap.seq, rig_our(r, pos));
+	assert_int_equal(r->snap.len, 0);
+	assert_int_equal(r->snap.event, TOE_EV_RESET);
+	assert_int_equal(r->snap.sendable, 0);
+}
+
+/* Written, and closed with unread data before proto knew of it. */
+static void test_close_rst_behind(void **state)
+{
+	struct rig r;
+
+	(void)state;
+	rig_default(&r);
+	rig_write(&r, 1000);
+	close_behind(&r, 1700);
+	rig_silent(&r);
+	assert_int_not_equal(r.snap.event, TOE_EV_RESET);
+	assert_int_equal(r.snap.sendable, 1700);
+	r.hc.ctl = TOE_CTL_SHUT_WR;
+	rig_write(&r, 800); /* a doorbell that was on its way */
+	assert_int_equal(r.out.drop, TOE_D_AFTER_RESET);
+	close_behind(&r, 1700); /* a control plane that was restarted repeats itself */
+	close_cmd(&r, TOE_CLOSE_FIN);
+	rig_silent(&r);
+	assert_true(rig_tx(&r));
+	rig_data(&r, 0, 10); /* the peer goes on: told soon enough */
+	assert_int_equal(r.out.drop, TOE_D_ORPHAN_DATA);
+	rig_silent(&r);
+	assert_int_equal(rig_drain(&r), 700);
+	is_rst(&r, 1700);
+
+	rig_default(&r); /* nothing to wait for */
+	rig_write(&r, 500);
+	rig_tx(&r);
+	close_behind(&r, 500);
+	is_rst(&r, 500);
+	rig_default(&r);
+	rig_write(&r, 500);
+	close_behind(&r, RIG_BUF + 1); /* a lie: behind what is known */
+	assert_int_equal(r.out.drop, TOE_D_HC_INVALID);
+	assert_int_equal(rig_drain(&r), 500);
+	is_rst(&r, 500);
+}
+
+/* What the windows allow at the time of CLOSE, and not more when they grow; never held up. */
+static void test_close_rst_windows(void **state)
+{
+	struct rig r;
+
+	(void)state;
+	rig_default(&r);
+	rig_ack_wnd(&r, 0, 2500);
+	rig_write(&r, 5000);
+	close_behind(&r, 5000);
+	assert_true(rig_tx(&r));
+	rig_ack_wnd(&r, 1000, 60000);
+	assert_int_equal(rig_drain(&r), 1500);
+	is_rst(&r, 2500);
+
+	rig_default(&r);
+	rig_ack_wnd(&r, 0, 0);
+	rig_write(&r, 5000);
+	close_behind(&r, 5000);
+	is_rst(&r, 0);
+
+	rig_default(&r); /* the window shuts in between */
+	rig_write(&r, 5000);
+	close_behind(&r, 5000);
+	assert_true(rig_tx(&r));
+	rig_ack_wnd(&r, 1000, 0);
+	assert_int_equal(rig_drain(&r), 0);
+	is_rst(&r, 1000);
+
+	rig_default(&r); /* go-back-N: those have left once */
+	rig_write(&r, 3000);
+	assert_true(rig_tx(&r));
+	close_behind(&r, 3000);
+	rig_cmd(&r, TOE_CMD_RTO);
+	assert_int_equal(rig_drain(&r), 0);
+	is_rst(&r, 1000);
+}
+
+/* CLOSE with a FIN, and data arrives before what was written has left. */
+static void test_orphan_data_first(void **state)
+{
+	struct rig r;
+
+	(void)state;
+	rig_default(&r);
+	rig_write(&r, 1500);
+	close_cmd(&r, TOE_CLOSE_FIN);
+	rig_data(&r, 0, 10);
+	assert_int_equal(r.out.drop, TOE_D_ORPHAN_DATA);
+	rig_silent(&r);
+	assert_int_equal(r.snap.sendable, 1500);
+	assert_int_equal(rig_drain(&r), 1500);
+	is_rst(&r, 1500);
+	assert_false(r.fp.flags & TOE_FP_FIN_SENT);
+}
+
 static void test_simultaneous_close(void **state)
 {
 	struct rig r;
@@ -425,6 +535,8 @@ int main(void)
 		cmocka_unit_test(test_numbers_and_stale), cmocka_unit_test(test_remove),
 		cmocka_unit_test(test_ack_thinning),      cmocka_unit_test(test_orphan),
 		cmocka_unit_test(test_close_rst),         cmocka_unit_test(test_simultaneous_close),
+		cmocka_unit_test(test_close_rst_behind),  cmocka_unit_test(test_close_rst_windows),
+		cmocka_unit_test(test_orphan_data_first),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -98,6 +98,57 @@ static void test_close_wrong_tail(void **state)
 	}
 }
 
+static bool has_reset(const struct sim_conn *c)
+{
+	return c->reset;
+}
+
+/* The same with unread data: all that was written, then RST, and only then the event. */
+static void test_close_unfetched_rst(void **state)
+{
+	(void)state;
+	for (uint32_t seed = 1; seed <= 6; seed++) {
+		struct sim_setup u = replicated;
+
+		u.seed = 400 + seed;
+		u.dma_backend = seed % 2 ? "dmadev" : NULL;
+		begin(&u, 4, 60);
+		for (unsigned i = 0; i < sim_conn_n; i++) {
+			sim_conn[i].a_goal = 2000 * (i + 1);
+			sim_app_write(&sim_conn[i]);
+			if (i % 2)
+				sim_doorbell(&sim_conn[i]);
+			close_cmd(&sim_conn[i], TOE_CLOSE_RST | TOE_CLOSE_TAIL,
+				  (uint32_t)sim_conn[i].a_goal);
+		}
+		assert_true(sim_run(has_reset, 500));
+		assert_true(sim_run(sim_is_reset, 500));
+		for (unsigned i = 0; i < sim_conn_n; i++)
+			assert_int_equal(sim_conn[i].p_rcvd, sim_conn[i].a_goal);
+		remove_all();
+		end();
+	}
+}
+
+/* More is written than the peer takes, which is silent: nothing waits for it. */
+static void test_close_rst_peer_slow(void **state)
+{
+	(void)state;
+	begin(&plain, 1, 0);
+	stream_all(0, 4000000);
+	run_for(3);
+	first->a_stalled = true;
+	sim.in.head = sim.in.tail;
+	first->p_reset = true; /* it acknowledges nothing any more */
+	sim_settle();
+	close_cmd(first, TOE_CLOSE_RST | TOE_CLOSE_TAIL, (uint32_t)first->a_written);
+	sim_settle();
+	sim_cp_turn();
+	assert_true(first->reset);
+	remove_all();
+	end();
+}
+
 /* Bytes are still to be fetched and sent when the application gives up. */
 static void test_close_rst(void **state)
 {
@@ -406,13 +457,22 @@ static void test_hostile_random(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_close_unfetched), cmocka_unit_test(test_close_wrong_tail),
-		cmocka_unit_test(test_close_rst),       cmocka_unit_test(test_half_close),
-		cmocka_unit_test(test_shut_rd),         cmocka_unit_test(test_fin_behind_held),
-		cmocka_unit_test(test_held_window),     cmocka_unit_test(test_abort),
-		cmocka_unit_test(test_abort_reset),     cmocka_unit_test(test_peer_reset),
-		cmocka_unit_test(test_reuse),           cmocka_unit_test(test_application_gone),
-		cmocka_unit_test(test_hostile_cursors), cmocka_unit_test(test_hostile_random),
+		cmocka_unit_test(test_close_unfetched),
+		cmocka_unit_test(test_close_wrong_tail),
+		cmocka_unit_test(test_close_rst),
+		cmocka_unit_test(test_half_close),
+		cmocka_unit_test(test_close_unfetched_rst),
+		cmocka_unit_test(test_close_rst_peer_slow),
+		cmocka_unit_test(test_shut_rd),
+		cmocka_unit_test(test_fin_behind_held),
+		cmocka_unit_test(test_held_window),
+		cmocka_unit_test(test_abort),
+		cmocka_unit_test(test_abort_reset),
+		cmocka_unit_test(test_peer_reset),
+		cmocka_unit_test(test_reuse),
+		cmocka_unit_test(test_application_gone),
+		cmocka_unit_test(test_hostile_cursors),
+		cmocka_unit_test(test_hostile_random),
 	};
 
 	return cmocka_run_group_tests(tests, sim_eal, NULL);

@@ -115,7 +115,8 @@ static void verb_active(char **rest)
 
 /* ---- the application's calls ---- */
 
-static void verb_write(char **rest)
+/* The bytes are there, and nobody has been told. */
+static void verb_put(char **rest)
 {
 	uint32_t n = wire_number(wire_next(rest));
 	uint8_t *buf = sim.app.payload + toe_slot_tx_off(w.at->slot, SIM_BUF, SIM_BUF);
@@ -126,6 +127,11 @@ static void verb_write(char **rest)
 	for (uint32_t i = 0; i < n; i++, w.at->written++)
 		buf[w.at->written % SIM_BUF] = wire_byte(w.at->written, false);
 	__atomic_store_n(&s->tx_tail, w.at->written, __ATOMIC_RELEASE);
+}
+
+static void verb_write(char **rest)
+{
+	verb_put(rest);
 	wire_doorbell();
 	wire_settle();
 }
@@ -330,6 +336,7 @@ static const struct {
 	{"user_timeout", verb_user_timeout},
 	{"window", verb_window},
 	{"write", verb_write},
+	{"put", verb_put},
 };
 
 static void wire_verb_run(const char *word, char **rest)
