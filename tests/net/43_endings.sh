@@ -1,13 +1,13 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# A program is killed with its connection in each of ten states: what the other side sees, and how soon, is
+# A program is killed with its connection in each of eleven states: what the other side sees, and how soon, is
 # what Linux would have given it.  The same cases run on the kernel and on the engine; the transcripts must agree.
 # PLACEMENTS: single spread
 . "$(dirname "$0")/../lib/net.sh"
 write_config 'tcp: { time_wait_ms = 1000; };'
 testbed_up
 ENDINGS=$BIN/tests/progs/endings
-CASES='idle queued halfclosed unread both linger backlog talk drain child'
+CASES='idle queued halfclosed unread both word linger backlog talk drain child'
 
 conns() { "$BIN/toe" conns --json | jq "[.conns[] | select($1)] | length"; }
 only_orphans() { [ "$(conns .orphan)" -ge 1 ] && [ "$(conns '.orphan | not')" = 0 ]; }
@@ -46,7 +46,7 @@ one_case()
 	[ $begin -lt $limit ] || fail "$log: the end was seen after $begin ms"
 	{
 		echo "$name:"
-		cat "$LOGS/$log.client.log"
+		uniq -c "$LOGS/$log.client.log"
 	} >>"$LOGS/transcript.$stack"
 	if [ "$stack" = engine ]; then
 		wait_for 5 "$log: engine to forget the connection" nothing_left

@@ -10,7 +10,8 @@
  *
  * Cases: idle (nothing ever sent), queued (BYTES sent, read at once), drain (BYTES sent to a client
  * that does not read yet), halfclosed (client's FIN was read), unread (bytes received, not read),
- * both (unread and BYTES queued), linger (SO_LINGER 0), child (a forked child holds the
+ * both (unread and BYTES queued), word (ROUNDS connections: unread, an answer and the close at
+ * once), linger (SO_LINGER 0), child (a forked child holds the
  * connection), backlog (never accepted), talk (the client sends after the end).
  */
 #include <arpa/inet.h>
@@ -32,6 +33,7 @@
 #define HELLO    1000u
 #define SEED     0x656e64u
 #define LIMIT_MS 20000
+#define ROUNDS   100u
 
 static const char *host = "10.99.0.1", *go;
 static uint16_t port = 7300;
@@ -88,13 +90,18 @@ static void serve(int lfd, int fd)
 	struct linger l = {.l_onoff = 1};
 	char c;
 
-	if (is("unread") || is("both")) {
+	if (is("unread") || is("both") || is("word")) {
 		wait_events(fd, POLLIN, "hello");
 	} else if (!is("idle")) {
 		read_hello(fd);
 	}
 	if (is("queued") || is("drain") || is("both"))
 		send_pattern(fd, BYTES);
+	if (is("word")) {
+		send_pattern(fd, HELLO);
+		close(fd);
+		return;
+	}
 	if (is("halfclosed") && recv(fd, &c, 1, 0) != 0)
 		die("no end of file from the client");
 	if (is("linger") && setsockopt(fd, SOL_SOCKET, SO_LINGER, &l, sizeof(l)) < 0)
@@ -107,7 +114,6 @@ static void serve(int lfd, int fd)
 		send_pattern(fd, HELLO);
 		_exit(0);
 	}
-	staged();
 }
 
 static void server(void)
@@ -128,10 +134,13 @@ static void server(void)
 		wait_events(lfd, POLLIN, "connection");
 		staged();
 	}
-	fd = accept(lfd, NULL, NULL);
-	if (fd < 0)
-		die("accept: %m");
-	serve(lfd, fd);
+	for (unsigned i = 0; i < (is("word") ? ROUNDS : 1); i++) {
+		fd = accept(lfd, NULL, NULL);
+		if (fd < 0)
+			die("accept: %m");
+		serve(lfd, fd);
+	}
+	staged();
 }
 
 /* ---- client ---- */
@@ -184,7 +193,7 @@ static void talk(int fd)
 	printf("send again: %s\n", n < 0 ? strerrorname_np(errno) : "taken");
 }
 
-static void client(void)
+static void connection(void)
 {
 	struct sockaddr_in sa = {.sin_family = AF_INET, .sin_port = htons(port)};
 	static uint8_t hello[HELLO];
@@ -214,6 +223,12 @@ static void client(void)
 	if (is("talk"))
 		talk(fd);
 	close(fd);
+}
+
+static void client(void)
+{
+	for (unsigned i = 0; i < (is("word") ? ROUNDS : 1); i++)
+		connection();
 }
 
 int main(int argc, char **argv)

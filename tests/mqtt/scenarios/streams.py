@@ -216,7 +216,7 @@ def malformed(r):
             c = r.connected("c", ver, will={"topic": r.t("will"), "payload": b"will"})
             c.strict = False
             c.pings = "PINGREQ" in name  # mosquitto answers these, flags and all
-            if not r.provoke(c, data, w):
+            if not r.provoke(c, data):
                 c.disconnect()
             r.settle()
             r.clients.remove(c)
