@@ -271,10 +271,12 @@ static void step_command(struct fuzz_in *in)
 	if (cmd == TOE_CMD_MSS)
 		memcpy(&f.wc.cmd, &mss, sizeof(mss));
 	if (cmd == TOE_CMD_CLOSE) {
-		if (fuzz_u8(in) != 0)
+		uint8_t how = fuzz_u8(in);
+
+		if (how > 1)
 			return; /* rarely */
-		f.wc.cmd.close =
-			(struct toe_cmd_close){TOE_CLOSE_FIN | TOE_CLOSE_TAIL, f.hc.tx_tail};
+		f.wc.cmd.close = (struct toe_cmd_close){
+			(how ? TOE_CLOSE_RST : TOE_CLOSE_FIN) | TOE_CLOSE_TAIL, f.hc.tx_tail};
 		f.hc.ctl |= TOE_CTL_SHUT_WR;
 	}
 	if (cmd == TOE_CMD_QUIET) {
