@@ -86,7 +86,7 @@ TOE_ASSERT_SIZE(struct toe_cpq_entry, 16);
 #define TOE_EV_FRAME       1u /* whole Ethernet frame: a port of ours, but no flow */
 #define TOE_EV_INSTALLED   2u /* toe_ev_conn */
 #define TOE_EV_REMOVED     3u /* toe_ev_conn with final sequence numbers */
-#define TOE_EV_RESET       4u /* toe_ev_conn: acceptable RST arrived (RFC 5961 §3.2), or we sent one */
+#define TOE_EV_RESET       4u /* toe_ev_conn: RST arrived (RFC 5961 §3.2), or we sent one */
 #define TOE_EV_CLOSED      5u /* toe_ev_conn: FIN received and our FIN acknowledged */
 #define TOE_EV_ACTIVE      6u /* bytes are outstanding or wait for window: poll this flow */
 #define TOE_EV_DUMP        7u /* toe_ev_conn, answer to TOE_CMD_DUMP */
