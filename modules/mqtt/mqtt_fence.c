@@ -294,13 +294,15 @@ static void tick_one(struct mqtt_stage *st, struct toe_stream_conn *c, struct mq
 	}
 }
 
-/* Its subscribers' broker did not catch up: their copies are lost, the publisher goes on. */
+/* Its subscribers' broker did not catch up: their copies are lost, the publisher goes on.  A copy
+ * for one that has caught up and does not read is left: its place in the stream is known. */
 static void tick_held(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
 {
 	if (m->jobs != 0 || !(m->rx_wait & MQTT_WAIT_JOBS) ||
 	    toe_stream_ms(st->s) - m->rx_wait_ms < MQTT_HELD_MS)
 		return;
 	mqtt_tx_drop_held(st, m);
+	m->hold++;
 	m->held = 0;
 	mqtt_rx_appended(st, c, m);
 }

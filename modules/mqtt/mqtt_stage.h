@@ -109,6 +109,7 @@ struct mqtt_copy {
 	uint32_t off1, len1, off2, len2;
 	uint32_t conn; /* and conn_gen: the publisher that is held, MQTT_NONE: none is */
 	uint32_t conn_gen;
+	uint32_t hold; /* mqtt_conn.hold of that publisher: older ones are not counted any more */
 	uint32_t sub; /* and sub_gen: goes only while this subscription lives; MQTT_SUB_NONE: in any
 		       * case
 		       */
@@ -195,6 +196,7 @@ struct mqtt_conn {
 
 	uint32_t jobs; /* unfinished, of this publisher */
 	uint32_t held; /* its copies that wait for blocked subscribers */
+	uint32_t hold; /* how often the wait for them was given up */
 	uint32_t jobq; /* its queue, MQTT_NONE */
 	/* a PINGRESP that becomes a proof when the broker's writes before it have been noticed */
 	uint64_t sync_ticket;

@@ -68,6 +68,7 @@ static void hold_publisher(struct mqtt_stage *st, const struct mqtt_job *j, stru
 		return;
 	d->conn = j->conn;
 	d->conn_gen = j->conn_gen;
+	d->hold = p->hold;
 	p->held++;
 	mqtt_list_add(st, p, MQTT_L_HELD);
 }
@@ -137,13 +138,14 @@ static void free_copy(struct mqtt_stage *st, struct mqtt_conn *m, struct toe_buf
 	struct mqtt_copy *d = mqtt_copy_of(b);
 	struct toe_stream_conn *pc;
 	struct mqtt_conn *p = mqtt_conn_get(st, d->conn, d->conn_gen, &pc);
+	bool counted = p != NULL && p->hold == d->hold;
 
 	m->defer_n--;
 	m->defer_bytes -= d->len1 + d->len2;
 	mqtt_put(st, &d->b1);
 	mqtt_put(st, &d->b2);
 	toe_stream_buf_put(st->s, b);
-	if (p != NULL) {
+	if (counted) {
 		p->held--;
 		mqtt_rx_appended(st, pc, p);
 	}
