@@ -151,8 +151,8 @@ static int encode(struct mqtt_stage *st, const struct mqtt_job *j, uint8_t level
 	size_t room = HEAD_SLACK + j->p.topic.len + j->p.props_len;
 	bool one = j->payload_len <= ONE_PIECE_MAX;
 	uint32_t off = j->head + j->p.payload_off;
-	struct toe_buf *b = toe_stream_buf_new(st->s, room + (one ? j->payload_len : 0));
-	size_t n;
+	size_t all = room + (one ? j->payload_len : 0), n;
+	struct toe_buf *b = mqtt_spare(st, all) ? toe_stream_buf_new(st->s, all) : NULL;
 
 	if (b == NULL)
 		return -ENOSPC;

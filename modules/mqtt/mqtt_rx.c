@@ -13,6 +13,9 @@
 #include <errno.h>
 #include <string.h>
 
+/* Bytes of a packet's first buffer; with the header of a buffer, a block of the arena. */
+#define ASSEMBLY_MIN (2048u - (uint32_t)sizeof(struct toe_buf))
+
 static void forwarded(struct mqtt_stage *st, struct mqtt_conn *m)
 {
 	m->forwarded_ms = toe_stream_ms(st->s);
@@ -58,10 +61,21 @@ static void note_slow(struct mqtt_stage *st, struct mqtt_conn *m, enum mqtt_reas
 
 /* ---- beginning of a packet ---- */
 
-/* Room for the whole packet, its fixed header in it; false: no memory. */
+/* A header announces more than may ever come, so memory is taken as the bytes come: at most twice
+ * of what was received.  Messages leave a part of it to packets that must be understood. */
+static struct toe_buf *assembly_buf(struct mqtt_stage *st, const struct mqtt_conn *m, size_t len)
+{
+	if (mqtt_first_type(m->rx_first) == MQTT_PUBLISH && !mqtt_spare(st, len))
+		return NULL;
+	return toe_stream_buf_new(st->s, len);
+}
+
+/* Begins with the fixed header; false: no memory. */
 static bool start_assembly(struct mqtt_stage *st, struct mqtt_conn *m)
 {
-	m->rx_buf = toe_stream_buf_new(st->s, m->rx_hdr_n + (size_t)m->rx_left);
+	uint32_t all = m->rx_hdr_n + m->rx_left;
+
+	m->rx_buf = assembly_buf(st, m, all < ASSEMBLY_MIN ? all : ASSEMBLY_MIN);
 	if (m->rx_buf == NULL)
 		return false;
 	memcpy(m->rx_buf->data, m->rx_hdr, m->rx_hdr_n);
@@ -303,11 +317,50 @@ static void look_early(struct mqtt_stage *st, struct toe_stream_conn *c, struct 
 	pass_assembled(st, c, m);
 }
 
+/* Room for n more bytes in rx_buf; false: no memory. */
+static bool grow_assembly(struct mqtt_stage *st, struct mqtt_conn *m, size_t n)
+{
+	size_t all = (size_t)m->rx_buf->len + m->rx_left;
+	size_t want = 2 * (size_t)m->rx_buf->room;
+	struct toe_buf *b;
+
+	if (m->rx_buf->len + n <= m->rx_buf->room)
+		return true;
+	while (want < m->rx_buf->len + n)
+		want *= 2;
+	b = assembly_buf(st, m, want < all ? want : all);
+	if (b == NULL)
+		return false;
+	memcpy(b->data, m->rx_buf->data, m->rx_buf->len);
+	b->len = m->rx_buf->len;
+	mqtt_put(st, &m->rx_buf);
+	m->rx_buf = b;
+	return true;
+}
+
+/* No memory in the middle of a packet. */
+static void assembly_failed(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
+{
+	if (mqtt_first_type(m->rx_first) != MQTT_PUBLISH) {
+		mqtt_conn_lose(st, c, m);
+	} else if (fast_pending(m)) {
+		wait_for_jobs(st, m, MQTT_WAIT_JOBS); /* and then again */
+	} else {
+		m->rx_seen = MQTT_R_MEMORY;
+		note_slow(st, m, MQTT_R_MEMORY);
+		pass_assembled(st, c, m);
+	}
+}
+
 static size_t take_body(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m,
 			const uint8_t *data, size_t len)
 {
 	size_t n = len < m->rx_left ? len : m->rx_left;
 
+	if (!grow_assembly(st, m, n)) {
+		assembly_failed(st, c, m);
+		return 0;
+	}
 	memcpy(m->rx_buf->data + m->rx_buf->len, data, n);
 	m->rx_buf->len += (uint32_t)n;
 	m->rx_left -= (uint32_t)n;

@@ -35,6 +35,7 @@
 #define MQTT_HELD_MS      1000u  /* a publisher waits so long for its copies that are held */
 #define MQTT_FENCE_MS     100u   /* a publisher is held so long at most */
 #define MQTT_GATES        64u
+#define MQTT_MEM_KEPT     4u /* one in so many bytes of memory is not for messages */
 
 enum mqtt_reason {
 #define MQTT_REASON(symbol, text) MQTT_R_##symbol,
@@ -353,6 +354,15 @@ static inline void mqtt_put(struct mqtt_stage *st, struct toe_buf **b)
 	if (*b != NULL)
 		toe_stream_buf_put(st->s, *b);
 	*b = NULL;
+}
+
+/* Messages and their copies may take so much of the memory that the rest is left to what a client
+ * must not be lost for: CONNECT, SUBSCRIBE, sessions. */
+static inline bool mqtt_spare(const struct mqtt_stage *st, size_t len)
+{
+	size_t size = toe_stream_mem_size(st->s);
+
+	return toe_stream_mem_used(st->s) + len <= size - size / MQTT_MEM_KEPT;
 }
 
 /* mqtt_rx.c */

@@ -77,8 +77,10 @@ static bool defer(struct mqtt_stage *st, struct toe_stream_conn *c, const struct
 		  const struct mqtt_encoding *e, const struct mqtt_group_entry *en)
 {
 	struct mqtt_conn *m = toe_stream_state(c);
-	struct toe_buf *b = toe_stream_buf_new(st->s, sizeof(struct mqtt_copy));
+	struct toe_buf *b = NULL;
 
+	if (mqtt_spare(st, sizeof(struct mqtt_copy)))
+		b = toe_stream_buf_new(st->s, sizeof(struct mqtt_copy));
 	if (b == NULL)
 		return false;
 	*mqtt_copy_of(b) = (struct mqtt_copy){.b1 = toe_buf_get(e->b1),

@@ -53,10 +53,87 @@ static void reader_that_stops(void **state)
 	rig_stop(&r);
 }
 
+#define MANY 60u
+#define BIG  (256u << 10)
+
+static void write_n(struct rig *r, uint32_t id, size_t n)
+{
+	static const uint8_t fill[1024];
+
+	for (; n > 0; n -= n < sizeof(fill) ? n : sizeof(fill))
+		fake_client_write(r->f, id, fill, n < sizeof(fill) ? n : sizeof(fill));
+}
+
+static void big_header(struct rig *r, uint32_t id)
+{
+	struct pk p = {.n = 0};
+
+	pk_u8(&p, 0x30);
+	pk_varint(&p, BIG);
+	pk_str(&p, "t");
+	fake_client_write(r->f, id, p.b, p.n);
+}
+
+/* Half a header announces a large packet: it costs what came, not what was announced. */
+static void announced_only(void **state)
+{
+	uint32_t from[MANY], to;
+	struct rig r;
+	size_t used;
+
+	(void)state;
+	rig_start(&r, "#", 1000);
+	r.cfg.mqtt_message_max = 1u << 20;
+	to = rig_connect(&r, 4, "sub", true, 0);
+	rig_subscribe(&r, to, "t", 0, 0);
+	for (unsigned i = 0; i < MANY; i++)
+		from[i] = rig_connect(&r, 4, (const char[]){'a', (char)('0' + i), 0}, true, 0);
+	used = toe_stream_mem_used(fake_stream(r.f));
+	for (unsigned i = 0; i < MANY; i++)
+		big_header(&r, from[i]);
+	rig_run(&r);
+	assert_true(toe_stream_mem_used(fake_stream(r.f)) - used <= MANY * 2048u);
+	rig_forget(&r);
+	write_n(&r, from[0], BIG - 3);
+	rig_run(&r);
+	assert_int_equal(rig_slow(&r, MQTT_R_FAST), 1);
+	assert_int_equal(bytes_n(&r.got[to]), 4 + BIG);
+	rig_stop(&r);
+}
+
+/* All memory there is for messages is taken: messages go slow, whole, and clients are still
+ * followed. */
+static void message_memory_full(void **state)
+{
+	uint32_t from[MANY], to;
+	struct rig r;
+
+	(void)state;
+	rig_start(&r, "#", 1000);
+	r.cfg.mqtt_message_max = 1u << 20;
+	for (unsigned i = 0; i < MANY; i++)
+		from[i] = rig_connect(&r, 4, (const char[]){'a', (char)('0' + i), 0}, true, 0);
+	for (unsigned i = 0; i < MANY; i++) {
+		big_header(&r, from[i]);
+		write_n(&r, from[i], BIG - 4); /* one byte is missing */
+		fake_offer(r.f, from[i], SIZE_MAX);
+	}
+	assert_true(rig_slow(&r, MQTT_R_MEMORY) > 0);
+	/* the last one came too late, and the broker sees all of it */
+	assert_int_equal(fake_app_unread(r.f, from[MANY - 1]), 4 + BIG - 1);
+	to = rig_connect(&r, 4, "sub", true, 0);
+	rig_subscribe(&r, to, "t", 0, 0);
+	assert_int_equal(rig_conn(&r, to)->kind, MQTT_K_TRACKED);
+	assert_int_equal(rig_stage(&r)->lost_n, 0);
+	rig_stop(&r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(reader_that_stops),
+		cmocka_unit_test(announced_only),
+		cmocka_unit_test(message_memory_full),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
