@@ -16,18 +16,15 @@
 
 #define SESSIONS_PER_CONN 2u
 #define ENTRIES_PER_SUB   4u
+#define ID_PART           200u /* bytes of a long ClientID that are kept */
+#define ID_KEPT           (ID_PART + 1 + sizeof(uint64_t))
+#define REQUESTS_MAX      (4 * MQTT_CONTROL_MAX) /* bytes without answer, of one connection */
 
 /* ---- table ---- */
 
-/* FNV-1a over a secret start: ClientIDs are chosen by strangers, and a full bucket only costs the
- * time of a CONNECT. */
 static uint32_t hash_of(const struct mqtt_stage *st, const uint8_t *id, uint32_t len)
 {
-	uint64_t h = st->hash_key ^ 0xcbf29ce484222325u;
-
-	for (uint32_t i = 0; i < len; i++)
-		h = (h ^ id[i]) * 0x100000001b3u;
-	return (uint32_t)(h ^ h >> 29) & st->hash_mask;
+	return (uint32_t)mqtt_subs_hash(st->subs, id, len) & st->hash_mask;
 }
 
 static uint32_t find(const struct mqtt_stage *st, const uint8_t *id, uint32_t len)
@@ -167,6 +164,22 @@ static struct toe_buf *keep_string(struct mqtt_stage *st, const uint8_t *data, u
 	return b;
 }
 
+/* Sessions outlive connections, so what their names take is bounded: of a long one the beginning
+ * and a hash nobody outside can compute.  No name that was sent has a 0 in it. */
+static struct toe_buf *keep_id(struct mqtt_stage *st, const struct mqtt_str *id)
+{
+	uint8_t name[ID_KEPT];
+	uint64_t hash;
+
+	if (id->len <= sizeof(name))
+		return keep_string(st, id->data, id->len);
+	hash = mqtt_subs_hash(st->subs, id->data, id->len);
+	memcpy(name, id->data, ID_PART);
+	name[ID_PART] = 0;
+	memcpy(name + ID_PART + 1, &hash, sizeof(hash));
+	return keep_string(st, name, sizeof(name));
+}
+
 int mqtt_session_connect(struct mqtt_stage *st, struct mqtt_conn *m, const uint8_t *body,
 			 uint32_t len)
 {
@@ -174,7 +187,7 @@ int mqtt_session_connect(struct mqtt_stage *st, struct mqtt_conn *m, const uint8
 
 	if (mqtt_connect_parse(body, len, &con) != 0)
 		return -EPROTO;
-	m->client_id = keep_string(st, con.client_id.data, con.client_id.len);
+	m->client_id = keep_id(st, &con.client_id);
 	if (m->client_id == NULL)
 		return -ENOSPC;
 	m->level = con.level;
@@ -293,7 +306,7 @@ void mqtt_session_connack(struct mqtt_stage *st, struct toe_stream_conn *c, stru
 	if (ack.has_session_expiry)
 		m->expiry_s = ack.session_expiry_s;
 	if (ack.has_assigned_id)
-		id = keep_string(st, ack.assigned_id.data, ack.assigned_id.len);
+		id = keep_id(st, &ack.assigned_id);
 	else if (m->client_id->len == 0)
 		id = anonymous(st, m);
 	else
@@ -398,16 +411,31 @@ static int subscribe_one(struct mqtt_stage *st, struct mqtt_conn *m,
 	return 0;
 }
 
-static struct toe_buf *keep_request(struct mqtt_stage *st, uint8_t type, uint16_t packet_id,
-				    const uint8_t *body, uint32_t len)
+static uint32_t request_bytes(const struct toe_buf *b)
 {
-	struct toe_buf *b = toe_stream_buf_new(st->s, sizeof(struct mqtt_request) + len);
+	return (uint32_t)sizeof(*b) + b->room;
+}
 
+/* Behind all others of the connection; NULL: no memory, or so many that the client seems not to
+ * read the answers. */
+static struct toe_buf *keep_request(struct mqtt_stage *st, struct mqtt_conn *m, uint8_t type,
+				    uint16_t packet_id, const uint8_t *body, uint32_t len)
+{
+	struct toe_buf *b = NULL;
+
+	if (m->request_bytes < REQUESTS_MAX)
+		b = toe_stream_buf_new(st->s, sizeof(struct mqtt_request) + len);
 	if (b == NULL)
 		return NULL;
+	m->request_bytes += request_bytes(b);
 	*mqtt_request_of(b) =
 		(struct mqtt_request){.len = len, .packet_id = packet_id, .type = type};
 	memcpy(mqtt_request_of(b)->body, body, len);
+	if (m->requests == NULL)
+		m->requests = b;
+	else
+		mqtt_request_of(m->request_last)->next = b;
+	m->request_last = b;
 	return b;
 }
 
@@ -425,14 +453,9 @@ int mqtt_session_request(struct mqtt_stage *st, struct mqtt_conn *m, uint8_t typ
 				    : mqtt_unsubscribe_parse(m->level, body, len, &req);
 	if (rc != 0)
 		return rc;
-	b = keep_request(st, type, req.packet_id, body, len);
+	b = keep_request(st, m, type, req.packet_id, body, len);
 	if (b == NULL)
 		return -ENOSPC;
-	if (m->requests == NULL)
-		m->requests = b;
-	else
-		mqtt_request_of(m->request_last)->next = b;
-	m->request_last = b;
 	while (type == MQTT_SUBSCRIBE && rc == 0 && mqtt_subscribe_next(&req, &item))
 		rc = subscribe_one(st, m, &item, req.sub_id);
 	if (type == MQTT_SUBSCRIBE && m->blocked)
@@ -464,6 +487,7 @@ static struct toe_buf *take_request(struct mqtt_conn *m, uint8_t type, uint16_t 
 		mqtt_request_of(before)->next = mqtt_request_of(b)->next;
 	if (m->request_last == b)
 		m->request_last = before;
+	m->request_bytes -= request_bytes(b);
 	return b;
 }
 

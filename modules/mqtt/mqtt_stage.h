@@ -177,6 +177,7 @@ struct mqtt_conn {
 	uint32_t defer_bytes;
 	struct toe_buf *requests; /* struct mqtt_request, oldest first */
 	struct toe_buf *request_last;
+	uint32_t request_bytes; /* of memory they take */
 
 	/* proofs: events are counted, a PINGREQ covers those before it */
 	uint32_t events;

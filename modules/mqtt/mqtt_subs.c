@@ -231,6 +231,11 @@ bool mqtt_subs_alive(const struct mqtt_subs *m, uint32_t sub, uint32_t gen)
 	       m->subs[sub].session != NONE;
 }
 
+uint64_t mqtt_subs_hash(const struct mqtt_subs *m, const uint8_t *text, size_t len)
+{
+	return mqtt_text_hash(m, text, len);
+}
+
 struct out { /* text cut to room, length counted on */
 	char *buf;
 	size_t room, len;

@@ -131,6 +131,8 @@ static inline struct mqtt_group *mqtt_group_get(struct mqtt_group *g)
 	return g;
 }
 bool mqtt_subs_alive(const struct mqtt_subs *m, uint32_t sub, uint32_t gen);
+/* Hash of a text with the map's key, for tables whose keys are chosen by strangers, too. */
+uint64_t mqtt_subs_hash(const struct mqtt_subs *m, const uint8_t *text, size_t len);
 /* Forgets all cached topics: groups nobody holds are freed. */
 void mqtt_subs_flush(struct mqtt_subs *m);
 

@@ -128,12 +128,82 @@ static void message_memory_full(void **state)
 	rig_stop(&r);
 }
 
+/* A CONNECT that keeps its session, with a ClientID of 8000 bytes, the last one given; the broker
+ * knows the session or not. */
+static uint32_t long_name(struct rig *r, char last, bool present)
+{
+	static char name[8001];
+	struct pk p = {.n = 0};
+	uint32_t id = fake_open(r->f);
+
+	memset(name, 'n', sizeof(name) - 1);
+	name[sizeof(name) - 2] = last;
+	pk_str(&p, "MQTT");
+	pk_u8(&p, 4);
+	pk_u8(&p, 0);
+	pk_u16(&p, 0);
+	pk_str(&p, name);
+	rig_write(r, id, 0x10, &p);
+	fake_settle(r->f);
+	fake_app_write(r->f, id, present ? "\x20\x02\x01\x00" : "\x20\x02\x00\x00", 4);
+	fake_settle(r->f);
+	return id;
+}
+
+/* Sessions that stay when their clients go cost little, however long their names are; and are told
+ * apart by all of the name. */
+static void long_names(void **state)
+{
+	struct rig r;
+	size_t used;
+	uint32_t id;
+
+	(void)state;
+	rig_start(&r, "#", 1000);
+	used = toe_stream_mem_used(fake_stream(r.f));
+	for (char last = 'a'; last <= 'z'; last++)
+		fake_close(r.f, long_name(&r, last, false));
+	assert_int_equal(rig_stage(&r)->session_used, 26);
+	assert_true(toe_stream_mem_used(fake_stream(r.f)) - used <= 26 * 256);
+	id = long_name(&r, 'k', true);
+	assert_int_equal(rig_stage(&r)->session_used, 26);
+	assert_int_equal(rig_stage(&r)->unknown_n, 0);
+	fake_close(r.f, id);
+	rig_stop(&r);
+}
+
+/* A client that subscribes and subscribes and reads no answer: not followed any more. */
+static void requests_without_end(void **state)
+{
+	struct rig r;
+	uint32_t id;
+	size_t used;
+
+	(void)state;
+	rig_start(&r, "#", 1000);
+	id = rig_connect(&r, 4, "sub", true, 0);
+	used = toe_stream_mem_used(fake_stream(r.f));
+	for (unsigned i = 0; i < 20000; i++) {
+		struct pk p = {.n = 0};
+
+		pk_u16(&p, 1 + i);
+		pk_str(&p, "t");
+		pk_u8(&p, 0);
+		rig_write(&r, id, 0x82, &p);
+		fake_offer(r.f, id, SIZE_MAX);
+	}
+	assert_true(toe_stream_mem_used(fake_stream(r.f)) - used <= 5u * MQTT_CONTROL_MAX);
+	assert_int_equal(rig_conn(&r, id)->kind, MQTT_K_LOST);
+	assert_int_equal(fake_app_unread(r.f, id), 20000 * 8);
+	rig_stop(&r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(reader_that_stops),
-		cmocka_unit_test(announced_only),
-		cmocka_unit_test(message_memory_full),
+		cmocka_unit_test(reader_that_stops),    cmocka_unit_test(announced_only),
+		cmocka_unit_test(message_memory_full),  cmocka_unit_test(long_names),
+		cmocka_unit_test(requests_without_end),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
