@@ -94,6 +94,14 @@ static bool ring(struct toe_stage *s, struct toe_app *a, uint32_t slot)
 	return true;
 }
 
+/* Nothing that was rung before the sync item came is left in this ring.  Its positions are the
+ * application's: one that scribbles them must not keep the item for ever. */
+static void sync_passed(struct ctxq *p, const struct toe_app *a, unsigned ctx)
+{
+	if (p->sync != NULL && p->sync_app == a->app_id)
+		p->sync_left &= ~(UINT64_C(1) << ctx);
+}
+
 /* Takes up to quota doorbells; sets *dry when items have run out. */
 static unsigned take(struct toe_stage *s, struct toe_app *a, unsigned ctx, bool *dry)
 {
@@ -104,12 +112,15 @@ static unsigned take(struct toe_stage *s, struct toe_app *a, unsigned ctx, bool 
 	uint32_t have = prod - proc->doorbell_cons;
 	unsigned n = 0;
 
-	if (have == 0)
+	if (have == 0) {
+		sync_passed(s->priv, a, ctx);
 		return 0;
+	}
 	if (have > a->doorbell_n) {
 		/* No ring of this size can be so far ahead: it is corrupt.  Start afresh. */
 		s->drops[TOE_D_HC_INVALID]++;
 		proc->doorbell_cons = prod;
+		sync_passed(s->priv, a, ctx);
 		n = 1;
 	}
 	while (n < QUOTA && proc->doorbell_cons != prod) {
@@ -218,7 +229,7 @@ void ctxq_sync(struct toe_stage *s, struct toe_work *w)
 	}
 }
 
-/* Lets it go when nothing of it is left; a corrupt ring position only costs its writer the wait. */
+/* Lets it go when nothing of it is left. */
 static unsigned sync_check(struct toe_stage *s)
 {
 	struct ctxq *p = s->priv;

@@ -57,6 +57,53 @@ static void test_hostile_doorbells(void **state)
 	stop();
 }
 
+/* The stream stage waits for this one, for all its connections. */
+static void sync_item(void)
+{
+	struct toe_work *w = toe_work_alloc(&env.stage, TOE_WORK_HC);
+
+	w->conn = CONN;
+	w->cookie = TOE_HC_SYNC;
+	w->hc = (struct toe_hc){.app_id = APP, .slot = SLOT};
+	env.stage.ops->process(&env.stage, &w, 1);
+}
+
+/* Comes back behind the doorbells that were there, and comes back whatever a ring's position says
+ * meanwhile. */
+static void test_hostile_sync(void **state)
+{
+	static const uint32_t lies[] = {5, 0x7fffffff, 0x80000000, 0xffffffff};
+	struct toe_context *c;
+
+	(void)state;
+	start();
+	install(CONN, SLOT);
+	c = toe_app_context(app, 1);
+	for (unsigned i = 0; i < 20; i++) /* more than one turn takes */
+		ring(1, SLOT);
+	sync_item();
+	env.stage.ops->poll(&env.stage, 1);
+	for (unsigned i = 0; i < env.emitted_n; i++)
+		assert_int_not_equal(env.emitted[i]->cookie, TOE_HC_SYNC);
+	env.stage.ops->poll(&env.stage, 128);
+	assert_int_equal(env.emitted[env.emitted_n - 1]->cookie, TOE_HC_SYNC);
+	assert_int_equal(env.emitted_n, 21);
+	rig_clear();
+	for (unsigned i = 0; i < sizeof(lies) / sizeof(lies[0]); i++) {
+		uint32_t was = c->doorbell_prod;
+
+		c->doorbell_prod = was + lies[i];
+		sync_item();
+		c->doorbell_prod = was;
+		env.stage.ops->poll(&env.stage, 128);
+		env.stage.ops->poll(&env.stage, 128);
+		assert_int_equal(env.emitted_n, 1);
+		assert_int_equal(env.emitted[0]->cookie, TOE_HC_SYNC);
+		rig_clear();
+	}
+	stop();
+}
+
 /* Random writes all over the control segment, and the engine's own work goes on. */
 static void test_fuzz(void **state)
 {
@@ -239,6 +286,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_hostile_hints),
 		cmocka_unit_test(test_hostile_doorbells),
+		cmocka_unit_test(test_hostile_sync),
 		cmocka_unit_test(test_fuzz),
 		cmocka_unit_test(test_fair),
 		cmocka_unit_test(test_fair_by_application),
