@@ -187,18 +187,28 @@ static enum mqtt_reason group_verdict(struct mqtt_stage *st, struct mqtt_group *
 	return g->user[0] == VERDICT_READY ? MQTT_R_FAST : MQTT_R_PENDING;
 }
 
-/* The broker holds bytes for one of them in its heap: a copy could not be put in its place. */
-static bool any_blocked(struct mqtt_stage *st, const struct mqtt_group *g)
+/* The broker holds bytes for one of them in its heap: a copy could not be put in its place.  What
+ * was found is kept with the group until somebody's state changes: user[1] is twice the turn and 1,
+ * no, or 2, yes. */
+static bool any_blocked(struct mqtt_stage *st, struct mqtt_group *g)
 {
 	if (st->lists[MQTT_L_BLOCKED] == MQTT_NONE)
 		return false;
+	if (g->user[1] == st->blocked_turn * 2 + 1 || g->user[1] == st->blocked_turn * 2 + 2)
+		return g->user[1] == st->blocked_turn * 2 + 2;
+	if (mqtt_subs_busy(st->subs))
+		return true; /* nobody has looked, so it must be taken for blocked */
+	mqtt_subs_work(st->subs, g->n);
+	g->user[1] = st->blocked_turn * 2 + 1;
 	for (uint32_t i = 0; i < g->n; i++) {
 		const struct mqtt_session *se = &st->sessions[g->entry[i].session];
 		struct toe_stream_conn *c;
 		const struct mqtt_conn *m = mqtt_conn_get(st, se->conn, se->conn_gen, &c);
 
-		if (m != NULL && m->blocked)
+		if (m != NULL && m->blocked) {
+			g->user[1] = st->blocked_turn * 2 + 2;
 			return true;
+		}
 	}
 	return false;
 }
@@ -230,7 +240,9 @@ enum mqtt_reason mqtt_decide(struct mqtt_stage *st, struct mqtt_conn *m,
 	why = st->full ? MQTT_R_FULL : gate->closed ? MQTT_R_FAST : tainted(st);
 	*group = why == MQTT_R_FAST ? mqtt_subs_match(st->subs, p->topic.data, p->topic.len) : NULL;
 	if (why == MQTT_R_FAST)
-		why = *group == NULL ? MQTT_R_WIDE : group_verdict(st, *group);
+		why = *group != NULL             ? group_verdict(st, *group)
+		      : mqtt_subs_busy(st->subs) ? MQTT_R_BUSY
+						 : MQTT_R_WIDE;
 	if (why == MQTT_R_FAST && any_blocked(st, *group))
 		why = MQTT_R_BLOCKED;
 	if (why == MQTT_R_FAST && !mqtt_fence_clear(m))

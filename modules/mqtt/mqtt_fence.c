@@ -307,11 +307,12 @@ static void tick_held(struct mqtt_stage *st, struct toe_stream_conn *c, struct m
 	mqtt_rx_appended(st, c, m);
 }
 
-void mqtt_fence_tick(struct mqtt_stage *st)
+unsigned mqtt_fence_tick(struct mqtt_stage *st)
 {
 	uint32_t id = st->lists[MQTT_L_HELD];
+	unsigned n = 0;
 
-	while (id != MQTT_NONE) {
+	for (; id != MQTT_NONE; n++) {
 		struct mqtt_conn *m = toe_stream_state_at(st->s, id);
 		struct toe_stream_conn *c = toe_stream_conn(st->s, id, m->gen);
 
@@ -320,8 +321,7 @@ void mqtt_fence_tick(struct mqtt_stage *st)
 			tick_held(st, c, m);
 	}
 	id = st->lists[MQTT_L_PING];
-
-	while (id != MQTT_NONE) {
+	for (; id != MQTT_NONE; n++) {
 		struct mqtt_conn *m = toe_stream_state_at(st->s, id);
 		struct toe_stream_conn *c = toe_stream_conn(st->s, id, m->gen);
 
@@ -329,4 +329,5 @@ void mqtt_fence_tick(struct mqtt_stage *st)
 		if (c != NULL)
 			tick_one(st, c, m);
 	}
+	return n;
 }

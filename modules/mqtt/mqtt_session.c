@@ -111,6 +111,7 @@ int mqtt_session_init(struct mqtt_stage *st)
 		.sessions = toe_stream_conn_max(st->s) * SESSIONS_PER_CONN,
 		.subscriptions = st->cfg->mqtt_subscriptions,
 		.cache_entries = st->cfg->mqtt_subscriptions * ENTRIES_PER_SUB,
+		.work_ms = MQTT_WORK_MS,
 		.key = {st->hash_key, ~st->hash_key}};
 	uint32_t buckets = 1024;
 
@@ -218,6 +219,7 @@ static void attach(struct mqtt_stage *st, struct mqtt_conn *m, uint32_t i)
 	se->max_packet = m->max_packet;
 	se->keep = m->expiry_s != 0;
 	m->session = i;
+	st->blocked_turn++;
 }
 
 /* The session lives on with this connection; what it has to be sent first has to be sent first. */
@@ -357,6 +359,7 @@ void mqtt_session_detach(struct mqtt_stage *st, struct mqtt_conn *m)
 	mqtt_put(st, &m->activating);
 	se = &st->sessions[i];
 	se->conn = MQTT_NONE;
+	st->blocked_turn++;
 	if (se->unknown)
 		st->unknown_n--;
 	if (m->expiry_s == 0)

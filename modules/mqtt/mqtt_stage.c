@@ -59,6 +59,7 @@ void mqtt_list_add(struct mqtt_stage *st, struct mqtt_conn *m, enum mqtt_list wh
 	if (*first != MQTT_NONE)
 		link_at(st, *first, which)->prev = m->id;
 	*first = m->id;
+	st->blocked_turn += which == MQTT_L_BLOCKED;
 }
 
 void mqtt_list_del(struct mqtt_stage *st, struct mqtt_conn *m, enum mqtt_list which)
@@ -74,6 +75,7 @@ void mqtt_list_del(struct mqtt_stage *st, struct mqtt_conn *m, enum mqtt_list wh
 	if (l->next != MQTT_NONE)
 		link_at(st, l->next, which)->prev = l->prev;
 	l->on = 0;
+	st->blocked_turn += which == MQTT_L_BLOCKED;
 }
 
 void mqtt_conn_lose(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
@@ -204,8 +206,12 @@ static unsigned mqtt_poll(struct toe_stream *s, unsigned budget)
 
 	unsigned n = mqtt_fence_synced(st);
 
-	if (st->tick_ms != now)
-		mqtt_fence_tick(st);
+	if (st->tick_ms != now && st->subs != NULL)
+		mqtt_subs_rest(st->subs, now - st->tick_ms);
+	if (st->tick_ms != now && now - st->walk_ms >= st->walk_gap) {
+		st->walk_gap = 1 + mqtt_fence_tick(st) / MQTT_TICK_WALK;
+		st->walk_ms = now;
+	}
 	st->tick_ms = now;
 	return n + mqtt_fanout_run(st, budget);
 }

@@ -35,7 +35,9 @@
 #define MQTT_HELD_MS      1000u  /* a publisher waits so long for its copies that are held */
 #define MQTT_FENCE_MS     100u   /* a publisher is held so long at most */
 #define MQTT_GATES        64u
-#define MQTT_MEM_KEPT     4u /* one in so many bytes of memory is not for messages */
+#define MQTT_TICK_WALK    64u    /* members of lists looked at per ms, on average */
+#define MQTT_WORK_MS      32768u /* trie nodes and subscriptions looked at per ms, on average */
+#define MQTT_MEM_KEPT     4u     /* one in so many bytes of memory is not for messages */
 
 enum mqtt_reason {
 #define MQTT_REASON(symbol, text) MQTT_R_##symbol,
@@ -309,7 +311,10 @@ struct mqtt_stage {
 	uint32_t queue_turn; /* last of the ring, MQTT_NONE: empty */
 
 	uint32_t lists[MQTT_L_N]; /* first connection of each, MQTT_NONE: empty */
+	uint32_t blocked_turn;    /* changes with who is blocked, or connected */
 	uint32_t tick_ms;
+	uint32_t walk_ms;  /* last walk of mqtt_fence_tick(), and ms until the next: */
+	uint32_t walk_gap; /* many members cost a walk, not one every millisecond */
 	uint64_t synced;   /* the ticket last looked at */
 	uint32_t heard_ms; /* the broker wrote something */
 	uint32_t alive_ms; /* since then it has not been silent for a second */
@@ -451,7 +456,8 @@ void mqtt_fence_activate(struct mqtt_stage *st, struct mqtt_conn *m, uint32_t su
 /* Has the broker failed to write all of something?  Then copies wait from now on. */
 void mqtt_fence_check_short(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m);
 void mqtt_fence_keepalive(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m);
-void mqtt_fence_tick(struct mqtt_stage *st);
+/* Returns how many it looked at. */
+unsigned mqtt_fence_tick(struct mqtt_stage *st);
 /* PINGRESPs that are proofs now; returns how many. */
 unsigned mqtt_fence_synced(struct mqtt_stage *st);
 /* The broker has written something, on whatever connection. */

@@ -236,6 +236,23 @@ uint64_t mqtt_subs_hash(const struct mqtt_subs *m, const uint8_t *text, size_t l
 	return mqtt_text_hash(m, text, len);
 }
 
+void mqtt_subs_work(struct mqtt_subs *m, uint32_t steps)
+{
+	m->debt += steps;
+}
+
+void mqtt_subs_rest(struct mqtt_subs *m, uint32_t ms)
+{
+	uint64_t paid = (uint64_t)ms * m->lim.work_ms;
+
+	m->debt -= paid < m->debt ? paid : m->debt;
+}
+
+bool mqtt_subs_busy(const struct mqtt_subs *m)
+{
+	return m->lim.work_ms != 0 && m->debt >= m->lim.work_ms;
+}
+
 struct out { /* text cut to room, length counted on */
 	char *buf;
 	size_t room, len;

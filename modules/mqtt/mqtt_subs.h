@@ -37,6 +37,7 @@ struct mqtt_subs_limits {
 	uint32_t cache_entries; /* group entries alive at once, 12 B each; rounding to blocks makes
 				 * the usable number smaller; default 4 per subscription */
 	uint32_t text_bytes;    /* of levels longer than 16; default 32 per node */
+	uint32_t work_ms;       /* nodes and entries looked at per ms, on average; 0: no limit */
 	uint64_t key[2];        /* secret: topics are chosen by strangers; random once per start */
 };
 
@@ -72,6 +73,7 @@ struct mqtt_subs_counts {
 	uint64_t no_memory;               /* match was NULL: group memory exhausted */
 	uint64_t too_deep; /* match was NULL: more than MQTT_LEVELS_MAX levels, or no topic */
 	uint64_t too_wide; /* match was NULL: more than MQTT_VISITS_MAX nodes */
+	uint64_t too_busy; /* match was NULL: more work than work_ms allows */
 };
 
 /* NULL: no memory or senseless limits. */
@@ -133,6 +135,12 @@ static inline struct mqtt_group *mqtt_group_get(struct mqtt_group *g)
 bool mqtt_subs_alive(const struct mqtt_subs *m, uint32_t sub, uint32_t gen);
 /* Hash of a text with the map's key, for tables whose keys are chosen by strangers, too. */
 uint64_t mqtt_subs_hash(const struct mqtt_subs *m, const uint8_t *text, size_t len);
+/* That much was done for a topic outside of the map, or so much time went by.  One piece of work is
+ * always allowed when all before it is paid for, however large it is. */
+void mqtt_subs_work(struct mqtt_subs *m, uint32_t steps);
+void mqtt_subs_rest(struct mqtt_subs *m, uint32_t ms);
+/* No more now: a match that finds nothing in the cache will be NULL. */
+bool mqtt_subs_busy(const struct mqtt_subs *m);
 /* Forgets all cached topics: groups nobody holds are freed. */
 void mqtt_subs_flush(struct mqtt_subs *m);
 

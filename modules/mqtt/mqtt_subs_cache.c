@@ -196,6 +196,7 @@ static bool walk_trie(struct mqtt_subs *m, struct walk *w)
 		bool wild = s.level > 0 || !w->dollar;
 		uint32_t literal = n->children - (n->plus != NONE) - (n->pound != NONE), child;
 
+		mqtt_subs_work(m, 1);
 		if (++visits > MQTT_VISITS_MAX)
 			return false;
 		/* '#' matches the level it hangs on, too: 4.7.1.2 */
@@ -348,6 +349,7 @@ static struct mqtt_group *group_build(struct mqtt_subs *m, const struct walk *w)
 		entries_by_session(m, g, w);
 	m->counts.groups++;
 	m->counts.built++;
+	mqtt_subs_work(m, g->n);
 	m->counts.cache_entries += g->n;
 	return g;
 }
@@ -372,6 +374,10 @@ static struct mqtt_group *match_slow(struct mqtt_subs *m, uint64_t hash, uint32_
 	struct walk w;
 
 	m->counts.misses++;
+	if (mqtt_subs_busy(m)) {
+		m->counts.too_busy++;
+		return NULL;
+	}
 	if (!walk_start(m, &w, topic, len)) {
 		m->counts.too_deep++;
 		return NULL;

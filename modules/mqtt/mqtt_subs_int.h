@@ -129,6 +129,7 @@ struct mqtt_subs {
 	uint32_t node_mask, *node_bucket;
 	struct mqtt_arena text;
 	uint64_t version;
+	uint64_t debt; /* steps done that no time has paid for */
 
 	struct mqtt_item *items;
 	uint32_t item_free, hand;

@@ -10,6 +10,8 @@
  *       datapath/stream_extq.c common/log.c */
 /* The MQTT stage and clients who want to harm the others: memory taken with few bytes, waits that
  * shall not end, work out of proportion. */
+#include <stdio.h>
+
 #include "mqtt_stage_rig.h"
 
 /* A subscriber falls behind, catches up, and then does not read on: a publisher whose copy waits
@@ -198,12 +200,136 @@ static void requests_without_end(void **state)
 	rig_stop(&r);
 }
 
+#define DEEP 10u
+
+/* All filters of DEEP levels that are 'a' or '+': a topic is compared with twice as many nodes. */
+static void subscribe_wide(struct rig *r, uint32_t id)
+{
+	for (unsigned i = 0; i < 1u << DEEP;) {
+		struct pk p = {.n = 0};
+
+		pk_u16(&p, 1 + i);
+		do {
+			char filter[2 * DEEP];
+
+			for (unsigned k = 0; k < DEEP; k++) {
+				filter[2 * k] = i >> k & 1 ? 'a' : '+';
+				filter[2 * k + 1] = k + 1 < DEEP ? '/' : 0;
+			}
+			pk_str(&p, filter);
+			pk_u8(&p, 0);
+		} while (++i % 128 != 0);
+		rig_write(r, id, 0x82, &p);
+		rig_run(r);
+	}
+}
+
+/* Topics nobody published before, each compared with thousands of nodes: what one millisecond may
+ * spend on that is bounded, the rest goes slow, and fast again when time has gone by. */
+static void topics_that_cost(void **state)
+{
+	struct mqtt_subs_counts n, before;
+	uint32_t from, to;
+	struct rig r;
+
+	(void)state;
+	rig_start(&r, "#", 2000);
+	from = rig_connect(&r, 4, "pub", true, 0);
+	to = rig_connect(&r, 4, "sub", true, 0);
+	subscribe_wide(&r, to);
+	fake_time(r.f, 1000);
+	fake_poll(r.f, 64);
+	mqtt_subs_count(rig_stage(&r)->subs, &before);
+	for (unsigned i = 0; i < 200; i++) {
+		struct pk p = {.n = 0};
+		char topic[32];
+
+		snprintf(topic, sizeof(topic), "a/a/a/a/a/a/a/a/a/%u", i);
+		rig_publish(&p, 4, topic, NULL, "", 0);
+		fake_client_write(r.f, from, p.b, p.n);
+	}
+	rig_run(&r);
+	mqtt_subs_count(rig_stage(&r)->subs, &n);
+	assert_true(n.misses - n.too_busy - before.misses <= 1 + MQTT_WORK_MS / 1024);
+	assert_true(rig_slow(&r, MQTT_R_BUSY) > 100);
+	fake_time(r.f, 1000);
+	fake_poll(r.f, 64);
+	assert_false(mqtt_subs_busy(rig_stage(&r)->subs));
+	rig_stop(&r);
+}
+
+/* Many clients whose broker does not answer are not all looked at every millisecond. */
+static void pings_without_answer(void **state)
+{
+	uint32_t ids[MQTT_TICK_WALK + 1];
+	struct rig r;
+
+	(void)state;
+	rig_start(&r, "#", 1000);
+	for (unsigned i = 0; i < COUNT(ids); i++)
+		ids[i] = rig_connect(&r, 4, (const char[]){'a', (char)('0' + i), 0}, true, 0);
+	for (unsigned i = 0; i < COUNT(ids); i++)
+		mqtt_fence_ping(rig_stage(&r), fake_conn(r.f, ids[i]), rig_conn(&r, ids[i]));
+	fake_time(r.f, MQTT_PING_MS - 2);
+	fake_poll(r.f, 64); /* looks, too soon for all of them */
+	fake_time(r.f, 1);
+	fake_poll(r.f, 64);
+	fake_time(r.f, 1);
+	fake_poll(r.f, 64);
+	assert_int_equal(rig_stage(&r)->counters[MQTT_C_PING_LATE], COUNT(ids));
+	fake_time(r.f, 1);
+	fake_poll(r.f, 64);
+	assert_int_equal(rig_stage(&r)->walk_gap, 2);
+	rig_stop(&r);
+}
+
+/* Whether one of many subscribers is blocked is found out once, until somebody's state changes. */
+static void blocked_is_remembered(void **state)
+{
+	struct mqtt_stage *st;
+	uint32_t from, to, other;
+	struct pk p = {.n = 0};
+	struct rig r;
+	uint64_t fast;
+
+	(void)state;
+	rig_start(&r, "#", 1000);
+	from = rig_connect(&r, 4, "pub", true, 0);
+	to = rig_connect(&r, 4, "sub", true, 0);
+	other = rig_connect(&r, 4, "other", true, 0);
+	rig_subscribe(&r, to, "t", 0, 0);
+	st = rig_stage(&r);
+	rig_publish(&p, 4, "t", NULL, "1", 1);
+	for (unsigned i = 0; i < 6; i++) {
+		uint32_t who = i < 3 ? other : to;
+
+		rig_conn(&r, who)->blocked = i % 3 != 2;
+		if (i % 3 == 0)
+			mqtt_list_add(st, rig_conn(&r, who), MQTT_L_BLOCKED);
+		else if (i % 3 == 2)
+			mqtt_list_del(st, rig_conn(&r, who), MQTT_L_BLOCKED);
+		fast = rig_slow(&r, MQTT_R_FAST);
+		for (unsigned k = 0; k < 2; k++) {
+			fake_client_write(r.f, from, p.b, p.n);
+			fake_offer(r.f, from, SIZE_MAX);
+		}
+		if (who == other)
+			assert_int_equal(rig_slow(&r, MQTT_R_FAST) - fast, 2);
+		assert_int_equal(rig_slow(&r, MQTT_R_BLOCKED), i < 3 ? 0 : i == 3 ? 2 : 4);
+		while (fake_poll(r.f, 64) != 0)
+			;
+	}
+	rig_run(&r);
+	rig_stop(&r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(reader_that_stops),    cmocka_unit_test(announced_only),
 		cmocka_unit_test(message_memory_full),  cmocka_unit_test(long_names),
-		cmocka_unit_test(requests_without_end),
+		cmocka_unit_test(requests_without_end), cmocka_unit_test(topics_that_cost),
+		cmocka_unit_test(pings_without_answer), cmocka_unit_test(blocked_is_remembered),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

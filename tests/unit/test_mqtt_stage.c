@@ -359,6 +359,7 @@ static void many_topics(void **state)
 		fake_settle(r.f);
 		rig_expect(&r, to, &pub);
 		fake_client_read(r.f, to, NULL, SIZE_MAX);
+		fake_time(r.f, i % 1000 == 0); /* a million topics a second */
 	}
 	assert_int_equal(rig_slow(&r, MQTT_R_FAST), 10000);
 	rig_stop(&r);
