@@ -3,8 +3,8 @@
  * modules.sock: hands one line to toe_stream_control() and its answer back.
  *
  * Input: connections of operators, one at a time.  Output: JSON.  Runs on a thread of its own,
- * which may wait; a client that does not read or write is given up after CLIENT_S.  Owns the socket
- * file.
+ * which may wait; a client that does not read or write is given up after CLIENT_MS, and any other
+ * after ALL_MS: others wait for their turn.  Owns the socket file.
  */
 #include "module_sock.h"
 
@@ -17,15 +17,16 @@
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/time.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/log.h"
 #include "stream.h"
 #include "toe/ctl.h"
 
-#define CLIENT_S    2
+#define CLIENT_MS   2000
+#define ALL_MS      10000
 #define ANSWER_MS   1000u
 #define LINE_BYTES  1024u
 #define PIECE_BYTES (128u << 10)
@@ -39,11 +40,41 @@ static struct {
 	char *piece; /* PIECE_BYTES */
 } sock = {.listen_fd = -1, .stop_fd = -1};
 
-static bool send_all(int fd, const char *data, size_t len)
+/* One client. */
+struct client {
+	int fd;
+	int64_t until_ms; /* monotonic */
+};
+
+static int64_t now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+/* False: it took too long, or this thread has to end. */
+static bool ready(const struct client *c, short events)
+{
+	struct pollfd pfd[] = {{.fd = c->fd, .events = events},
+			       {.fd = sock.stop_fd, .events = POLLIN}};
+	int64_t left = c->until_ms - now_ms();
+	int n;
+
+	if (left <= 0)
+		return false;
+	n = poll(pfd, 2, left < CLIENT_MS ? (int)left : CLIENT_MS);
+	return n > 0 && pfd[1].revents == 0;
+}
+
+static bool send_all(const struct client *c, const char *data, size_t len)
 {
 	while (len > 0) {
-		ssize_t n = send(fd, data, len, MSG_NOSIGNAL);
+		ssize_t n = -1;
 
+		if (ready(c, POLLOUT))
+			n = send(c->fd, data, len, MSG_NOSIGNAL | MSG_DONTWAIT);
 		if (n <= 0)
 			return false;
 		data += n;
@@ -53,14 +84,16 @@ static bool send_all(int fd, const char *data, size_t len)
 }
 
 /* Up to the newline, which is cut off; false: none came. */
-static bool read_line(int fd, char *line, size_t size)
+static bool read_line(const struct client *c, char *line, size_t size)
 {
 	size_t len = 0;
 
 	while (len + 1 < size) {
-		ssize_t n = recv(fd, line + len, size - 1 - len, 0);
+		ssize_t n = -1;
 		char *end;
 
+		if (ready(c, POLLIN))
+			n = recv(c->fd, line + len, size - 1 - len, MSG_DONTWAIT);
 		if (n <= 0)
 			return false;
 		len += (size_t)n;
@@ -74,7 +107,7 @@ static bool read_line(int fd, char *line, size_t size)
 	return false;
 }
 
-static void answer(struct toe_engine *e, int fd, char *line)
+static void answer(struct toe_engine *e, const struct client *c, char *line)
 {
 	char *arg = NULL;
 	char *module = strtok_r(line, " ", &arg);
@@ -96,22 +129,20 @@ static void answer(struct toe_engine *e, int fd, char *line)
 						   -rc);
 		}
 		sock.piece[ask.len++] = '\n';
-	} while (send_all(fd, sock.piece, ask.len) && ask.at != 0);
+	} while (send_all(c, sock.piece, ask.len) && ask.at != 0);
 }
 
 static void serve(struct toe_engine *e)
 {
-	const struct timeval limit = {.tv_sec = CLIENT_S};
+	struct client c = {.fd = accept4(sock.listen_fd, NULL, NULL, SOCK_CLOEXEC),
+			   .until_ms = now_ms() + ALL_MS};
 	char line[LINE_BYTES];
-	int fd = accept4(sock.listen_fd, NULL, NULL, SOCK_CLOEXEC);
 
-	if (fd < 0)
+	if (c.fd < 0)
 		return;
-	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
-	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
-	if (read_line(fd, line, sizeof(line)))
-		answer(e, fd, line);
-	close(fd);
+	if (read_line(&c, line, sizeof(line)))
+		answer(e, &c, line);
+	close(c.fd);
 }
 
 static void *sock_main(void *arg)
