@@ -31,17 +31,32 @@ static void put(struct toe_stream_ask *a, const char *fmt, ...)
 		a->len += (size_t)n < a->room - a->len ? (size_t)n : a->room - a->len - 1;
 }
 
-/* A JSON string: what is not plain ASCII is escaped or replaced, long texts are cut. */
+#define TEXT_MAX 200u
+
+/* Bytes of the character at s, of which n are there; 0: none that a terminal may be shown. */
+static unsigned character(const uint8_t *s, size_t n)
+{
+	unsigned len = *s < 0x80 ? 1 : *s < 0xe0 ? 2 : *s < 0xf0 ? 3 : 4;
+
+	return len <= n && mqtt_utf8_valid(s, len) ? len : 0;
+}
+
+/* A JSON string: UTF-8 without control characters as it is (a terminal obeys those of two bytes,
+ * too), else replaced; long texts are cut. */
 static void put_text(struct toe_stream_ask *a, const uint8_t *s, size_t len)
 {
+	unsigned n;
+
+	len = len < TEXT_MAX ? len : TEXT_MAX;
 	put(a, "\"");
-	for (size_t i = 0; i < len && i < 200; i++) {
-		if (s[i] == '"' || s[i] == '\\')
+	for (size_t i = 0; i<len; i += n> 0 ? n : 1) {
+		n = character(s + i, len - i);
+		if (n == 0)
+			put(a, "?");
+		else if (s[i] == '"' || s[i] == '\\')
 			put(a, "\\%c", s[i]);
-		else if (s[i] < 0x20 || s[i] >= 0x7f)
-			put(a, "\\u00%02x", s[i]);
 		else
-			put(a, "%c", s[i]);
+			put(a, "%.*s", (int)n, (const char *)s + i);
 	}
 	put(a, "\"");
 }

@@ -323,6 +323,28 @@ static void blocked_is_remembered(void **state)
 	rig_stop(&r);
 }
 
+/* What strangers chose is text in the answers, also for a terminal: a letter whose second byte is
+ * 0x9b (CSI, as a character of its own) stays that letter. */
+static void names_for_terminals(void **state)
+{
+	char out[8192] = "";
+	struct toe_stream_ask a = {.what = "subs", .arg = "", .out = out, .room = sizeof(out) - 1};
+	struct rig r;
+	uint32_t id;
+
+	(void)state;
+	rig_start(&r, "#", 1000);
+	id = rig_connect(&r, 4, "sub", true, 0);
+	rig_subscribe(&r, id,
+		      "a/\xc3\x9b"
+		      "31m\"/\\",
+		      0, 0);
+	assert_int_equal(mqtt_control(fake_stream(r.f), &a), 0);
+	assert_non_null(strstr(out, "{\"filter\":\"a/\xc3\x9b"
+				    "31m\\\"/\\\\\","));
+	rig_stop(&r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -330,6 +352,7 @@ int main(void)
 		cmocka_unit_test(message_memory_full),  cmocka_unit_test(long_names),
 		cmocka_unit_test(requests_without_end), cmocka_unit_test(topics_that_cost),
 		cmocka_unit_test(pings_without_answer), cmocka_unit_test(blocked_is_remembered),
+		cmocka_unit_test(names_for_terminals),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
