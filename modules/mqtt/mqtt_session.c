@@ -59,6 +59,7 @@ static void forget(struct mqtt_stage *st, uint32_t i)
 	uint32_t *at = &st->session_hash[hash_of(st, se->id->data, se->id->len)];
 
 	drop_subs(st, i);
+	st->full -= se->full;
 	while (*at != i)
 		at = &st->sessions[*at].hash_next;
 	*at = se->hash_next;
@@ -79,6 +80,7 @@ static void make_room(struct mqtt_stage *st)
 
 		if (st->sessions[i].id != NULL && st->sessions[i].conn == MQTT_NONE) {
 			mqtt_count(st, MQTT_C_FORGOTTEN);
+			st->sessions[i].full = 0; /* the broker has not forgotten it */
 			forget(st, i);
 			return;
 		}
@@ -273,6 +275,8 @@ static bool enter(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_
 		take_over(st, &st->sessions[i]);
 	if (!resumed) {
 		drop_subs(st, i);
+		st->full -= st->sessions[i].full;
+		st->sessions[i].full = 0;
 		st->sessions[i].unknown = 0;
 	} else if (!known) {
 		st->sessions[i].unknown = 1;
@@ -373,6 +377,8 @@ void mqtt_session_lose(struct mqtt_stage *st, struct mqtt_conn *m)
 {
 	uint32_t i = m->session;
 
+	if (i != MQTT_NONE)
+		st->sessions[i].full = 0; /* the broker has not forgotten it */
 	mqtt_session_detach(st, m);
 	if (i != MQTT_NONE && st->sessions[i].id != NULL)
 		forget(st, i);
@@ -467,8 +473,10 @@ int mqtt_session_request(struct mqtt_stage *st, struct mqtt_conn *m, uint8_t typ
 		m->events++; /* what is decided from here on may come behind UNSUBACK */
 	mqtt_request_of(b)->event = m->events;
 	mqtt_request_of(b)->sub_id = req.sub_id;
-	if (rc != 0)
-		st->full = 1; /* somebody subscribed to we do not know what */
+	if (rc != 0 && !st->sessions[m->session].full) {
+		st->sessions[m->session].full = 1; /* it subscribed to we do not know what */
+		st->full++;
+	}
 	return 0;
 }
 
@@ -492,16 +500,6 @@ static struct toe_buf *take_request(struct mqtt_conn *m, uint8_t type, uint16_t 
 		m->request_last = before;
 	m->request_bytes -= request_bytes(b);
 	return b;
-}
-
-void mqtt_session_drop_requests(struct mqtt_stage *st, struct mqtt_conn *m)
-{
-	while (m->requests != NULL) {
-		struct toe_buf *next = mqtt_request_of(m->requests)->next;
-
-		toe_stream_buf_put(st->s, m->requests);
-		m->requests = next;
-	}
 }
 
 /* Another SUBSCRIBE for it has been forwarded since: its answer decides. */

@@ -179,6 +179,16 @@ static void mqtt_tx_end(struct toe_stream *s, struct toe_stream_conn *c)
 	mqtt_tx_drop_deferred(mqtt_of(s), m);
 }
 
+static void drop_requests(struct mqtt_stage *st, struct mqtt_conn *m)
+{
+	while (m->requests != NULL) {
+		struct toe_buf *next = mqtt_request_of(m->requests)->next;
+
+		toe_stream_buf_put(st->s, m->requests);
+		m->requests = next;
+	}
+}
+
 static void mqtt_close(struct toe_stream *s, struct toe_stream_conn *c)
 {
 	struct mqtt_stage *st = mqtt_of(s);
@@ -186,7 +196,7 @@ static void mqtt_close(struct toe_stream *s, struct toe_stream_conn *c)
 
 	mqtt_tx_end(s, c);
 	mqtt_fanout_orphan(st, m);
-	mqtt_session_drop_requests(st, m);
+	drop_requests(st, m);
 	for (unsigned i = 0; i < MQTT_L_N; i++)
 		mqtt_list_del(st, m, i);
 	mqtt_put(st, &m->client_id);

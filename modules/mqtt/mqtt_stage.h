@@ -230,6 +230,7 @@ struct mqtt_session {
 	uint8_t bridge;
 	uint8_t keep;    /* outlives its connection */
 	uint8_t unknown; /* may have subscriptions nobody saw */
+	uint8_t full;    /* has subscriptions there was no room for; counted in mqtt_stage.full */
 	uint64_t delivered;
 	uint64_t dropped;
 };
@@ -298,7 +299,8 @@ struct mqtt_stage {
 
 	uint32_t lost_n;    /* connections that taint */
 	uint32_t unknown_n; /* sessions online with unknown subscriptions */
-	uint32_t full;      /* a subscription could not be stored: until all sessions are gone */
+	uint32_t full;      /* sessions with subscriptions that could not be stored; one that was
+			     * forgotten, not by the broker, counts until all sessions are gone */
 
 	struct mqtt_job *jobs;
 	uint32_t job_free;
@@ -416,7 +418,6 @@ void mqtt_session_detach(struct mqtt_stage *st, struct mqtt_conn *m);
 /* The same, and what the client does from now on is not seen. */
 void mqtt_session_lose(struct mqtt_stage *st, struct mqtt_conn *m);
 void mqtt_session_reset(struct mqtt_stage *st);
-void mqtt_session_drop_requests(struct mqtt_stage *st, struct mqtt_conn *m);
 
 /* mqtt_decide.c */
 int mqtt_decide_init(struct mqtt_stage *st);

@@ -335,6 +335,23 @@ static void subscription_table_full(void **state)
 	rig_run(&r);
 	rig_expect(&r, to, &pub);
 	assert_int_equal(rig_slow(&r, MQTT_R_FULL), 1);
+	/* its session is over: what there was no room for is, too, whoever else is there */
+	fake_close(r.f, to);
+	broker_gone(r.b, to);
+	assert_int_equal(rig_stage(&r)->full, 0);
+	to = rig_connect(&r, 4, "next", true, 0);
+	rig_subscribe(&r, to, "t", 0, 0);
+	rig_forget(&r);
+	fake_client_write(r.f, from, pub.b, pub.n);
+	rig_run(&r);
+	rig_expect(&r, to, &pub);
+	assert_int_equal(rig_slow(&r, MQTT_R_FULL), 1);
+	/* one that is not followed any more may keep them */
+	for (char name[] = "a"; name[0] < 'f'; name[0]++)
+		rig_subscribe(&r, to, name, 0, 0);
+	assert_int_equal(rig_stage(&r)->full, 1);
+	mqtt_conn_lose(rig_stage(&r), fake_conn(r.f, to), rig_conn(&r, to));
+	assert_int_equal(rig_stage(&r)->full, 1);
 	rig_stop(&r);
 }
 
