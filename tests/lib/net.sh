@@ -143,6 +143,8 @@ net_end()
 		cp -r "$RUN_DIR/log" "$LOGS/engine-log" 2>/dev/null
 		"$BIN/toe" testbed down --prefix "$PREFIX" >>"$LOGS/testbed.log" 2>&1 </dev/null
 		[ $? -ne 0 ] && [ "$rc" -eq 0 ] && say "FAIL: testbed down" && rc=1
+		# of emulator_path; the engine's port goes with it, so not before the testbed
+		[ -e "/run/netns/$PREFIX-mid" ] && ip netns del "$PREFIX-mid"
 		# whatever is still in our own namespaces is ours
 		left=$(ip netns pids "$PREFIX-srv" 2>/dev/null; ip netns pids "$PREFIX-cli" 2>/dev/null)
 		for p in $left; do
