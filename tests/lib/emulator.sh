@@ -11,6 +11,18 @@
 
 EMULATOR_PID=''
 
+# pid_end PID: ends a process of PIDS and forgets it; the number may soon be somebody else's.
+pid_end()
+{
+	local p left=()
+	kill "$1" 2>/dev/null
+	wait "$1" 2>/dev/null
+	for p in "${PIDS[@]}"; do
+		[ "$p" != "$1" ] && left+=("$p")
+	done
+	PIDS=("${left[@]}")
+}
+
 # emulator_path SRV CLI MID: before there was any traffic; the client's end is a new one, with a new MAC address.
 emulator_path()
 {
@@ -58,13 +70,7 @@ emulator_start()
 # emulator_stop LOG: what happened is then the last line of LOG.
 emulator_stop()
 {
-	local p left=()
-	kill "$EMULATOR_PID" 2>/dev/null
-	wait "$EMULATOR_PID"
-	for p in "${PIDS[@]}"; do
-		[ "$p" != "$EMULATOR_PID" ] && left+=("$p")
-	done
-	PIDS=("${left[@]}")
+	pid_end "$EMULATOR_PID"
 	grep -q '^{"ab"' "$1" && return 0
 	echo "emulator: $(tail -1 "$1")"
 	return 1
