@@ -120,7 +120,7 @@ include $(B)/tests.mk
 endif
 
 # ---- checking ---------------------------------------------------------------------------------------
-.PHONY: deps unit lint format check mutants test net demo bench bench-mqtt fuzz
+.PHONY: deps unit lint format check mutants test net demo bench bench-mqtt bench-loss fuzz
 deps: ## install missing Debian packages (mk/packages); nothing to do if all are there
 	$(Q)mk/deps.sh
 
@@ -154,6 +154,9 @@ bench: all ## with root: echo and bulk beside the kernel, medians and ratios; RO
 
 bench-mqtt: all ## with root: MQTT fan-out, mosquitto on the kernel and under toe; COUNTS="100 1000"
 	$(Q)B=$(B) bench/mqtt_bench.sh
+
+bench-loss: all ## with root: goodput through 0 to 5 % loss, kernel and toe; LOSS="0 0.01" CC=reno
+	$(Q)B=$(B) bench/loss.sh
 
 demo: ## with root: mosquitto on the kernel and offloaded, side by side, checked; KEEP=1 leaves it up
 	$(Q)mk/deps.sh

@@ -62,8 +62,9 @@ server()
 transfer()
 {
 	local who=$1 name=$2 cc=$3 loss=$4 seed=$5 dir line
-	ip netns exec "$name-cli" sysctl -qw net.ipv4.tcp_congestion_control="$cc" || exit 1
-	[ "$who" = kernel ] && { ip netns exec "$name-srv" sysctl -qw net.ipv4.tcp_congestion_control="$cc" || exit 1; }
+	# by route: a namespace's default can only be what tcp_allowed_congestion_control has, which is the whole machine's
+	ip -n "$name-cli" route replace $SRV/32 dev cli0 congctl "$cc" || exit 1
+	[ "$who" = toe ] || ip -n "$name-srv" route replace 10.99.0.2/32 dev toe0 congctl "$cc" || exit 1
 	# what one connection learned about the path is not for the next
 	ip netns exec "$name-cli" ip tcp_metrics flush all >/dev/null 2>&1
 	ip netns exec "$name-srv" ip tcp_metrics flush all >/dev/null 2>&1
