@@ -120,7 +120,7 @@ include $(B)/tests.mk
 endif
 
 # ---- checking ---------------------------------------------------------------------------------------
-.PHONY: deps unit lint format check mutants test net demo bench bench-mqtt bench-loss fuzz
+.PHONY: deps unit lint format check mutants test net demo bench bench-mqtt bench-loss fuzz soak
 deps: ## install missing Debian packages (mk/packages); nothing to do if all are there
 	$(Q)mk/deps.sh
 
@@ -129,6 +129,9 @@ unit: ## build and run the unit tests; T=name: only tests/unit/test_*name*.c
 
 fuzz: ## with clang: each parser FUZZ_SECONDS=60 on random input; T=name: only fuzz_*name*.c
 	$(Q)B=$(B) T="$(T)" FUZZ_SECONDS="$(FUZZ_SECONDS)" mk/fuzz.sh
+
+soak: all ## with root: hours of wire soak, fuzzing, MQTT order; TOE_SOAK=100 FUZZ_SECONDS=600 MESSAGES=1e7
+	$(Q)B=$(B) MAKE="$(MAKE)" FUZZ_SECONDS="$(FUZZ_SECONDS)" mk/soak.sh
 
 lint: ## format, clang-tidy, cppcheck, include direction, sizes, forbidden words, shellcheck, codespell
 	$(Q)B=$(B) MAKE="$(MAKE)" mk/lint.sh

@@ -24,7 +24,7 @@ fuzz_one()
 	read -ra link < <(awk '/LINK:/ { on = 1; sub(/.*LINK:/, "") }
 		on { end = /\*\//; sub(/\*\/.*/, ""); sub(/^ \* /, ""); printf "%s ", $0 }
 		end { exit }' "$src")
-	clang "${flags[@]}" "${dpdk[@]}" -o "$B/fuzz/fuzz_$1" "$src" "${link[@]}" >"$log" 2>&1 || return 1
+	clang "${flags[@]}" "${dpdk[@]}" -o "$B/fuzz/fuzz_$1" "$src" "${link[@]}" -lconfig >"$log" 2>&1 || return 1
 	mkdir -p "$B/fuzz/$1"
 	local seeds=()
 	[ -d "tests/fuzz/corpus/$1" ] && seeds=("tests/fuzz/corpus/$1")
