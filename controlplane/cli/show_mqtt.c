@@ -161,8 +161,8 @@ static void print_taint(FILE *out, const json_t *status)
 			"");
 	if (json_is_true(json_object_get(status, "table_full")))
 		fprintf(out,
-			"%-14s a table that was full, until all sessions have ended: raise "
-			"mqtt.subscriptions\n",
+			"%-14s a table that was full, until the sessions it had no room for have "
+			"ended: raise mqtt.subscriptions\n",
 			"all slow for");
 }
 

@@ -163,8 +163,8 @@ static void long_names(void **state)
 	(void)state;
 	rig_start(&r, "#", 1000);
 	used = toe_stream_mem_used(fake_stream(r.f));
-	for (char last = 'a'; last <= 'z'; last++)
-		fake_close(r.f, long_name(&r, last, false));
+	for (int last = 'a'; last <= 'z'; last++)
+		fake_close(r.f, long_name(&r, (char)last, false));
 	assert_int_equal(rig_stage(&r)->session_used, 26);
 	assert_true(toe_stream_mem_used(fake_stream(r.f)) - used <= 26 * 256);
 	id = long_name(&r, 'k', true);
