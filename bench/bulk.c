@@ -176,7 +176,7 @@ static int transfer(const char *host, uint16_t port, bool up, uint64_t bytes)
 		fprintf(stderr, "bulk: connection broke: %s\n", strerror(errno));
 		return 1;
 	}
-	printf("{\"direction\":\"%s\",\"bytes\":%llu,\"MB_per_s\":%.1f,\"client_cpu_s\":%.3f,"
+	printf("{\"direction\":\"%s\",\"bytes\":%llu,\"MB_per_s\":%.2f,\"client_cpu_s\":%.3f,"
 	       "\"complete\":%s}\n",
 	       up ? "up" : "down", (unsigned long long)arrived, (double)arrived / 1e6 / took, cpu,
 	       ok ? "true" : "false");
