@@ -35,15 +35,23 @@
 #include "pipeline.h"
 #include "toe/region.h"
 
-#define SIM_APP    3u
-#define SIM_SLOTS  64u
+#define SIM_APP 3u
+#ifndef SIM_SLOTS
+#define SIM_SLOTS 64u
+#endif
 #define SIM_TOKENS (2 * SIM_SLOTS)
 #ifndef SIM_BUF
 #define SIM_BUF 16384u /* of each direction: small, so that streams wrap and windows close */
 #endif
-#define SIM_CONNS   256u
-#define SIM_ITEMS   255u
-#define SIM_MBUFS   4095u
+#ifndef SIM_CONNS
+#define SIM_CONNS 256u
+#endif
+#ifndef SIM_ITEMS
+#define SIM_ITEMS  255u
+#define SIM_MBUFS  4095u
+#define SIM_CACHE  0u /* of the pools, per lcore */
+#define SIM_MEM_MB "96"
+#endif
 #define SIM_ENTRIES 256u
 #define SIM_ENTRY   2048u
 #define SIM_WIRE    1024u
@@ -70,6 +78,7 @@ struct sim_setup {
 	unsigned lag_steps;        /* lcores are held up in their turn: their clocks are so old */
 	uint32_t stream_memory_mb; /* 0: default */
 	const char *dma_backend;   /* NULL: default */
+	void (*configure)(struct toe_config *c); /* NULL; last word on the configuration */
 };
 
 static struct {
@@ -148,6 +157,10 @@ static inline void sim_rx_classify(struct toe_work *w)
 	}
 }
 
+#ifdef SIM_OWN_PORT /* another wire, defined by the includer */
+static unsigned sim_rx_poll(struct toe_stage *s, unsigned budget);
+static void sim_tx_process(struct toe_stage *s, struct toe_work **items, unsigned n);
+#else
 static unsigned sim_rx_poll(struct toe_stage *s, unsigned budget)
 {
 	unsigned n;
@@ -185,6 +198,7 @@ static void sim_tx_process(struct toe_stage *s, struct toe_work **items, unsigne
 		toe_work_free(s, items[i]);
 	}
 }
+#endif
 
 static void sim_tap_process(struct toe_stage *s, struct toe_work **items, unsigned n)
 {
@@ -216,7 +230,7 @@ const struct toe_stage_ops *const toe_stage_table[TOE_STAGE_N] = {
 static int sim_eal(void **state)
 {
 	static char *args[] = {"test",        "--no-huge",   "--no-pci", "--no-telemetry",
-			       "--no-shconf", "-m",          "96",       "--lcores",
+			       "--no-shconf", "-m",          SIM_MEM_MB, "--lcores",
 			       "0",           "--log-level", "4",        "--vdev=dma_skeleton"};
 
 	(void)state;
@@ -227,12 +241,12 @@ static int sim_eal(void **state)
 		static const char *const name[] = {"sim0", "sim1", "sim2", "sim3"};
 
 		sim.engine.work_pool[t] =
-			rte_mempool_create(name[t], SIM_ITEMS, sizeof(struct toe_work_ctrl), 0, 0,
-					   NULL, NULL, NULL, NULL, SOCKET_ID_ANY, 0);
+			rte_mempool_create(name[t], SIM_ITEMS, sizeof(struct toe_work_ctrl),
+					   SIM_CACHE, 0, NULL, NULL, NULL, NULL, SOCKET_ID_ANY, 0);
 		if (sim.engine.work_pool[t] == NULL)
 			return -1;
 	}
-	sim.engine.mbuf_pool = rte_pktmbuf_pool_create("simbuf", SIM_MBUFS, 0, 0,
+	sim.engine.mbuf_pool = rte_pktmbuf_pool_create("simbuf", SIM_MBUFS, SIM_CACHE, 0,
 						       RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);
 	return sim.engine.mbuf_pool == NULL ? -1 : 0;
 }
@@ -292,8 +306,8 @@ static inline void sim_make_app(void)
 					 .listener_n = 1,
 					 .token_n = SIM_TOKENS,
 					 .backlog_n = 16,
-					 .hint_n = 128,
-					 .doorbell_n = 64,
+					 .hint_n = 2 * SIM_SLOTS,
+					 .doorbell_n = SIM_SLOTS,
 					 .rx_buf_bytes = SIM_BUF,
 					 .tx_buf_bytes = SIM_BUF};
 	const struct toe_region_geometry g = toe_ctl_app_geometry(&desc);
@@ -345,6 +359,8 @@ static inline void sim_start(const struct sim_setup *u)
 	for (unsigned i = 0; i < c->lcore_n; i++)
 		snprintf(c->lcores[i], sizeof(c->lcores[i]), "%s",
 			 u->lcore_n ? u->lcores[i] : "0: all");
+	if (u->configure != NULL)
+		u->configure(c);
 	sim.rng = u->seed;
 	sim.lag_steps = u->lag_steps;
 	sim.us = 1000000;

@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* LINK: datapath/pipeline.c datapath/lcore.c datapath/idle.c datapath/pipeline_graph.c
+ * datapath/sequencer.c datapath/sequencer_set.c datapath/netif_parse.c datapath/flow_table.c
+ * datapath/seg_parse.c datapath/seg_build.c datapath/sched_wheel.c datapath/ooo.c
+ * datapath/apps.c common/closer.c datapath/sigbus.c datapath/hostmem.c
+ * datapath/hostmem_memcpy.c datapath/hostmem_dmadev.c
+ * datapath/stages/seq.c datapath/stages/pre.c datapath/stages/reorder.c datapath/stages/proto.c
+ * datapath/stages/proto_ctrl.c datapath/stages/proto_hc.c datapath/stages/proto_rx.c
+ * datapath/stages/proto_rx_data.c datapath/stages/proto_loss.c datapath/stages/proto_tx.c
+ * datapath/stages/post.c
+ * datapath/stages/stream.c datapath/stages/stream_wire.c datapath/stages/stream_app.c
+ * datapath/stages/stream_api.c datapath/stages/stream_control.c datapath/stream_mem.c
+ * datapath/stream_extq.c datapath/stream_stash.c datapath/stream_registry.c
+ * datapath/stages/dma.c datapath/stages/egress.c datapath/stages/ctxq.c
+ * datapath/stages/ctxq_doorbell.c datapath/stages/ctxq_hint.c datapath/stages/sched.c
+ * datapath/stages/ctrl.c datapath/stages/ctrl_cmd.c datapath/stages/ctrl_event.c common/config.c
+ * common/log.c common/flow_hash.c
+ * modules/mqtt/mqtt_stage.c modules/mqtt/mqtt_rx.c
+ * modules/mqtt/mqtt_tx.c modules/mqtt/mqtt_session.c modules/mqtt/mqtt_decide.c
+ * modules/mqtt/mqtt_fanout.c modules/mqtt/mqtt_fence.c modules/mqtt/mqtt_control.c
+ * modules/mqtt/mqtt_framer.c modules/mqtt/mqtt_props.c modules/mqtt/mqtt_publish.c
+ * modules/mqtt/mqtt_wire.c modules/mqtt/mqtt_subs.c modules/mqtt/mqtt_subs_trie.c
+ * modules/mqtt/mqtt_subs_cache.c modules/mqtt/mqtt_subs_arena.c */
+/*
+ * The engine alone, fanning out MQTT in one process and one thread: all stages and the MQTT module
+ * on one lcore; subscribers are a few variables each that acknowledge every segment, the broker a
+ * script in the application's region.  Prints JSON lines, and a table to stderr.
+ * Arguments: subscribers (1000), rounds (300).
+ *
+ * Only toe_pipeline_step() is on the clock (rte_rdtsc around it, less steps that did nothing);
+ * stages see real time.  What the peers and the script do is not counted, but it does take their
+ * memory through the same caches.  mqtt_engine_peer.h: peers and broker.
+ */
+#define SIM_OWN_PORT
+#define SIM_SLOTS  2048u
+#define SIM_CONNS  4096u
+#define SIM_ITEMS  4095u /* as the defaults of the configuration */
+#define SIM_MBUFS  16383u
+#define SIM_CACHE  256u
+#define SIM_MEM_MB "256"
+#include "../tests/sim/sim.h"
+#include "mqtt_engine_peer.h"
+
+#define OUTSTANDING 16u
+#define WARM_UP     20u /* rounds that do not count */
+#define ROUNDS_MAX  100000u
+
+/* TSC on the clock, and what happened meanwhile. */
+struct meter {
+	uint64_t cycles;
+	uint64_t stage_cycles[TOE_STAGE_N];
+	uint64_t stage_items[TOE_STAGE_N];
+	uint64_t copies, frames;
+};
+
+static uint32_t rounds_n = 300;
+static double ns_per_cycle;
+
+static struct meter meter_now(void)
+{
+	struct meter m = {.cycles = bench.cycles, .copies = bench.copies, .frames = bench.frames};
+	struct toe_stage *s;
+
+	for (unsigned i = 0; (s = toe_pipeline_stage(sim.engine.pipeline, i)) != NULL; i++) {
+		m.stage_cycles[s->ops->id] += s->cycles;
+		m.stage_items[s->ops->id] += s->items;
+	}
+	return m;
+}
+
+static struct meter meter_since(const struct meter *from)
+{
+	struct meter m = meter_now();
+
+	m.cycles -= from->cycles;
+	m.copies -= from->copies;
+	m.frames -= from->frames;
+	for (unsigned i = 0; i < TOE_STAGE_N; i++) {
+		m.stage_cycles[i] -= from->stage_cycles[i];
+		m.stage_items[i] -= from->stage_items[i];
+	}
+	return m;
+}
+
+/* ---- results ---- */
+
+static int compare(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return (x > y) - (x < y);
+}
+
+static void print_stages(const char *what, const struct meter *m)
+{
+	for (unsigned i = 0; i < TOE_STAGE_N; i++) {
+		double ns = (double)m->stage_cycles[i] * ns_per_cycle;
+
+		if (m->stage_items[i] == 0)
+			continue;
+		printf("{\"bench\":\"mqtt_engine\",\"what\":\"stage\",\"of\":\"%s\",\"n\":%u,"
+		       "\"stage\":\"%s\",\"items_per_copy\":%.2f,\"ns_per_item\":%.1f,"
+		       "\"ns_per_copy\":%.1f}\n",
+		       what, bench.subscribers, toe_stage_table[i]->name,
+		       (double)m->stage_items[i] / (double)m->copies,
+		       ns / (double)m->stage_items[i], ns / (double)m->copies);
+		fprintf(stderr, "    %-10s %6.2f items/copy  %7.1f ns/item  %7.1f ns/copy\n",
+			toe_stage_table[i]->name, (double)m->stage_items[i] / (double)m->copies,
+			ns / (double)m->stage_items[i], ns / (double)m->copies);
+	}
+}
+
+static void print_cost(const char *what, const struct meter *m)
+{
+	double ns = (double)m->cycles * ns_per_cycle / (double)m->copies;
+	double per = (double)m->copies / (double)m->frames;
+
+	printf("{\"bench\":\"mqtt_engine\",\"what\":\"%s\",\"n\":%u,\"copies\":%lu,"
+	       "\"ns_per_copy\":%.1f,\"copies_per_segment\":%.2f}\n",
+	       what, bench.subscribers, (unsigned long)m->copies, ns, per);
+	fprintf(stderr, "N=%-5u %-28s %8.1f ns/copy, %.2f copies/segment\n", bench.subscribers,
+		what, ns, per);
+	print_stages(what, m);
+}
+
+static void print_latency(const char *what, double *us, uint32_t n)
+{
+	qsort(us, n, sizeof(*us), compare);
+	printf("{\"bench\":\"mqtt_engine\",\"what\":\"%s\",\"n\":%u,\"rounds\":%u,"
+	       "\"p50_us\":%.1f,\"p99_us\":%.1f,\"min_us\":%.1f}\n",
+	       what, bench.subscribers, n, us[n / 2], us[n * 99 / 100], us[0]);
+	fprintf(stderr, "N=%-5u %-28s p50 %7.1f us, p99 %7.1f us\n", bench.subscribers, what,
+		us[n / 2], us[n * 99 / 100]);
+}
+
+/* ---- measurements ---- */
+
+/* One message at a time: time to the last copy, and cost with all acknowledgements.  held: peers
+ * acknowledge after the last copy. */
+static void measure_single(bool held)
+{
+	double *us = sim_zalloc(rounds_n * sizeof(*us));
+	struct meter from, m;
+
+	for (uint32_t r = 0; r < rounds_n + WARM_UP; r++) {
+		uint64_t start, goal = bench.copies + bench.subscribers;
+
+		if (r == WARM_UP)
+			from = meter_now();
+		start = bench.cycles;
+		bench.hold_acks = held;
+		bench_publish(1);
+		while (bench.copies < goal)
+			bench_turn();
+		bench.hold_acks = false;
+		if (r >= WARM_UP)
+			us[r - WARM_UP] = (double)(bench.last_tx - start) * ns_per_cycle / 1000.0;
+		bench_until_idle();
+		TOE_CHECK(bench.copies == goal);
+	}
+	m = meter_since(&from);
+	print_latency(held ? "last copy, ACKs after it" : "last copy, ACKs at once", us, rounds_n);
+	print_cost(held ? "single, ACKs after" : "single, ACKs at once", &m);
+	free(us);
+}
+
+/* Sixteen messages in one segment of the publisher's. */
+static void measure_burst(void)
+{
+	struct meter from, m;
+
+	for (uint32_t r = 0; r < rounds_n + WARM_UP; r++) {
+		uint64_t goal = bench.copies + (uint64_t)OUTSTANDING * bench.subscribers;
+
+		if (r == WARM_UP)
+			from = meter_now();
+		bench_publish(OUTSTANDING);
+		while (bench.copies < goal)
+			bench_turn();
+		bench_until_idle();
+	}
+	m = meter_since(&from);
+	print_cost("16 in one segment", &m);
+}
+
+/* Closed loop: as soon as a message has reached everybody, the next one is published. */
+static void measure_loop(void)
+{
+	uint64_t sent = 0, first = bench.complete;
+	struct meter from, m;
+
+	while (bench.complete - first < (uint64_t)(rounds_n + WARM_UP) * OUTSTANDING) {
+		if (sent == 0 || bench.complete - first <= (uint64_t)WARM_UP * OUTSTANDING)
+			from = meter_now();
+		for (; sent - (bench.complete - first) < OUTSTANDING; sent++)
+			bench_publish(1);
+		bench_turn();
+	}
+	bench_until_idle();
+	m = meter_since(&from);
+	print_cost("closed loop, 16 under way", &m);
+}
+
+static void warm_up(void)
+{
+	for (unsigned tries = 0; tries < 1000; tries++) {
+		uint64_t goal = bench.copies + bench.subscribers;
+
+		bench_publish(1);
+		bench_until_idle();
+		if (bench.copies == goal) {
+			bench_follow();
+			return;
+		}
+	}
+	fprintf(stderr, "mqtt_engine: messages do not become fast\n");
+	exit(1);
+}
+
+static void measure_all(uint32_t subscribers)
+{
+	uint64_t slow;
+
+	bench_start(subscribers);
+	warm_up();
+	slow = bench.slow;
+	measure_single(false);
+	measure_single(true);
+	measure_burst();
+	measure_loop();
+	if (bench.slow != slow || sim_counter(TOE_C_SEGS_RTX) != 0) {
+		fprintf(stderr, "mqtt_engine: %lu messages went slow, %lu segments again\n",
+			(unsigned long)(bench.slow - slow),
+			(unsigned long)sim_counter(TOE_C_SEGS_RTX));
+		exit(1);
+	}
+	bench_stop();
+}
+
+int main(int argc, char **argv)
+{
+	uint32_t n = argc > 1 ? (uint32_t)strtoul(argv[1], NULL, 10) : 1000;
+
+	if (argc > 2)
+		rounds_n = (uint32_t)strtoul(argv[2], NULL, 10);
+	if (n == 0 || n >= SIM_SLOTS || rounds_n == 0 || rounds_n > ROUNDS_MAX) {
+		fprintf(stderr, "mqtt_engine [SUBSCRIBERS, at most %u [ROUNDS]]\n", SIM_SLOTS - 1);
+		return 2;
+	}
+	if (sim_eal(NULL) != 0 || bench_pool() != 0) {
+		fprintf(stderr, "mqtt_engine: no memory\n");
+		return 1;
+	}
+	ns_per_cycle = 1e9 / (double)rte_get_tsc_hz();
+	measure_all(n);
+	return 0;
+}
