@@ -110,16 +110,18 @@ static void print_stages(const char *what, const struct meter *m)
 	}
 }
 
-static void print_cost(const char *what, const struct meter *m)
+/* cost: ns per copy of each round. */
+static void print_cost(const char *what, const struct meter *m, double *cost)
 {
-	double ns = (double)m->cycles * ns_per_cycle / (double)m->copies;
 	double per = (double)m->copies / (double)m->frames;
 
+	qsort(cost, rounds_n, sizeof(*cost), compare);
 	printf("{\"bench\":\"mqtt_engine\",\"what\":\"%s\",\"n\":%u,\"copies\":%lu,"
-	       "\"ns_per_copy\":%.1f,\"copies_per_segment\":%.2f}\n",
-	       what, bench.subscribers, (unsigned long)m->copies, ns, per);
-	fprintf(stderr, "N=%-5u %-28s %8.1f ns/copy, %.2f copies/segment\n", bench.subscribers,
-		what, ns, per);
+	       "\"ns_per_copy\":%.1f,\"p10\":%.1f,\"p90\":%.1f,\"copies_per_segment\":%.2f}\n",
+	       what, bench.subscribers, (unsigned long)m->copies, cost[rounds_n / 2],
+	       cost[rounds_n / 10], cost[rounds_n * 9 / 10], per);
+	fprintf(stderr, "N=%-5u %-28s %8.1f ns/copy (p10 %.1f), %.2f copies/segment\n",
+		bench.subscribers, what, cost[rounds_n / 2], cost[rounds_n / 10], per);
 	print_stages(what, m);
 }
 
@@ -129,25 +131,30 @@ static void print_latency(const char *what, double *us, uint32_t n)
 	printf("{\"bench\":\"mqtt_engine\",\"what\":\"%s\",\"n\":%u,\"rounds\":%u,"
 	       "\"p50_us\":%.1f,\"p99_us\":%.1f,\"min_us\":%.1f}\n",
 	       what, bench.subscribers, n, us[n / 2], us[n * 99 / 100], us[0]);
-	fprintf(stderr, "N=%-5u %-28s p50 %7.1f us, p99 %7.1f us\n", bench.subscribers, what,
-		us[n / 2], us[n * 99 / 100]);
+	fprintf(stderr, "N=%-5u %-28s p50 %7.1f us, p99 %7.1f us, p10 %7.1f us\n",
+		bench.subscribers, what, us[n / 2], us[n * 99 / 100], us[n / 10]);
 }
 
 /* ---- measurements ---- */
+
+static double cost_of(uint64_t cycles, uint64_t copies)
+{
+	return (double)cycles * ns_per_cycle / (double)copies;
+}
 
 /* One message at a time: time to the last copy, and cost with all acknowledgements.  held: peers
  * acknowledge after the last copy. */
 static void measure_single(bool held)
 {
 	double *us = sim_zalloc(rounds_n * sizeof(*us));
+	double *cost = sim_zalloc(rounds_n * sizeof(*cost));
 	struct meter from, m;
 
 	for (uint32_t r = 0; r < rounds_n + WARM_UP; r++) {
-		uint64_t start, goal = bench.copies + bench.subscribers;
+		uint64_t start = bench.cycles, goal = bench.copies + bench.subscribers;
 
 		if (r == WARM_UP)
 			from = meter_now();
-		start = bench.cycles;
 		bench.hold_acks = held;
 		bench_publish(1);
 		while (bench.copies < goal)
@@ -156,21 +163,26 @@ static void measure_single(bool held)
 		if (r >= WARM_UP)
 			us[r - WARM_UP] = (double)(bench.last_tx - start) * ns_per_cycle / 1000.0;
 		bench_until_idle();
+		if (r >= WARM_UP)
+			cost[r - WARM_UP] = cost_of(bench.cycles - start, bench.subscribers);
 		TOE_CHECK(bench.copies == goal);
 	}
 	m = meter_since(&from);
 	print_latency(held ? "last copy, ACKs after it" : "last copy, ACKs at once", us, rounds_n);
-	print_cost(held ? "single, ACKs after" : "single, ACKs at once", &m);
+	print_cost(held ? "single, ACKs after" : "single, ACKs at once", &m, cost);
 	free(us);
+	free(cost);
 }
 
 /* Sixteen messages in one segment of the publisher's. */
 static void measure_burst(void)
 {
+	double *cost = sim_zalloc(rounds_n * sizeof(*cost));
 	struct meter from, m;
 
 	for (uint32_t r = 0; r < rounds_n + WARM_UP; r++) {
 		uint64_t goal = bench.copies + (uint64_t)OUTSTANDING * bench.subscribers;
+		uint64_t start = bench.cycles;
 
 		if (r == WARM_UP)
 			from = meter_now();
@@ -178,27 +190,40 @@ static void measure_burst(void)
 		while (bench.copies < goal)
 			bench_turn();
 		bench_until_idle();
+		if (r >= WARM_UP)
+			cost[r - WARM_UP] = cost_of(bench.cycles - start,
+						    (uint64_t)OUTSTANDING * bench.subscribers);
 	}
 	m = meter_since(&from);
-	print_cost("16 in one segment", &m);
+	print_cost("16 in one segment", &m, cost);
+	free(cost);
 }
 
-/* Closed loop: as soon as a message has reached everybody, the next one is published. */
+/* Closed loop: as soon as a message has reached everybody, the next one is published.  A round is
+ * sixteen messages. */
 static void measure_loop(void)
 {
+	double *cost = sim_zalloc(rounds_n * sizeof(*cost));
 	uint64_t sent = 0, first = bench.complete;
 	struct meter from, m;
 
-	while (bench.complete - first < (uint64_t)(rounds_n + WARM_UP) * OUTSTANDING) {
-		if (sent == 0 || bench.complete - first <= (uint64_t)WARM_UP * OUTSTANDING)
+	for (uint32_t r = 0; r < rounds_n + WARM_UP; r++) {
+		uint64_t cycles = bench.cycles, copies = bench.copies;
+
+		if (r == WARM_UP)
 			from = meter_now();
-		for (; sent - (bench.complete - first) < OUTSTANDING; sent++)
-			bench_publish(1);
-		bench_turn();
+		while (bench.complete - first < (uint64_t)(r + 1) * OUTSTANDING) {
+			for (; sent - (bench.complete - first) < OUTSTANDING; sent++)
+				bench_publish(1);
+			bench_turn();
+		}
+		if (r >= WARM_UP)
+			cost[r - WARM_UP] = cost_of(bench.cycles - cycles, bench.copies - copies);
 	}
-	bench_until_idle();
 	m = meter_since(&from);
-	print_cost("closed loop, 16 under way", &m);
+	bench_until_idle();
+	print_cost("closed loop, 16 under way", &m, cost);
+	free(cost);
 }
 
 static void warm_up(void)
