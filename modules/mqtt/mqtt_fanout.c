@@ -3,10 +3,11 @@
  * MQTT stage: copies of a fast PUBLISH for its subscribers.
  *
  * Input: a PUBLISH that was decided fast and the group of its subscriptions.  A job is worked off
- * in chunks; publishers take turns, the jobs of one run in order.  Output: entries in the clients'
- * queues (mqtt_tx.c), all of them references to one copy of the message: as it came where the
- * receiver's encoding is the same, else encoded once per level, and with a header of its own where
- * MQTT 5 asks for a subscription identifier.  Owns the jobs.  Thread: the stream stage's.
+ * in chunks; publishers take turns, the jobs of one run in order, those for the same subscribers
+ * side by side.  Output: entries in the clients' queues (mqtt_tx.c), all of them references to one
+ * copy of the message: as it came where the receiver's encoding is the same, else encoded once per
+ * level, and with a header of its own where MQTT 5 asks for a subscription identifier.  Owns the
+ * jobs.  Thread: the stream stage's.
  */
 #include "mqtt_stage.h"
 
@@ -18,6 +19,9 @@
 #define ENC_V5        1u
 #define HEAD_SLACK    64u   /* of an encoded header beyond topic and properties */
 #define ONE_PIECE_MAX 2048u /* payloads up to here are copied behind a new header */
+#define BATCH         16u   /* jobs that go through the group together */
+#define BATCH_BYTES   16384u
+#define RUN_MAX       4u /* subscriptions of one session; with more, jobs go one by one */
 
 /* ---- jobs ---- */
 
@@ -285,23 +289,75 @@ static void job_done(struct mqtt_stage *st, uint32_t before, uint32_t q)
 	tell_waiters(st, conn, gen);
 }
 
+/* How many jobs, from the first of a queue on, are for the same subscriptions and equally far:
+ * what they have for one client can be appended at once, and leaves in one segment.  Only small
+ * messages, so that no queue gets more at a time than a window or so. */
+static unsigned batch_of(const struct mqtt_stage *st, uint32_t first, uint32_t jobs[BATCH])
+{
+	const struct mqtt_job *lead = &st->jobs[first];
+	uint32_t bytes = 0;
+	unsigned n = 0;
+
+	for (uint32_t i = first; i != MQTT_NONE && n < BATCH; i = st->jobs[i].next) {
+		const struct mqtt_job *j = &st->jobs[i];
+
+		bytes += j->msg->len;
+		if (j->group != lead->group || j->at != lead->at || (n > 0 && bytes > BATCH_BYTES))
+			break;
+		jobs[n++] = i;
+	}
+	return n;
+}
+
+/* Adjacent entries of one session, the next of the job among them; at most RUN_MAX + 1. */
+static uint32_t session_run(const struct mqtt_job *j)
+{
+	const struct mqtt_group_entry *en = &j->group->entry[j->at];
+	uint32_t left = j->group->n - j->at, n = 1;
+
+	while (n < left && n <= RUN_MAX && en[n].session == en->session)
+		n++;
+	return n;
+}
+
+/* About MQTT_CHUNK copies of the first jobs of queue q.  No job is ever ahead of an older one, and
+ * a session gets all copies of one message before those of the next. */
+static unsigned run_chunk(struct mqtt_stage *st, uint32_t before, uint32_t q)
+{
+	uint32_t jobs[BATCH];
+	unsigned k = batch_of(st, st->queues[q].first, jobs), n = 0;
+	const struct mqtt_job *lead = &st->jobs[jobs[0]];
+
+	while (lead->at < lead->group->n && n < MQTT_CHUNK) {
+		uint32_t run = k == 1 ? 1 : session_run(lead);
+
+		if (run > RUN_MAX)
+			k = run = 1; /* the others follow when it is through */
+		for (unsigned i = 0; i < k; i++) {
+			struct mqtt_job *j = &st->jobs[jobs[i]];
+
+			for (uint32_t r = 0; r < run; r++)
+				deliver(st, j, &j->group->entry[j->at++]);
+		}
+		n += run * k;
+	}
+	if (lead->at < lead->group->n) {
+		st->queue_turn = q; /* the next one's turn */
+		return n + 1;
+	}
+	for (unsigned i = 0; i < k; i++)
+		job_done(st, before, q);
+	return n + k;
+}
+
 unsigned mqtt_fanout_run(struct mqtt_stage *st, unsigned budget)
 {
 	unsigned done = 0;
 
 	while (st->queue_turn != MQTT_NONE && done < budget) {
 		uint32_t before = st->queue_turn;
-		uint32_t q = st->queues[before].next;
-		struct mqtt_job *j = &st->jobs[st->queues[q].first];
-		unsigned n = 0;
 
-		for (; j->at < j->group->n && n < MQTT_CHUNK; n++)
-			deliver(st, j, &j->group->entry[j->at++]);
-		done += n + 1;
-		if (j->at == j->group->n)
-			job_done(st, before, q);
-		else
-			st->queue_turn = q; /* the next one's turn */
+		done += run_chunk(st, before, st->queues[before].next);
 	}
 	return done;
 }

@@ -89,6 +89,51 @@ static void hundred_in_one_segment(void **state)
 	rig_stop(&r);
 }
 
+/* Messages that go through the subscriptions together: a client of level 5 gets one copy for each
+ * of its overlapping subscriptions, all of a message before those of the next; of level 4 one. */
+static void together_in_order(void **state)
+{
+	static const char *const filter[] = {"t/a", "t/+", "t/#", "+/a", "+/+", "#"};
+	const unsigned messages = 40;
+
+	for (unsigned overlap = 1; overlap <= COUNT(filter); overlap++) {
+		struct pk all = {.n = 0}, want5 = {.n = 0};
+		uint32_t from, s4[4], s5[4];
+		struct rig r;
+
+		(void)state;
+		rig_start(&r, "#", 1000);
+		from = rig_connect(&r, 4, "pub", true, 0);
+		for (unsigned i = 0; i < 4; i++) {
+			const char name4[] = {'x', (char)('0' + i), 0},
+				   name5[] = {'y', name4[1], 0};
+
+			s4[i] = rig_connect(&r, 4, name4, true, 0);
+			s5[i] = rig_connect(&r, 5, name5, true, 0);
+			for (unsigned k = 0; k < overlap; k++) {
+				rig_subscribe(&r, s4[i], filter[k], 0, 0);
+				rig_subscribe(&r, s5[i], filter[k], 0, 0);
+			}
+		}
+		rig_forget(&r);
+		for (unsigned i = 0; i < messages; i++) {
+			const uint8_t payload[] = {(uint8_t)i, (uint8_t)overlap};
+
+			rig_publish(&all, 4, "t/a", NULL, payload, 1 + i % 2);
+			for (unsigned k = 0; k < overlap; k++)
+				rig_publish(&want5, 5, "t/a", NULL, payload, 1 + i % 2);
+		}
+		fake_client_write(r.f, from, all.b, all.n);
+		rig_run(&r);
+		for (unsigned i = 0; i < 4; i++) {
+			rig_expect(&r, s4[i], &all);
+			rig_expect(&r, s5[i], &want5);
+		}
+		assert_int_equal(rig_slow(&r, MQTT_R_FAST), messages);
+		rig_stop(&r);
+	}
+}
+
 static void largest_message(void **state)
 {
 	static const uint8_t payload[4096];
@@ -415,12 +460,19 @@ static void session_table_full(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(split_everywhere),  cmocka_unit_test(hundred_in_one_segment),
-		cmocka_unit_test(largest_message),   cmocka_unit_test(maximum_packet_size),
-		cmocka_unit_test(no_local),          cmocka_unit_test(expiry_while_waiting),
-		cmocka_unit_test(no_message_memory), cmocka_unit_test(memory_is_shared),
-		cmocka_unit_test(all_jobs_in_use),   cmocka_unit_test(subscription_table_full),
-		cmocka_unit_test(many_topics),       cmocka_unit_test(session_table_full),
+		cmocka_unit_test(memory_is_shared),
+		cmocka_unit_test(split_everywhere),
+		cmocka_unit_test(hundred_in_one_segment),
+		cmocka_unit_test(together_in_order),
+		cmocka_unit_test(largest_message),
+		cmocka_unit_test(maximum_packet_size),
+		cmocka_unit_test(no_local),
+		cmocka_unit_test(expiry_while_waiting),
+		cmocka_unit_test(no_message_memory),
+		cmocka_unit_test(all_jobs_in_use),
+		cmocka_unit_test(subscription_table_full),
+		cmocka_unit_test(many_topics),
+		cmocka_unit_test(session_table_full),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
