@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 /* LINK: datapath/stages/dma.c datapath/hostmem.c datapath/hostmem_memcpy.c
- * datapath/hostmem_dmadev.c datapath/apps.c common/closer.c datapath/sigbus.c common/log.c */
+ * datapath/hostmem_dmadev.c datapath/apps.c common/closer.c datapath/sigbus.c datapath/seg_parse.c
+ * common/log.c */
 /* dma: payload both ways with wrap-around, cursors, checksums, back-pressure, applications gone. */
 #include "host_rig.h"
 
