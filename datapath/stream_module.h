@@ -106,6 +106,8 @@ uint32_t toe_stream_ms(const struct toe_stream *s); /* wraps; compare by differe
 void *toe_stream_state(struct toe_stream_conn *c);  /* conn_bytes of it */
 /* The same by connection id, also of one that is closed: zeroed when it opens again. */
 void *toe_stream_state_at(struct toe_stream *s, uint32_t id);
+/* Hint: calls about that connection will follow soon.  Any id. */
+void toe_stream_prefetch(struct toe_stream *s, uint32_t id);
 void *toe_stream_private(struct toe_stream *s); /* what toe_stream_set_private() left */
 void toe_stream_set_private(struct toe_stream *s, void *p);
 

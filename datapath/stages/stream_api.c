@@ -30,6 +30,20 @@ void *toe_stream_state_at(struct toe_stream *s, uint32_t id)
 	return s->states + (size_t)id * s->m->conn_bytes;
 }
 
+static void prefetch_lines(const void *p, size_t bytes)
+{
+	for (size_t i = 0; i < bytes; i += TOE_LINE)
+		__builtin_prefetch((const uint8_t *)p + i, 1);
+}
+
+void toe_stream_prefetch(struct toe_stream *s, uint32_t id)
+{
+	if (id >= s->core->engine->conn_n)
+		return;
+	prefetch_lines(&s->core->conns[id], sizeof(struct toe_stream_conn));
+	prefetch_lines(s->states + (size_t)id * s->m->conn_bytes, s->m->conn_bytes);
+}
+
 void *toe_stream_private(struct toe_stream *s)
 {
 	return s->priv;

@@ -17,6 +17,12 @@ uint32_t toe_stream_ms(const struct toe_stream *s)
 	return s->ms;
 }
 
+void toe_stream_prefetch(struct toe_stream *s, uint32_t id)
+{
+	(void)s;
+	(void)id;
+}
+
 void *toe_stream_state_at(struct toe_stream *s, uint32_t id)
 {
 	return s->states + id * s->m->conn_bytes;
