@@ -50,3 +50,8 @@ rtx=$(counter segs_rtx)
 through named --drop ab:3,ab:10,ba:2
 [ "$(of '.ab.named == 2 and .ba.named == 1')" = true ] || fail "not the named segments"
 [ $(($(counter segs_rtx) - rtx)) -ge 2 ] || fail "the engine sent nothing again"
+
+# 2 MB cannot be faster than 40 Mbit/s lets them, and bursts are lost on the way.
+through slow --seed 4 --rate-mbit 40 --queue-bytes 64K --delay-us 2000 --burst 0.005,0.5
+[ "$(of '[.ab, .ba | .burst] | min > 0')" = true ] || fail "no bursts"
+[ "$(tail -1 "$LOGS/client.slow.log" | jq '.seconds > 0.42')" = true ] || fail "faster than the rate"
