@@ -307,7 +307,7 @@ static void job_done(struct mqtt_stage *st, uint32_t before, uint32_t q)
 /* How many jobs, from the first of a queue on, are for the same subscriptions and equally far:
  * what they have for one client can be appended at once, and leaves in one segment.  Only small
  * messages, so that no queue gets more at a time than a window or so. */
-static unsigned batch_of(const struct mqtt_stage *st, uint32_t first, uint32_t jobs[BATCH])
+static unsigned batch_of(const struct mqtt_stage *st, uint32_t first)
 {
 	const struct mqtt_job *lead = &st->jobs[first];
 	uint32_t bytes = 0;
@@ -319,7 +319,7 @@ static unsigned batch_of(const struct mqtt_stage *st, uint32_t first, uint32_t j
 		bytes += j->msg->len;
 		if (j->group != lead->group || j->at != lead->at || (n > 0 && bytes > BATCH_BYTES))
 			break;
-		jobs[n++] = i;
+		n++;
 	}
 	return n;
 }
@@ -339,21 +339,22 @@ static uint32_t session_run(const struct mqtt_job *j)
  * a session gets all copies of one message before those of the next. */
 static unsigned run_chunk(struct mqtt_stage *st, uint32_t before, uint32_t q)
 {
-	uint32_t jobs[BATCH];
-	unsigned k = batch_of(st, st->queues[q].first, jobs), n = 0;
-	const struct mqtt_job *lead = &st->jobs[st->queues[q].first];
+	const uint32_t first = st->queues[q].first;
+	const struct mqtt_job *lead = &st->jobs[first];
+	unsigned k = batch_of(st, first), n = 0;
 
 	while (lead->at < lead->group->n && n < MQTT_CHUNK) {
 		uint32_t run = k == 1 ? 1 : session_run(lead);
+		struct mqtt_job *j = &st->jobs[first];
 
 		prefetch(st, lead->group, lead->at);
 		if (run > RUN_MAX)
 			k = run = 1; /* the others follow when it is through */
 		for (unsigned i = 0; i < k; i++) {
-			struct mqtt_job *j = &st->jobs[jobs[i]];
-
 			for (uint32_t r = 0; r < run; r++)
 				deliver(st, j, &j->group->entry[j->at++]);
+			if (i + 1 < k)
+				j = &st->jobs[j->next];
 		}
 		n += run * k;
 	}
