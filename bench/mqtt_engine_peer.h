@@ -133,7 +133,8 @@ static inline void bench_send(uint32_t slot, const uint8_t *data, uint16_t len)
 	TOE_CHECK(m != NULL);
 	frame = (uint8_t *)rte_pktmbuf_append(m, (uint16_t)(BENCH_HDRS + len));
 	TOE_CHECK(frame != NULL && frame_make(frame, &f) == BENCH_HDRS + len);
-	memcpy(frame + BENCH_HDRS, data, len);
+	if (len != 0)
+		memcpy(frame + BENCH_HDRS, data, len);
 	tcp = (struct rte_tcp_hdr *)(frame + 34);
 	tcp->cksum = 0;
 	tcp->cksum = rte_ipv4_udptcp_cksum((struct rte_ipv4_hdr *)(frame + 14), tcp);
@@ -413,7 +414,7 @@ static inline void bench_configure(struct toe_config *c)
 
 static inline void bench_start(uint32_t subscribers)
 {
-	const struct sim_setup u = {
+	static const struct sim_setup u = {
 		.pre = 1, .proto = 1, .post = 1, .dma = 1, .seed = 1, .configure = bench_configure};
 	const struct toe_cmd_port port = {AF_INET, BENCH_PORT, TOE_PORT_LISTEN};
 

@@ -311,7 +311,7 @@ static inline void sim_make_app(void)
 					 .rx_buf_bytes = SIM_BUF,
 					 .tx_buf_bytes = SIM_BUF};
 	const struct toe_region_geometry g = toe_ctl_app_geometry(&desc);
-	struct toe_region_layout l;
+	struct toe_region_layout l = {0};
 	struct toe_app *a = &sim.app;
 	int fds[2];
 
