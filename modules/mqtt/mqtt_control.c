@@ -6,7 +6,7 @@
  * the place to go on is an index, so a list that changes meanwhile is approximate, as for people.
  * Commands change filters and modes.  Thread: the stream stage's; bounded work per call.
  */
-#include "mqtt_stage.h"
+#include "mqtt_audit.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -219,6 +219,62 @@ static int ask_subs(struct mqtt_stage *st, struct toe_stream_ask *a)
 	return 0;
 }
 
+/* ---- comparison ---- */
+
+static void put_gate(struct mqtt_stage *st, struct toe_stream_ask *a, const struct mqtt_gate *g)
+{
+	uint64_t compared = g->matched + g->missing + g->extra;
+	char text[TOE_CFG_MQTT_FILTER_MAX];
+	size_t len = mqtt_subs_filter(st->gates, g->sub, text, sizeof(text));
+
+	put(a, "%s{\"filter\":", a->len > 1 ? "," : "");
+	put_text(a, (const uint8_t *)text, len < sizeof(text) ? len : sizeof(text) - 1);
+	put(a,
+	    ",\"closed\":%s,\"compared\":%" PRIu64 ",\"matched\":%" PRIu64 ",\"missing\":%" PRIu64
+	    ",\"extra\":%" PRIu64 ",\"skipped\":%" PRIu64 ",\"verdict\":\"%s\"}",
+	    g->closed ? "true" : "false", compared, g->matched, g->missing, g->extra, g->skipped,
+	    g->missing + g->extra != 0      ? "differs"
+	    : compared >= MQTT_AUDIT_ENOUGH ? "same"
+					    : "too few");
+}
+
+static int ask_shadow(struct mqtt_stage *st, struct toe_stream_ask *a)
+{
+	uint32_t i = (uint32_t)a->at;
+
+	put(a, "[");
+	for (; i < st->gate_n && room_for_line(a); i++) {
+		if (st->gate[i].sub != MQTT_SUB_NONE)
+			put_gate(st, a, &st->gate[i]);
+	}
+	put(a, "]");
+	a->at = i < st->gate_n ? i : 0;
+	return 0;
+}
+
+/* The last differences, youngest first; at: how many have been shown. */
+static int ask_audit(struct mqtt_stage *st, struct toe_stream_ask *a)
+{
+	const struct mqtt_audit *au = st->audit;
+	uint64_t i = a->at;
+	uint64_t n = au->diff_n < MQTT_AUDIT_LAST ? au->diff_n : MQTT_AUDIT_LAST;
+
+	put(a, "[");
+	for (; i < n && room_for_line(a); i++) {
+		const struct mqtt_audit_diff *d = &au->diff[(au->diff_n - 1 - i) % MQTT_AUDIT_LAST];
+
+		put(a, "%s{\"what\":\"%s\",\"client_id\":", a->len > 1 ? "," : "",
+		    d->extra ? "EXTRA" : "MISSING");
+		put_text(a, d->id, d->id_len);
+		put(a, ",\"topic\":");
+		put_text(a, d->topic, d->topic_len);
+		put(a, ",\"seconds_ago\":%u}", (toe_stream_ms(st->s) - d->ms) / 1000);
+	}
+	put(a, "]");
+	a->at = i < n ? i : 0;
+	return 0;
+}
+
 /* ---- commands ---- */
 
 static int ask_filter_add(struct mqtt_stage *st, struct toe_stream_ask *a)
@@ -252,6 +308,8 @@ static const struct {
 	{"slow", ask_slow},
 	{"sessions", ask_sessions},
 	{"subs", ask_subs},
+	{"shadow", ask_shadow},
+	{"audit", ask_audit},
 	{"filter_add", ask_filter_add},
 	{"filter_del", ask_filter_del},
 	{"mode", ask_mode},

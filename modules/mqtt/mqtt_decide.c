@@ -80,6 +80,7 @@ int mqtt_decide_gate_del(struct mqtt_stage *st, const char *filter)
 		return -ENOENT;
 	mqtt_subs_del(st->gates, st->gate[i].sub);
 	st->gate[i].sub = MQTT_SUB_NONE;
+	mqtt_audit_gate_gone(st, i);
 	return 0;
 }
 
@@ -140,14 +141,19 @@ static bool too_deep(const struct mqtt_str *topic)
 enum mqtt_reason mqtt_decide_early(struct mqtt_stage *st, const struct mqtt_conn *m,
 				   const struct mqtt_publish *p)
 {
+	const struct mqtt_gate *gate;
+
+	st->decided = MQTT_NONE;
 	if (m->kind != MQTT_K_TRACKED || m->session == MQTT_NONE)
 		return MQTT_R_NOT_CONNECTED;
 	if (p->has_alias)
 		return MQTT_R_ALIAS;
 	if (p->topic.data[0] == '$')
 		return MQTT_R_DOLLAR;
-	if (gate_of(st, &p->topic) == NULL)
+	gate = gate_of(st, &p->topic);
+	if (gate == NULL)
 		return MQTT_R_NO_FILTER;
+	st->decided = (uint32_t)(gate - st->gate);
 	if (p->qos != 0)
 		return MQTT_R_QOS;
 	if (p->retain)
@@ -235,7 +241,7 @@ enum mqtt_reason mqtt_decide(struct mqtt_stage *st, struct mqtt_conn *m,
 
 	if (why != MQTT_R_FAST)
 		return why;
-	gate = gate_of(st, &p->topic);
+	gate = &st->gate[st->decided];
 	/* a client that was seen subscribes to we do not know what: no operator can know better */
 	why = st->full ? MQTT_R_FULL : gate->closed ? MQTT_R_FAST : tainted(st);
 	*group = why == MQTT_R_FAST ? mqtt_subs_match(st->subs, p->topic.data, p->topic.len) : NULL;
@@ -254,6 +260,8 @@ enum mqtt_reason mqtt_decide(struct mqtt_stage *st, struct mqtt_conn *m,
 		return why;
 	}
 	gate->slow++;
+	if (why == MQTT_R_SHADOW || why == MQTT_R_CANARY)
+		return why;
 	if (*group != NULL)
 		mqtt_group_put(st->subs, *group);
 	*group = NULL;

@@ -121,6 +121,7 @@ static void start_publish(struct mqtt_stage *st, struct toe_stream_conn *c, stru
 	if (why == MQTT_R_FAST)
 		return;
 	m->rx_seen = (uint8_t)why;
+	mqtt_audit_noise(st, MQTT_NONE);
 	if (slow_may_go(st, m)) {
 		note_slow(st, m, why);
 		pass_packet(st, c, m);
@@ -155,6 +156,7 @@ static void start_packet(struct mqtt_stage *st, struct toe_stream_conn *c, struc
 		if (!slow_may_go(st, m))
 			return;
 		note_slow(st, m, MQTT_R_FAST);
+		mqtt_audit_noise(st, MQTT_NONE);
 		break;
 	default:
 		break;
@@ -194,6 +196,27 @@ static const uint8_t *body_of(const struct mqtt_conn *m, uint32_t *len)
 	return m->rx_buf->data + m->rx_hdr_n;
 }
 
+/* The assembled PUBLISH goes to the broker.  group: it would have been fast for these, NULL: it
+ * would not. */
+static void go_slow(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m,
+		    enum mqtt_reason why, struct mqtt_group *group)
+{
+	struct mqtt_publish p;
+	uint32_t len;
+	const uint8_t *body = body_of(m, &len);
+
+	note_slow(st, m, why);
+	if (group != NULL && mqtt_publish_parse(m->level, m->rx_first, body, len, len, &p) > 0)
+		mqtt_audit_expect(st, m, group, &p, len);
+	else if (st->decided != MQTT_NONE)
+		mqtt_audit_noise(st, st->decided);
+	pass_assembled(st, c, m);
+	if (group == NULL)
+		return;
+	mqtt_group_put(st->subs, group);
+	mqtt_fence_ping(st, c, m); /* when has the broker handled it? */
+}
+
 /* False: it has to wait. */
 static bool finish_publish(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
 {
@@ -203,6 +226,7 @@ static bool finish_publish(struct mqtt_stage *st, struct toe_stream_conn *c, str
 	uint32_t len;
 	const uint8_t *body = body_of(m, &len);
 
+	st->decided = MQTT_NONE;
 	if (mqtt_publish_parse(m->level, m->rx_first, body, len, len, &p) > 0)
 		why = mqtt_decide(st, m, &p, &group);
 	if (why == MQTT_R_FENCE && !m->no_fence) {
@@ -214,7 +238,7 @@ static bool finish_publish(struct mqtt_stage *st, struct toe_stream_conn *c, str
 	if (why == MQTT_R_FAST && !mqtt_fanout_room(st, m)) {
 		mqtt_group_put(st->subs, group);
 		if (m->jobs == 0)
-			why = MQTT_R_MEMORY; /* others have all of them */
+			why = MQTT_R_MEMORY, group = NULL; /* others have all of them */
 		else
 			wait_for_jobs(st, m, MQTT_WAIT_ROOM);
 		if (m->jobs != 0)
@@ -229,11 +253,14 @@ static bool finish_publish(struct mqtt_stage *st, struct toe_stream_conn *c, str
 		return true;
 	}
 	if (fast_pending(m)) {
+		if (group != NULL)
+			mqtt_group_put(st->subs, group);
+		if (why == MQTT_R_CANARY) /* the next one, whosever it is */
+			st->canary = st->cfg->mqtt_canary - 1;
 		wait_for_jobs(st, m, MQTT_WAIT_JOBS);
 		return false;
 	}
-	note_slow(st, m, why);
-	pass_assembled(st, c, m);
+	go_slow(st, c, m, why, group);
 	return true;
 }
 
@@ -314,6 +341,8 @@ static void look_early(struct mqtt_stage *st, struct toe_stream_conn *c, struct 
 	if (m->rx_seen == MQTT_R_FAST || fast_pending(m))
 		return; /* decided again when it is complete */
 	note_slow(st, m, m->rx_seen);
+	if (st->decided != MQTT_NONE)
+		mqtt_audit_noise(st, st->decided);
 	pass_assembled(st, c, m);
 }
 

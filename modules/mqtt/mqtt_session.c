@@ -195,6 +195,7 @@ int mqtt_session_connect(struct mqtt_stage *st, struct mqtt_conn *m, const uint8
 		return -ENOSPC;
 	m->level = con.level;
 	m->bridge = con.bridge;
+	m->will = con.has_will;
 	m->clean = con.clean;
 	m->keep_alive_s = con.keep_alive_s;
 	m->max_packet = con.maximum_packet_size;
@@ -307,6 +308,7 @@ void mqtt_session_connack(struct mqtt_stage *st, struct toe_stream_conn *c, stru
 		return;
 	}
 	m->kind = MQTT_K_TRACKED;
+	m->asked_ms = toe_stream_ms(st->s);
 	if (ack.has_keep_alive)
 		m->keep_alive_s = ack.keep_alive_s;
 	if (ack.has_session_expiry)
@@ -472,6 +474,7 @@ int mqtt_session_request(struct mqtt_stage *st, struct mqtt_conn *m, uint8_t typ
 	if (type == MQTT_UNSUBSCRIBE)
 		m->events++; /* what is decided from here on may come behind UNSUBACK */
 	mqtt_request_of(b)->event = m->events;
+	m->asked_ms = toe_stream_ms(st->s);
 	mqtt_request_of(b)->sub_id = req.sub_id;
 	if (rc != 0 && !st->sessions[m->session].full) {
 		st->sessions[m->session].full = 1; /* it subscribed to we do not know what */
@@ -585,6 +588,7 @@ void mqtt_session_answer(struct mqtt_stage *st, struct toe_stream_conn *c, struc
 	b = take_request(m, type == MQTT_SUBACK ? MQTT_SUBSCRIBE : MQTT_UNSUBSCRIBE, ack.packet_id);
 	if (b == NULL)
 		return;
+	m->asked_ms = toe_stream_ms(st->s);
 	if (type == MQTT_SUBACK) {
 		on_suback(st, m, &ack, mqtt_request_of(b));
 		mqtt_fence_ping(st, c, m);

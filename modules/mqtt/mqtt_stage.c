@@ -175,6 +175,8 @@ static void mqtt_tx_end(struct toe_stream *s, struct toe_stream_conn *c)
 	struct mqtt_conn *m = toe_stream_state(c);
 
 	m->ended = 1;
+	if (m->will)
+		mqtt_audit_noise(mqtt_of(s), MQTT_NONE);
 	mqtt_session_detach(mqtt_of(s), m);
 	mqtt_tx_drop_deferred(mqtt_of(s), m);
 }
@@ -187,6 +189,13 @@ static void drop_requests(struct mqtt_stage *st, struct mqtt_conn *m)
 		toe_stream_buf_put(st->s, m->requests);
 		m->requests = next;
 	}
+}
+
+/* Called before close() if the broker has closed it. */
+static void mqtt_tx_ended(struct toe_stream *s, struct toe_stream_conn *c)
+{
+	mqtt_audit_left(mqtt_of(s), toe_stream_state(c));
+	mqtt_tx_end(s, c);
 }
 
 static void mqtt_close(struct toe_stream *s, struct toe_stream_conn *c)
@@ -222,6 +231,8 @@ static unsigned mqtt_poll(struct toe_stream *s, unsigned budget)
 		st->walk_gap = 1 + mqtt_fence_tick(st) / MQTT_TICK_WALK;
 		st->walk_ms = now;
 	}
+	if (st->audit_used != 0)
+		mqtt_audit_tick(st);
 	st->tick_ms = now;
 	return n + mqtt_fanout_run(st, budget);
 }
@@ -232,7 +243,7 @@ static bool mqtt_deadline(struct toe_stream *s, uint32_t *ms)
 
 	*ms = toe_stream_ms(s) + (st->job_oldest != MQTT_NONE ? 0 : MQTT_FENCE_MS / 4);
 	return st->job_oldest != MQTT_NONE || st->lists[MQTT_L_PING] != MQTT_NONE ||
-	       st->lists[MQTT_L_HELD] != MQTT_NONE;
+	       st->lists[MQTT_L_HELD] != MQTT_NONE || st->audit_used != 0;
 }
 
 static void mqtt_fini(struct toe_stream *s)
@@ -244,6 +255,7 @@ static void mqtt_fini(struct toe_stream *s)
 	mqtt_fanout_fini(st);
 	mqtt_session_fini(st);
 	mqtt_decide_fini(st);
+	mqtt_audit_fini(st);
 	free(st);
 	toe_stream_set_private(s, NULL);
 }
@@ -270,6 +282,8 @@ static int mqtt_init(struct toe_stream *s, const struct toe_config *cfg)
 	if (rc == 0)
 		rc = mqtt_fanout_init(st);
 	if (rc == 0)
+		rc = mqtt_audit_init(st);
+	if (rc == 0)
 		rc = mqtt_decide_init(st);
 	if (rc != 0)
 		mqtt_fini(s);
@@ -287,7 +301,7 @@ const struct toe_stream_module mqtt_module = {
 	.rx = mqtt_rx,
 	.rx_end = mqtt_rx_end,
 	.tx = mqtt_tx,
-	.tx_end = mqtt_tx_end,
+	.tx_end = mqtt_tx_ended,
 	.tx_short = mqtt_tx_short,
 	.poll = mqtt_poll,
 	.deadline = mqtt_deadline,

@@ -12,6 +12,7 @@
  *   mqtt_decide.c   fast or slow, and why
  *   mqtt_fanout.c   jobs: copies for subscribers, in chunks
  *   mqtt_fence.c    proofs by PINGREQ: order, activation, blocked subscribers, keep alive
+ *   mqtt_audit.c    does the broker deliver what the stage would have?
  *   mqtt_control.c  questions of `toe mqtt`
  */
 #ifndef MQTT_STAGE_H
@@ -135,6 +136,18 @@ struct mqtt_request {
 	uint8_t body[];
 };
 
+/* A PUBLISH of the broker that passes and is compared (mqtt_audit.c). */
+struct mqtt_look {
+	uint64_t hash;
+	uint32_t at; /* bytes of the body so far */
+	uint32_t props;
+	uint32_t props_end; /* 0: not known yet */
+	uint32_t varint;
+	uint16_t topic_len;
+	uint8_t shift;
+	uint8_t on;
+};
+
 struct mqtt_conn {
 	uint32_t id;
 	uint32_t gen;
@@ -145,6 +158,7 @@ struct mqtt_conn {
 	uint8_t clean;
 	uint8_t ended;   /* nothing is appended any more */
 	uint8_t blocked; /* the broker may hold bytes for this client in its heap */
+	uint8_t will;
 	uint16_t keep_alive_s;
 	uint32_t session; /* MQTT_NONE: none */
 	uint32_t max_packet;
@@ -206,6 +220,8 @@ struct mqtt_conn {
 	uint64_t sync_ticket;
 	uint32_t sync_proven;
 	uint32_t sync_short;
+	uint32_t asked_ms; /* last CONNACK, (UN)SUBSCRIBE or answer to one */
+	struct mqtt_look look;
 	struct mqtt_link on[MQTT_L_N];
 };
 
@@ -270,11 +286,20 @@ struct mqtt_jobq {
 };
 
 struct mqtt_gate {
-	uint32_t sub; /* in stage.gates, MQTT_SUB_NONE: not in use */
-	bool closed;  /* operator says: nobody unseen subscribes */
+	uint32_t sub;      /* in stage.gates, MQTT_SUB_NONE: not in use */
+	bool closed;       /* operator says: nobody unseen subscribes */
+	bool noise;        /* noise_ms holds */
+	uint32_t noise_ms; /* something of it went through the broker and was not compared */
 	uint64_t fast;
 	uint64_t slow;
+	/* copies of slow messages that would have been fast */
+	uint64_t matched; /* the broker sent them */
+	uint64_t missing; /* it did not */
+	uint64_t extra;   /* it sent one the stage would not have sent */
+	uint64_t skipped; /* nothing can be said */
 };
+
+struct mqtt_audit;
 
 struct mqtt_stage {
 	struct toe_stream *s;
@@ -321,6 +346,11 @@ struct mqtt_stage {
 	uint32_t heard_ms; /* the broker wrote something */
 	uint32_t alive_ms; /* since then it has not been silent for a second */
 	uint32_t canary;
+	uint32_t decided; /* gate of the PUBLISH decided last, MQTT_NONE: none */
+	struct mqtt_audit *audit;
+	uint32_t audit_used; /* messages compared now; 0: nothing is looked at */
+	uint32_t noise_ms;   /* as in a gate, for all of them */
+	bool noise;
 	bool shadow;
 	bool suspended;
 
@@ -425,7 +455,7 @@ void mqtt_decide_fini(struct mqtt_stage *st);
 /* What header and topic alone say; FAST: nothing against it so far. */
 enum mqtt_reason mqtt_decide_early(struct mqtt_stage *st, const struct mqtt_conn *m,
 				   const struct mqtt_publish *p);
-/* All of it; FAST: *group is the caller's. */
+/* All of it; FAST, SHADOW, CANARY: *group is the caller's. */
 enum mqtt_reason mqtt_decide(struct mqtt_stage *st, struct mqtt_conn *m,
 			     const struct mqtt_publish *p, struct mqtt_group **group);
 int mqtt_decide_gate_add(struct mqtt_stage *st, const char *filter, bool closed);
@@ -463,6 +493,35 @@ unsigned mqtt_fence_tick(struct mqtt_stage *st);
 unsigned mqtt_fence_synced(struct mqtt_stage *st);
 /* The broker has written something, on whatever connection. */
 void mqtt_fence_heard(struct mqtt_stage *st);
+
+/* mqtt_audit.c */
+int mqtt_audit_init(struct mqtt_stage *st);
+void mqtt_audit_fini(struct mqtt_stage *st);
+/* p would have been fast for g and goes through the broker; len: bytes of its body. */
+void mqtt_audit_expect(struct mqtt_stage *st, const struct mqtt_conn *m, const struct mqtt_group *g,
+		       const struct mqtt_publish *p, uint32_t len);
+/* Next bytes of the body of a PUBLISH of the broker. */
+void mqtt_audit_look(const struct mqtt_stage *st, struct mqtt_look *l, uint8_t level,
+		     const uint8_t *data, size_t len);
+/* That was all of it. */
+void mqtt_audit_seen(struct mqtt_stage *st, struct mqtt_conn *m, uint32_t remaining);
+void mqtt_audit_tick(struct mqtt_stage *st);
+/* The broker has closed m's connection. */
+void mqtt_audit_left(struct mqtt_stage *st, const struct mqtt_conn *m);
+void mqtt_audit_gate_gone(struct mqtt_stage *st, uint32_t gate);
+/* Something goes through the broker uncompared; gate MQTT_NONE: of any topic. */
+static inline void mqtt_audit_noise(struct mqtt_stage *st, uint32_t gate)
+{
+	uint32_t now = toe_stream_ms(st->s);
+
+	if (gate == MQTT_NONE) {
+		st->noise = true;
+		st->noise_ms = now;
+	} else {
+		st->gate[gate].noise = true;
+		st->gate[gate].noise_ms = now;
+	}
+}
 
 /* mqtt_control.c */
 int mqtt_control(struct toe_stream *s, struct toe_stream_ask *ask);

@@ -437,6 +437,18 @@ static bool run_flush(struct mqtt_stage *st, struct toe_stream_conn *c, struct r
 	return rc == 0 || toe_stream_tx_ended(c);
 }
 
+/* A part of a PUBLISH that is compared. */
+static void look(struct mqtt_stage *st, struct mqtt_conn *m, enum mqtt_framer_event ev,
+		 const struct mqtt_frame_part *part)
+{
+	if (ev == MQTT_FR_BODY)
+		mqtt_audit_look(st, &m->look, m->level, part->data, part->len);
+	if (ev == MQTT_FR_MORE || !part->last)
+		return;
+	m->look.on = 0;
+	mqtt_audit_seen(st, m, part->remaining);
+}
+
 /* One step of the framer over b->data[at, end); returns the bytes taken. */
 static uint32_t step(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m,
 		     struct run *r, uint32_t end)
@@ -454,6 +466,9 @@ static uint32_t step(struct mqtt_stage *st, struct toe_stream_conn *c, struct mq
 				mqtt_fence_ping(st, c, m);
 			}
 			mqtt_count(st, MQTT_C_BROKER_PUBLISH);
+			/* QoS 0, not retained, and something to compare it with */
+			if (st->audit_used != 0 && data[0] == MQTT_PUBLISH << 4)
+				m->look = (struct mqtt_look){.on = 1};
 		}
 	}
 	n = (uint32_t)mqtt_framer_feed(&m->tx_fr, data, end - r->to, &ev, &part);
@@ -463,6 +478,8 @@ static uint32_t step(struct mqtt_stage *st, struct toe_stream_conn *c, struct mq
 		return n;
 	}
 	if (!m->tx_collect) {
+		if (m->look.on)
+			look(st, m, ev, &part);
 		r->to += n;
 		return n;
 	}
