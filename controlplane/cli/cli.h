@@ -106,6 +106,8 @@ unsigned cli_print_values(FILE *out, const json_t *object, bool all);
 /* Answers of the stage to "status" and "slow", for people. */
 void cli_mqtt_print_status(FILE *out, const json_t *status, const json_t *slow);
 void cli_mqtt_print_filters(FILE *out, const json_t *status);
+/* What to type after a comparison. */
+void cli_mqtt_print_advice(FILE *out, const json_t *shadow);
 /* The sessions as a table has them: columns of clients that are online in every line. */
 void cli_mqtt_even_sessions(json_t *sessions);
 /* New array: reasons without FAST, by count, largest first; all: those never seen, too. */

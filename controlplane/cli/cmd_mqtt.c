@@ -24,6 +24,8 @@ static int mqtt_status(struct cli *cli, int argc, char **argv);
 static int mqtt_sessions(struct cli *cli, int argc, char **argv);
 static int mqtt_subs(struct cli *cli, int argc, char **argv);
 static int mqtt_slow(struct cli *cli, int argc, char **argv);
+static int mqtt_shadow(struct cli *cli, int argc, char **argv);
+static int mqtt_audit(struct cli *cli, int argc, char **argv);
 static int mqtt_filter_list(struct cli *cli, int argc, char **argv);
 static int mqtt_filter_add(struct cli *cli, int argc, char **argv);
 static int mqtt_filter_del(struct cli *cli, int argc, char **argv);
@@ -40,7 +42,8 @@ static const struct sub {
 	{"sessions", NULL, 0, 0, mqtt_sessions},  {"subs", NULL, 0, 1, mqtt_subs},
 	{"slow", NULL, 0, 0, mqtt_slow},          {"filter", "list", 0, 0, mqtt_filter_list},
 	{"filter", "add", 1, 1, mqtt_filter_add}, {"filter", "del", 1, 1, mqtt_filter_del},
-	{"mode", NULL, 1, 1, mqtt_mode},
+	{"mode", NULL, 1, 1, mqtt_mode},          {"shadow", NULL, 0, 0, mqtt_shadow},
+	{"audit", NULL, 0, 0, mqtt_audit},
 };
 #define SUB_N (sizeof(subs) / sizeof(subs[0]))
 
@@ -193,6 +196,34 @@ static int mqtt_slow(struct cli *cli, int argc, char **argv)
 				"the stage saw no publish that went through the broker");
 		json_decref(sorted);
 	}
+	json_decref(j);
+	return rc;
+}
+
+static int mqtt_shadow(struct cli *cli, int argc, char **argv)
+{
+	int rc = CLI_OK;
+	json_t *j = ask(cli, "mqtt shadow", &rc);
+
+	(void)argc;
+	(void)argv;
+	if (j)
+		rc = show_table(cli, j, "no filters: nothing is compared");
+	if (j && !cli->json)
+		cli_mqtt_print_advice(stdout, j);
+	json_decref(j);
+	return rc;
+}
+
+static int mqtt_audit(struct cli *cli, int argc, char **argv)
+{
+	int rc = CLI_OK;
+	json_t *j = ask(cli, "mqtt audit", &rc);
+
+	(void)argc;
+	(void)argv;
+	if (j)
+		rc = show_table(cli, j, "no difference seen");
 	json_decref(j);
 	return rc;
 }

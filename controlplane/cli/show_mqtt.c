@@ -92,6 +92,48 @@ void cli_mqtt_even_sessions(json_t *sessions)
 	}
 }
 
+/* ---- shadow ---- */
+
+#define FILTER_WHOLE 200 /* the stage cuts longer texts */
+
+/* As a word for a shell. */
+static void print_word(FILE *out, const char *s)
+{
+	fputc('\'', out);
+	for (; *s; s++) {
+		if (*s == '\'')
+			fputs("'\\''", out);
+		else
+			fputc(*s, out);
+	}
+	fputc('\'', out);
+}
+
+void cli_mqtt_print_advice(FILE *out, const json_t *shadow)
+{
+	bool any = false, on = false;
+	size_t i;
+	json_t *row;
+
+	json_array_foreach((json_t *)shadow, i, row)
+	{
+		const char *filter = text(row, "filter");
+		bool same = strcmp(text(row, "verdict"), "same") == 0;
+
+		if ((!same && strcmp(text(row, "verdict"), "differs") != 0) ||
+		    strlen(filter) >= FILTER_WHOLE)
+			continue;
+		fprintf(out, "%stoe mqtt filter %s ", any ? "" : "\n", same ? "add" : "del");
+		print_word(out, filter);
+		fprintf(out, "%s\n",
+			same && json_is_true(json_object_get(row, "closed")) ? " --closed" : "");
+		any = true;
+		on |= same;
+	}
+	if (on)
+		fprintf(out, "toe mqtt mode on\n");
+}
+
 /* ---- status ---- */
 
 static long long publishes(const json_t *status)

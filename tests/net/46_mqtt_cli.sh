@@ -102,6 +102,15 @@ why SUSPENDED fast/a 21 40
 m mode shadow
 why SHADOW fast/a 41 60
 is .mode shadow || fail "mode: $(of .mode)"
+
+# ---- shadow mode compares: what the broker delivers is what the stage would have; its copies are advice
+compared() { [ "$(m shadow --json | jq -r '.[0] | "\(.matched) \(.missing) \(.extra) \(.skipped)"')" = "$1 0 0 0" ]; }
+why SHADOW fast/s 1 100
+wait_for 10 "the comparison" compared 120
+m shadow >"$LOGS/shadow.txt"
+grep -q '^fast/# .* 120 .* same$' "$LOGS/shadow.txt" && grep -qxF "toe mqtt filter add 'fast/#'" "$LOGS/shadow.txt" &&
+	grep -qx 'toe mqtt mode on' "$LOGS/shadow.txt" || fail "shadow: $(cat "$LOGS/shadow.txt")"
+[ "$(m audit)" = 'no difference seen' ] || fail "audit: $(m audit)"
 m mode on
 why FAST fast/a 61 80
 

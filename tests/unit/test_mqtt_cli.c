@@ -249,6 +249,38 @@ static void test_status(void **state)
 	assert_non_null(strstr(printed, "f/#     yes        3     0"));
 }
 
+static void test_shadow(void **state)
+{
+	static const char list[] =
+		"[{\"filter\":\"a'/#\",\"closed\":true,\"compared\":100,\"verdict\":\"same\"},"
+		"{\"filter\":\"b\",\"closed\":false,\"compared\":99,\"verdict\":\"too few\"},"
+		"{\"filter\":\"c/+\",\"closed\":true,\"compared\":9,\"verdict\":\"differs\"}]\n";
+
+	(void)state;
+	assert_int_equal(run_with_one(list, "shadow"), CLI_OK);
+	assert_string_equal(server.asked[0], "mqtt shadow");
+	assert_string_equal(printed, "filter  closed  compared  verdict\n"
+				     "a'/#    yes          100  same\n"
+				     "b       no            99  too few\n"
+				     "c/+     yes            9  differs\n"
+				     "\n"
+				     "toe mqtt filter add 'a'\\''/#' --closed\n"
+				     "toe mqtt filter del 'c/+'\n"
+				     "toe mqtt mode on\n");
+	assert_int_equal(run_with_one("[{\"filter\":\"b\",\"verdict\":\"too few\"}]\n", "shadow"),
+			 CLI_OK);
+	assert_null(strstr(printed, "toe mqtt"));
+	assert_int_equal(run_with_one("[]\n", "shadow"), CLI_OK);
+	assert_string_equal(printed, "no filters: nothing is compared\n");
+	assert_int_equal(run_with_one("[]\n", "audit"), CLI_OK);
+	assert_string_equal(server.asked[0], "mqtt audit");
+	assert_string_equal(printed, "no difference seen\n");
+	assert_int_equal(run_with_one("[{\"what\":\"MISSING\",\"client_id\":\"x\"}]\n", "audit"),
+			 CLI_OK);
+	assert_string_equal(printed, "what     client_id\n"
+				     "MISSING  x\n");
+}
+
 static void test_orders(void **state)
 {
 	static const char ok[] = "{\"ok\":true}\n";
@@ -386,6 +418,7 @@ int main(void)
 		cmocka_unit_test(test_status),    cmocka_unit_test(test_orders),
 		cmocka_unit_test(test_errors),    cmocka_unit_test(test_wrong_usage),
 		cmocka_unit_test(test_no_engine), cmocka_unit_test(test_active),
+		cmocka_unit_test(test_shadow),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);
