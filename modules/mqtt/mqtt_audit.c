@@ -355,7 +355,8 @@ static void not_expected(struct mqtt_stage *st, const struct mqtt_conn *m, uint6
 	uint32_t i = a->msgs[bucket_of(key, 0)].first, now = toe_stream_ms(st->s);
 
 	/* what it asked for and was not answered decides */
-	if (m->session == MQTT_NONE || m->activating != NULL || m->requests != NULL)
+	if (m->session == MQTT_NONE || st->sessions[m->session].cut || m->activating != NULL ||
+	    m->requests != NULL)
 		return;
 	/* mosquitto 2.0.11 sends what is one byte too long */
 	if (m->max_packet != 0 && remaining + 2 > m->max_packet)
@@ -418,11 +419,13 @@ static enum verdict judge_copy(struct mqtt_stage *st, const struct mqtt_audit_co
 	const struct mqtt_conn *m = mqtt_conn_get(st, e->conn, e->conn_gen, &c);
 	const struct mqtt_sub *s;
 
-	if (m == NULL || m->ended || m->session != e->session || m->kind != MQTT_K_TRACKED ||
-	    !mqtt_subs_alive(st->subs, e->sub, e->sub_gen))
+	/* rx_over: the broker has read, or will read, that the client leaves */
+	if (m == NULL || m->ended || m->rx_over || m->session != e->session ||
+	    m->kind != MQTT_K_TRACKED || !mqtt_subs_alive(st->subs, e->sub, e->sub_gen))
 		return GONE;
 	s = mqtt_subs_get(st->subs, e->sub);
-	if (s->user != e->asked || s->state != MQTT_S_ACTIVE)
+	/* what it is subscribed to at the broker is not known for certain */
+	if (st->sessions[e->session].cut || s->user != e->asked || s->state != MQTT_S_ACTIVE)
 		return GONE;
 	/* A broker that is behind with a client may drop what is of QoS 0, and what it has written
 	 * may not have been looked at yet. */

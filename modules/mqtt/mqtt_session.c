@@ -249,6 +249,7 @@ static void take_over(struct mqtt_stage *st, struct mqtt_session *se)
 	struct mqtt_conn *old = mqtt_conn_get(st, se->conn, se->conn_gen, &c);
 
 	if (old != NULL) {
+		se->cut |= old->requests != NULL;
 		old->session = MQTT_NONE;
 		mqtt_put(st, &old->activating); /* nothing the old one proves is about the new */
 		mqtt_tx_drop_deferred(st, old);
@@ -278,7 +279,7 @@ static bool enter(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_
 		drop_subs(st, i);
 		st->full -= st->sessions[i].full;
 		st->sessions[i].full = 0;
-		st->sessions[i].unknown = 0;
+		st->sessions[i].unknown = st->sessions[i].cut = 0;
 	} else if (!known) {
 		st->sessions[i].unknown = 1;
 	}
@@ -364,6 +365,7 @@ void mqtt_session_detach(struct mqtt_stage *st, struct mqtt_conn *m)
 	m->session = MQTT_NONE;
 	mqtt_put(st, &m->activating);
 	se = &st->sessions[i];
+	se->cut |= m->requests != NULL;
 	se->conn = MQTT_NONE;
 	st->blocked_turn++;
 	if (se->unknown)

@@ -530,6 +530,25 @@ static void check_rest(struct world *w)
 	}
 }
 
+/* The broker does what the stage would: whatever was compared is no difference. */
+static void check_audit(struct world *w)
+{
+	const uint64_t *n = stage(w)->counters;
+
+	for (unsigned i = 0; i < 10 && stage(w)->audit_used != 0; i++) {
+		fake_time(w->f, 1000);
+		drain(w);
+	}
+	if (stage(w)->audit_used != 0)
+		world_wrong(w, "comparison without an end");
+	if (n[MQTT_C_AUDIT_MISSING] != 0)
+		world_wrong(w, "compared: missing");
+	if (n[MQTT_C_AUDIT_EXTRA] != 0)
+		world_wrong(w, "compared: extra");
+	world_stats.compared += n[MQTT_C_AUDIT_MATCHED];
+	world_stats.skipped += n[MQTT_C_AUDIT_SKIPPED];
+}
+
 static void add_stats(const struct mqtt_stage *st)
 {
 	world_stats.fast += st->reasons[MQTT_R_FAST];
@@ -574,6 +593,7 @@ const char *world_run(const struct world_opts *o)
 	w->rnd = o->seed * 0x9e3779b97f4a7c15u | 1;
 	w->calm = world_pick(w, 2) != 0;
 	configure(w, &cfg, &fo);
+	cfg.mqtt_shadow = o->shadow;
 	w->f = fake_new(&mqtt_module, &cfg, &fo);
 	fake_set_tap(w->f, oracle_sent, w);
 	w->b = broker_new(w->f, world_pick(w, 6) == 0 ? 5 : 1000, &hooks);
@@ -585,6 +605,7 @@ const char *world_run(const struct world_opts *o)
 	if (w->wrong == NULL)
 		oracle_end(w, drops);
 	check_rest(w);
+	check_audit(w);
 	add_stats(stage(w));
 	if (fake_free(w->f) != 0)
 		world_wrong(w, "memory not given back");

@@ -19,6 +19,7 @@ struct world_opts {
 	size_t len;
 	unsigned steps;
 	bool verbose;
+	bool shadow; /* mode */
 };
 
 /* NULL: all was right; else what was wrong (static text). */
@@ -28,7 +29,7 @@ const char *world_run(const struct world_opts *o);
 struct world_stats {
 	uint64_t messages, fast, delivered, deferred, blocked, unblocked, drops, broker_drops;
 	uint64_t acks_dropped, takeovers, activated, fence_waits, required, lost_conns,
-		blocked_drops;
+		blocked_drops, compared, skipped;
 };
 extern struct world_stats world_stats;
 

@@ -159,6 +159,7 @@ static void copy_that_is_dropped(void **state)
 	rig_subscribe(&r, no, "a/b", 0, 0);
 	small = rig_connect(&r, 5, "small", true, 8); /* too small: not due */
 	rig_subscribe(&r, small, "a/b", 0, 0);
+	fake_time(r.f, 1);
 	rig_publish(&pub, 4, "a/b", NULL, "x", 1);
 	publish_unhandled(&r, from, &pub);
 	fake_app_write(r.f, yes, pub.b, pub.n);

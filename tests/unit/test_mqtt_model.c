@@ -78,10 +78,31 @@ static void random_interleavings(void **s)
 	assert_true(world_stats.takeovers > n / 10 && world_stats.fence_waits > n);
 }
 
+/* Shadow mode sees no difference to a broker that does what the stage would. */
+static void shadow_mode(void **s)
+{
+	unsigned n = env("MQTT_SEEDS", SEEDS) / 4, bad = 0;
+	uint64_t before = world_stats.compared, skipped = world_stats.skipped;
+
+	(void)s;
+	for (unsigned seed = 1; seed <= n; seed++) {
+		const struct world_opts o = {.seed = seed, .steps = STEPS, .shadow = true};
+		const char *wrong = world_run(&o);
+
+		if (wrong != NULL && bad++ < 12)
+			print_message("shadow, seed %u: %s\n", seed, wrong);
+	}
+	print_message("%lu copies compared, %lu skipped\n", world_stats.compared - before,
+		      world_stats.skipped - skipped);
+	assert_int_equal(bad, 0);
+	assert_true(world_stats.compared - before > n);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(random_interleavings),
+		cmocka_unit_test(shadow_mode),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
