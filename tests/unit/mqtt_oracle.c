@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "modules/mqtt/mqtt_stage.h"
 #include "mqtt_world_int.h"
 
 uint8_t world_byte(uint32_t n, unsigned i)
@@ -314,4 +315,26 @@ void oracle_end(struct world *w, uint64_t drops)
 			explain(w, i, n);
 		}
 	}
+}
+
+void oracle_stage(struct world *w, const struct mqtt_stage *st)
+{
+	const uint64_t *n = st->counters;
+
+	if (n[MQTT_C_AUDIT_MISSING] != 0)
+		world_wrong(w, "compared: missing");
+	if (n[MQTT_C_AUDIT_EXTRA] != 0)
+		world_wrong(w, "compared: extra");
+	world_stats.compared += n[MQTT_C_AUDIT_MATCHED];
+	world_stats.skipped += n[MQTT_C_AUDIT_SKIPPED];
+	world_stats.fast += st->reasons[MQTT_R_FAST];
+	world_stats.deferred += st->counters[MQTT_C_DEFERRED];
+	world_stats.blocked += st->counters[MQTT_C_BLOCKED];
+	world_stats.unblocked += st->counters[MQTT_C_UNBLOCKED];
+	world_stats.drops += st->counters[MQTT_C_DROP_QUEUE] + st->counters[MQTT_C_DROP_MEMORY];
+	world_stats.blocked_drops += st->counters[MQTT_C_DROP_BLOCKED];
+	world_stats.takeovers += st->counters[MQTT_C_TAKEOVER];
+	world_stats.activated += st->counters[MQTT_C_ACTIVATED];
+	world_stats.fence_waits += st->counters[MQTT_C_FENCE_WAIT];
+	world_stats.lost_conns += st->counters[MQTT_C_LOST];
 }

@@ -91,4 +91,8 @@ void oracle_handled(void *arg, uint32_t m);
 void oracle_dropped(void *arg, uint32_t conn, uint32_t m);
 void oracle_end(struct world *w, uint64_t drops);
 
+/* What the stage counted: sums, and that it saw no difference to the broker. */
+struct mqtt_stage;
+void oracle_stage(struct world *w, const struct mqtt_stage *st);
+
 #endif
