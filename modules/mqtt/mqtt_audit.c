@@ -38,9 +38,7 @@ static uint64_t hash_start(const struct mqtt_stage *st)
 
 static uint64_t hash_end(uint64_t h, uint32_t topic_len, uint32_t payload_len)
 {
-	const uint32_t lens[2] = {topic_len, payload_len};
-
-	h = hash_bytes(h, (const uint8_t *)lens, sizeof(lens));
+	h = (h ^ ((uint64_t)topic_len << 32 | payload_len)) * 0x9e3779b97f4a7c15u;
 	return h ^ h >> 32;
 }
 
@@ -181,7 +179,7 @@ static void differ(struct mqtt_stage *st, const struct mqtt_audit_msg *msg, uint
 static bool props_of(const struct mqtt_stage *st, const struct mqtt_publish *p,
 		     const struct mqtt_sub *sub, uint32_t *props)
 {
-	uint8_t head[HEAD_MAX] = {0};
+	uint8_t head[HEAD_MAX];
 	size_t n;
 	struct mqtt_look l = {.on = 1};
 	unsigned fixed = 1;
