@@ -8,7 +8,8 @@
  *
  *   mqtt_rx.c       client -> broker: packets, what is held, forwarded, consumed
  *   mqtt_tx.c       broker -> client: packets, the merge point
- *   mqtt_session.c  CONNECT/CONNACK, SUBSCRIBE/SUBACK, UNSUBSCRIBE/UNSUBACK, endings
+ *   mqtt_session.c  CONNECT/CONNACK, sessions, endings
+ *   mqtt_subscribe.c SUBSCRIBE/SUBACK, UNSUBSCRIBE/UNSUBACK
  *   mqtt_decide.c   fast or slow, and why
  *   mqtt_fanout.c   jobs: copies for subscribers, in chunks
  *   mqtt_fence.c    proofs by PINGREQ: order, activation, blocked subscribers, keep alive
