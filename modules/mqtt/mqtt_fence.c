@@ -274,7 +274,8 @@ static void tick_one(struct mqtt_stage *st, struct toe_stream_conn *c, struct mq
 {
 	uint32_t now = toe_stream_ms(st->s);
 
-	if ((m->rx_wait & MQTT_WAIT_FENCE) && now - m->rx_wait_ms >= MQTT_FENCE_MS) {
+	if ((m->rx_wait & MQTT_WAIT_FENCE) && now - m->rx_wait_ms >= MQTT_FENCE_MS &&
+	    (now - st->heard_ms >= MQTT_FENCE_MS || now - m->rx_wait_ms >= MQTT_FENCE_MAX_MS)) {
 		m->rx_wait &= (uint8_t)~MQTT_WAIT_FENCE;
 		m->no_fence = 1;
 		mqtt_count(st, MQTT_C_FENCE_GAVE_UP);

@@ -241,7 +241,7 @@ static bool mqtt_deadline(struct toe_stream *s, uint32_t *ms)
 {
 	const struct mqtt_stage *st = mqtt_of(s);
 
-	*ms = toe_stream_ms(s) + (st->job_oldest != MQTT_NONE ? 0 : MQTT_FENCE_MS / 4);
+	*ms = toe_stream_ms(s) + (st->job_oldest != MQTT_NONE ? 0 : MQTT_WATCH_MS);
 	return st->job_oldest != MQTT_NONE || st->lists[MQTT_L_PING] != MQTT_NONE ||
 	       st->lists[MQTT_L_HELD] != MQTT_NONE || st->audit_used != 0;
 }

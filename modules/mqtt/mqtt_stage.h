@@ -35,7 +35,12 @@
 	10000u /* so long without answer, the broker busy elsewhere: it dropped it */
 #define MQTT_PING_GONE_MS 60000u /* the same, nothing heard of the broker */
 #define MQTT_HELD_MS      1000u  /* a publisher waits so long for its copies that are held */
-#define MQTT_FENCE_MS     100u   /* a publisher is held so long at most */
+/* A publisher is held until its slow message is proven delivered; so long at most if the broker
+ * writes nothing to anybody meanwhile.  One that is busy is only behind, and a message that went
+ * slow instead would come no sooner: it takes a client's messages one after the other. */
+#define MQTT_FENCE_MS     100u
+#define MQTT_FENCE_MAX_MS 10000u /* in any case */
+#define MQTT_WATCH_MS     25u    /* between looks at what waits for an answer */
 #define MQTT_GATES        64u
 #define MQTT_TICK_WALK    64u    /* members of lists looked at per ms, on average */
 #define MQTT_WORK_MS      32768u /* trie nodes and subscriptions looked at per ms, on average */
