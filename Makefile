@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 #
 # make help lists the targets.  Sources are found by wildcard, one folder per program; a new file needs no
-# edit here.  Unit tests and test programs name the sources they need in a `/* LINK: ... */` line.
+# edit here.  Unit tests and test programs name the sources they need in a `/* LINK: ... */` comment.
 # V=1 shows commands; SAN=address|undefined|thread builds into its own folder.
 
 MAKEFLAGS += --no-builtin-rules
@@ -111,9 +111,9 @@ $(B)/libtoe.so: $(call obj,pic,$(LIB_SRC) $(LIB_COMMON)) $(LIB_MAP)
 		$(addprefix -Wl$(comma)--version-script=,$(LIB_MAP)) $(LIB_LIBS))
 comma := ,
 
-# One rule per unit test and test program, from their LINK lines.
-$(B)/tests.mk: $(UNIT_SRC) $(PROG_SRC) mk/test-rules.awk
-	$(Q)mkdir -p $(@D); awk -v B=$(B) -f mk/test-rules.awk $(UNIT_SRC) $(PROG_SRC) >$@
+# One rule per unit test and test program, from their LINK comments.
+$(B)/tests.mk: $(UNIT_SRC) $(PROG_SRC) $(wildcard tests/*/*.h) mk/links.awk mk/test-rules.awk
+	$(Q)mkdir -p $(@D); awk -v B=$(B) -f mk/links.awk -f mk/test-rules.awk $(UNIT_SRC) $(PROG_SRC) >$@
 ifeq ($(filter clean help deps format,$(MAKECMDGOALS)),)
 include $(B)/tests.mk
 -include $(shell find $(B)/obj -name '*.d' 2>/dev/null)

@@ -1,27 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* LINK: datapath/pipeline.c datapath/lcore.c datapath/idle.c datapath/pipeline_graph.c
- * datapath/sequencer.c datapath/sequencer_set.c datapath/netif_parse.c datapath/flow_table.c
- * datapath/seg_parse.c datapath/seg_build.c datapath/sched_wheel.c datapath/ooo.c
- * datapath/apps.c common/closer.c datapath/sigbus.c datapath/hostmem.c
- * datapath/hostmem_memcpy.c datapath/hostmem_dmadev.c
- * datapath/stages/seq.c datapath/stages/pre.c datapath/stages/reorder.c datapath/stages/proto.c
- * datapath/stages/proto_ctrl.c datapath/stages/proto_hc.c datapath/stages/proto_rx.c
- * datapath/stages/proto_rx_data.c datapath/stages/proto_loss.c datapath/stages/proto_tx.c
- * datapath/stages/post.c
- * datapath/stages/stream.c datapath/stages/stream_wire.c datapath/stages/stream_app.c
- * datapath/stages/stream_api.c datapath/stages/stream_control.c datapath/stream_mem.c
- * datapath/stream_extq.c datapath/stream_stash.c datapath/stream_registry.c
- * datapath/stages/dma.c datapath/stages/egress.c datapath/stages/ctxq.c
- * datapath/stages/ctxq_doorbell.c datapath/stages/ctxq_hint.c datapath/stages/sched.c
- * datapath/stages/ctrl.c datapath/stages/ctrl_cmd.c datapath/stages/ctrl_event.c common/config.c
- * common/log.c common/flow_hash.c
- * modules/mqtt/mqtt_stage.c modules/mqtt/mqtt_rx.c
- * modules/mqtt/mqtt_tx.c modules/mqtt/mqtt_session.c modules/mqtt/mqtt_audit.c
- * modules/mqtt/mqtt_subscribe.c modules/mqtt/mqtt_decide.c
- * modules/mqtt/mqtt_fanout.c modules/mqtt/mqtt_fence.c modules/mqtt/mqtt_control.c
- * modules/mqtt/mqtt_framer.c modules/mqtt/mqtt_props.c modules/mqtt/mqtt_publish.c
- * modules/mqtt/mqtt_wire.c modules/mqtt/mqtt_subs.c modules/mqtt/mqtt_subs_trie.c
- * modules/mqtt/mqtt_subs_cache.c modules/mqtt/mqtt_subs_arena.c */
+/* LINK: tests/sim/sim.h tests/unit/mqtt_module.h datapath/hostmem_dmadev.c */
 /*
  * The engine alone, fanning out MQTT in one process and one thread: all stages and the MQTT module
  * on one lcore; subscribers are a few variables each that acknowledge every segment, the broker a

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* LINK: modules/mqtt/mqtt_subs.c modules/mqtt/mqtt_subs_trie.c modules/mqtt/mqtt_subs_cache.c
- *       modules/mqtt/mqtt_subs_arena.c common/log.c */
+/* LINK: tests/unit/mqtt_model.h */
 /*
  * The MQTT stage's subscription map alone: ns per match of a cached topic and of one that is not,
  * per subscribe and unsubscribe at a leaf, per rebuild of a large group; bytes per subscription.

@@ -17,13 +17,11 @@ flags=(-std=gnu11 -D_GNU_SOURCE -DTOE_DEBUG -g -O1 "-fsanitize=fuzzer,address,un
 read -ra dpdk < <(pkg-config --cflags libdpdk 2>/dev/null)
 mkdir -p "$B/fuzz"
 
-# fuzz_one NAME: builds and runs tests/fuzz/fuzz_NAME.c with the sources of its LINK lines.
+# fuzz_one NAME: builds and runs tests/fuzz/fuzz_NAME.c with the sources of its LINK comment.
 fuzz_one()
 {
 	local src=tests/fuzz/fuzz_$1.c log=$B/fuzz/$1.log link
-	read -ra link < <(awk '/LINK:/ { on = 1; sub(/.*LINK:/, "") }
-		on { end = /\*\//; sub(/\*\/.*/, ""); sub(/^ \* /, ""); printf "%s ", $0 }
-		end { exit }' "$src")
+	read -ra link < <(awk -v of="$src" -f mk/links.awk)
 	clang "${flags[@]}" "${dpdk[@]}" -o "$B/fuzz/fuzz_$1" "$src" "${link[@]}" -lconfig >"$log" 2>&1 || return 1
 	mkdir -p "$B/fuzz/$1"
 	local seeds=()

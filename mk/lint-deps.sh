@@ -7,10 +7,7 @@ f=$1
 flags=$CP_CFLAGS
 case $f in
 datapath/* | modules/* | tests/modules/*) flags=$DP_CFLAGS ;;
-*)
-	# tests that link datapath sources or include its headers
-	grep -qE 'datapath/|modules/|#include (<rte_|"(stage|work|engine|apps|hostmem|pipeline|counters|flow_table)\.h")' \
-		"$f" && flags=$DP_CFLAGS ;;
+*) awk -v dpdk="$f" -f mk/links.awk && flags=$DP_CFLAGS ;;
 esac
 [ "${2:-}" = --flags ] && { echo "$flags"; exit 0; }
 # -MM leaves out system headers, -isystem ones included

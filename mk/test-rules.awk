@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: BSD-3-Clause
-# Reads C files with a `/* LINK: a.c b.c */` comment (may span lines) and prints a make rule for each:
+# After links.awk: reads C files with a LINK comment and prints a make rule for each:
 # tests/unit/test_x.c -> B/tests/test_x; tests/progs/x.c, tests/oracle/x.c and bench/x.c keep their path.
 # bench/ measures what the product runs: its objects are built without the checks of test builds.
-# A file that mentions datapath/, modules/, "stage.h" and the like, or <rte_...> is built with DPDK.
 
-function emit(    n, i, parts, out, objs, base, dir)
+function emit(    n, i, parts, out, objs, base, dir, link, dpdk)
 {
 	if (file == "")
 		return
+	link = links_of(file)
+	dpdk = needs_dpdk(file)
 	out = file
 	sub(/\.c$/, "", out)
 	sub(/^tests\/unit\//, "tests/", out)
@@ -17,10 +18,8 @@ function emit(    n, i, parts, out, objs, base, dir)
 	dir = B (file ~ /^bench\// && dpdk ? "/obj/dp/" : "/obj/test/")
 	base = dir base
 	objs = base
-	n = split(linked ? link : guess, parts, /[ \t*]+/)
+	n = split(link != "" ? link : guess, parts, " ")
 	for (i = 1; i <= n; i++) {
-		if (parts[i] == "")
-			continue
 		sub(/\.c$/, ".o", parts[i])
 		objs = objs " " dir parts[i]
 		if (parts[i] ~ /^tests\//)
@@ -39,33 +38,15 @@ function emit(    n, i, parts, out, objs, base, dir)
 FNR == 1 {
 	emit()
 	file = FILENAME
-	link = guess = ""
-	linked = 0
-	dpdk = inside = 0
+	guess = ""
 	cmocka = file ~ /unit/
 }
-# without a LINK line the headers of common/ say it
+# without a LINK comment the headers of common/ say it
 /^#include "common\/(config|ctl_sock|flow_hash|hist|log)\.h"/ {
 	name = $2
 	gsub(/"/, "", name)
 	sub(/\.h$/, ".c", name)
 	guess = guess " " name
 }
-/LINK:/ {
-	inside = linked = 1
-	sub(/.*LINK:/, "")
-}
-inside {
-	text = $0
-	if (text ~ /\*\//)
-		inside = 0
-	sub(/\*\/.*/, "", text)
-	link = link " " text
-	if (text ~ /datapath\/|modules\//)
-		dpdk = 1
-}
 /#include "(\.\.\/)+tests\/sim\// { cmocka = 1 }
-/#include (<rte_|"datapath\/|"modules\/|"(stage|work|engine|apps|hostmem|pipeline|counters|flow_table)\.h")/ {
-	dpdk = 1
-}
 END { emit() }

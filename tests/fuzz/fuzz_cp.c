@@ -1,10 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/* LINK: controlplane/core.c controlplane/table.c controlplane/listen.c controlplane/input.c
- * controlplane/handshake_passive.c controlplane/handshake_active.c controlplane/install.c
- * controlplane/teardown.c controlplane/timewait.c controlplane/timers.c controlplane/keepalive.c
- * controlplane/neigh.c controlplane/appif.c controlplane/restart.c controlplane/frame.c
- * controlplane/isn.c controlplane/syn_cookie.c controlplane/cc.c controlplane/cc_dctcp.c
- * controlplane/state.c common/flow_hash.c common/ctl_sock.c common/log.c common/config.c */
+/* LINK: tests/unit/cp_rig.h */
 /*
  * The control plane under sequences of {keeper message with an application's fields, segment from
  * the network, datapath event, bytes written to the region, time step}.  Checked: ids, slots,

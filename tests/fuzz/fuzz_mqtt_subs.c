@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/* LINK: modules/mqtt/mqtt_subs.c modules/mqtt/mqtt_subs_trie.c modules/mqtt/mqtt_subs_cache.c
- *       modules/mqtt/mqtt_subs_arena.c common/log.c */
+/* LINK: tests/unit/mqtt_model.h */
 /*
  * libFuzzer target: subscription map.  The input is a program of add, delete, touch, match and
  * hold; a small map, so that its pools run out, is compared with the brute-force model after each

@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/* LINK: datapath/ooo.c datapath/stages/proto_rx.c datapath/stages/proto_rx_data.c
- * datapath/stages/proto_loss.c datapath/stages/proto_tx.c datapath/stages/proto_hc.c
- * datapath/stages/proto_ctrl.c */
+/* LINK: tests/unit/proto_rig.h */
 /*
  * The protocol machine under sequences of {segment relative to the state, application call, time
  * step, command}.  After every step: what the application reads is a prefix of what the peer sent,

@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+/* LINK: tests/unit/mqtt_fake.c tests/unit/mqtt_fake_api.c tests/unit/mqtt_broker.c
+ * tests/unit/mqtt_broker_out.c datapath/stream_mem.c datapath/stream_extq.c common/log.c
+ * tests/unit/mqtt_module.h */
 /*
  * A reference broker for tests, on the application's side of mqtt_fake.h.  It behaves as mosquitto
  * 2.0.11 was seen to: packets of one connection in order and to their end; deliveries written at

@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+/* LINK: modules/mqtt/mqtt_subs.c modules/mqtt/mqtt_subs_trie.c modules/mqtt/mqtt_subs_cache.c
+ * modules/mqtt/mqtt_subs_arena.c common/log.c */
 /* What a subscription map must answer, the slow and obvious way: a list of filters as subscribed,
  * compared with the topic one by one.  For tests and fuzzers. */
 #ifndef TEST_MQTT_MODEL_H

@@ -6,9 +6,8 @@
 
 #include "modules/mqtt/mqtt_stage.h"
 #include "mqtt_broker.h"
+#include "mqtt_module.h"
 #include "mqtt_rig.h"
-
-extern const struct toe_stream_module mqtt_module;
 
 struct rig {
 	struct toe_config cfg;

@@ -11,9 +11,8 @@
 
 #include "common/log.h"
 #include "modules/mqtt/mqtt_stage.h"
+#include "mqtt_module.h"
 #include "mqtt_world_int.h"
-
-extern const struct toe_stream_module mqtt_module;
 
 struct world_stats world_stats;
 

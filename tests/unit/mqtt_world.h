@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+/* LINK: tests/unit/mqtt_world.c tests/unit/mqtt_oracle.c tests/unit/mqtt_broker.h */
 /*
  * Clients, engine, MQTT stage (mqtt_fake.h) and a reference broker (mqtt_broker.h) in one
  * single-threaded world, driven by choices: a seed, or a fuzzer's bytes.

@@ -1,11 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Retransmission, persist, give-up, quiet, congestion control commands, keepalive: virtual time. */
-/* LINK: controlplane/core.c controlplane/table.c controlplane/listen.c controlplane/input.c
- * controlplane/handshake_passive.c controlplane/handshake_active.c controlplane/install.c
- * controlplane/teardown.c controlplane/timewait.c controlplane/timers.c controlplane/keepalive.c
- * controlplane/neigh.c controlplane/appif.c controlplane/restart.c controlplane/frame.c
- * controlplane/isn.c controlplane/syn_cookie.c controlplane/cc.c controlplane/cc_dctcp.c
- * controlplane/state.c common/flow_hash.c common/ctl_sock.c common/log.c common/config.c */
+/* LINK: tests/unit/cp_rig.h */
 #include "cp_rig.h"
 
 static uint32_t established(void)

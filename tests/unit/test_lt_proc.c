@@ -1,10 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/* LINK: tests/unit/lt_fake.c tests/unit/lt_fake_keeper.c tests/unit/lt_case.c
- *       libtoe/connect.c libtoe/ctx.c libtoe/dup_fork_exec.c libtoe/epoll.c libtoe/epoll_items.c
- *       libtoe/fdtable.c libtoe/interpose.c libtoe/io_calls.c libtoe/kconn.c libtoe/libc_real.c
- *       libtoe/listen.c libtoe/poll_select.c libtoe/shm.c libtoe/sock.c libtoe/sockopt.c
- *       libtoe/state.c libtoe/stream_io.c libtoe/token.c libtoe/wait.c common/ctl_sock.c
- *       common/log.c */
+/* LINK: tests/unit/lt_fake.h tests/unit/lt_case.c */
 /* Descriptors, processes, and the death of the engine: libtoe with the fake engine (lt_case.h). */
 #include <arpa/inet.h>
 #include <errno.h>

@@ -1,15 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* LINK: tests/unit/mqtt_fake.c tests/unit/mqtt_fake_api.c
- *       tests/unit/mqtt_broker.c tests/unit/mqtt_broker_out.c
- *       modules/mqtt/mqtt_stage.c modules/mqtt/mqtt_rx.c
- *       modules/mqtt/mqtt_tx.c modules/mqtt/mqtt_session.c
- * modules/mqtt/mqtt_subscribe.c modules/mqtt/mqtt_decide.c
- *       modules/mqtt/mqtt_fanout.c modules/mqtt/mqtt_fence.c modules/mqtt/mqtt_control.c
- *       modules/mqtt/mqtt_audit.c
- *       modules/mqtt/mqtt_framer.c modules/mqtt/mqtt_props.c modules/mqtt/mqtt_publish.c
- *       modules/mqtt/mqtt_wire.c modules/mqtt/mqtt_subs.c modules/mqtt/mqtt_subs_trie.c
- *       modules/mqtt/mqtt_subs_cache.c modules/mqtt/mqtt_subs_arena.c datapath/stream_mem.c
- *       datapath/stream_extq.c common/log.c */
+/* LINK: tests/unit/mqtt_broker.h */
 /* The MQTT stage's rules of order, one each, against a broker played by hand: what test_mqtt_model
  * meets once in thousands of runs, and what it cannot tell from being merely slow. */
 #include "mqtt_stage_rig.h"

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/* LINK: modules/mqtt/mqtt_subs.c modules/mqtt/mqtt_subs_trie.c modules/mqtt/mqtt_subs_cache.c
- *       modules/mqtt/mqtt_subs_arena.c common/log.c */
+/* LINK: tests/unit/mqtt_model.h */
 /* Subscription map: the rules of matching by example, what is refused, the cache's validity, limits
  * of every pool, and memory back to where it was. */
 #include <errno.h>

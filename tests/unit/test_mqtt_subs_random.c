@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/* LINK: modules/mqtt/mqtt_subs.c modules/mqtt/mqtt_subs_trie.c modules/mqtt/mqtt_subs_cache.c
- *       modules/mqtt/mqtt_subs_arena.c common/log.c */
+/* LINK: tests/unit/mqtt_model.h */
 /* Subscription map: random filters and topics against a brute-force model, and churn with groups
  * held over it. */
 #include <stdio.h>

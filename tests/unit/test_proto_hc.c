@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Host control: cursors of honest and of hostile applications, window updates, wishes. */
-/* LINK: datapath/ooo.c datapath/stages/proto_rx.c datapath/stages/proto_rx_data.c */
-/* LINK: datapath/stages/proto_loss.c */
-/* LINK: datapath/stages/proto_tx.c datapath/stages/proto_hc.c datapath/stages/proto_ctrl.c */
+/* LINK: tests/unit/proto_rig.h */
 #include "proto_rig.h"
 
 static void test_write_makes_sendable_and_active(void **state)

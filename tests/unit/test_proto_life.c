@@ -3,10 +3,7 @@
  * Life of connections: install, close, orphan, remove; and the stage around the machine (numbers,
  * stale items, ACK thinning, counters) with stand-ins for the pipeline.
  */
-/* LINK: datapath/ooo.c datapath/stages/proto.c datapath/stages/proto_rx.c */
-/* LINK: datapath/stages/proto_loss.c */
-/* LINK: datapath/stages/proto_rx_data.c datapath/stages/proto_tx.c datapath/stages/proto_hc.c */
-/* LINK: datapath/stages/proto_ctrl.c */
+/* LINK: tests/unit/proto_rig.h datapath/stages/proto.c */
 #include "proto_rig.h"
 
 #include <arpa/inet.h>

@@ -4,9 +4,7 @@
  * retransmissions, tail loss probes (RFC 8985 §7), slow start after RTO, acceptable numbers in a
  * rounded window, the last bytes told by CLOSE.
  */
-/* LINK: datapath/ooo.c datapath/stages/proto_rx.c datapath/stages/proto_rx_data.c */
-/* LINK: datapath/stages/proto_loss.c */
-/* LINK: datapath/stages/proto_tx.c datapath/stages/proto_hc.c datapath/stages/proto_ctrl.c */
+/* LINK: tests/unit/proto_rig.h */
 #include "proto_rig.h"
 
 /* n segments in flight. */

@@ -3,9 +3,7 @@
  * Segment arrives: acceptability, RST/SYN/ACK rules, timestamps, payload in every order and
  * overlap, FIN in every order, SACK, ECN, windows, loss recovery seen from the ACKs.
  */
-/* LINK: datapath/ooo.c datapath/stages/proto_rx.c datapath/stages/proto_rx_data.c */
-/* LINK: datapath/stages/proto_loss.c */
-/* LINK: datapath/stages/proto_tx.c datapath/stages/proto_hc.c datapath/stages/proto_ctrl.c */
+/* LINK: tests/unit/proto_rig.h */
 #include "proto_rig.h"
 
 #include <errno.h>

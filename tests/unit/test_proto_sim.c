@@ -4,9 +4,7 @@
  * model of sched (which knows only TODO_SCHED) and of the control plane (which knows only events
  * and toe_flow_prog), in virtual time: what arrives must be what was sent, and everything must end.
  */
-/* LINK: datapath/ooo.c datapath/stages/proto_rx.c datapath/stages/proto_rx_data.c */
-/* LINK: datapath/stages/proto_loss.c */
-/* LINK: datapath/stages/proto_tx.c datapath/stages/proto_hc.c datapath/stages/proto_ctrl.c */
+/* LINK: tests/unit/proto_rig.h */
 #include "proto_rig.h"
 
 #ifndef SIM_SEEDS

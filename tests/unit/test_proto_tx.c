@@ -3,9 +3,7 @@
  * What may be sent when: sendable against what TX items do, windows, Nagle, CORK, FIN, probes; fast
  * retransmit, NewReno recovery, go-back-N after RTO, congestion-control commands.
  */
-/* LINK: datapath/ooo.c datapath/stages/proto_rx.c datapath/stages/proto_rx_data.c */
-/* LINK: datapath/stages/proto_loss.c */
-/* LINK: datapath/stages/proto_tx.c datapath/stages/proto_hc.c datapath/stages/proto_ctrl.c */
+/* LINK: tests/unit/proto_rig.h */
 #include "proto_rig.h"
 
 static void expect_seg(const struct rig *r, uint32_t pos, uint16_t len, uint8_t flags)

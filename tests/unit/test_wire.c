@@ -1,26 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/* LINK: datapath/pipeline.c datapath/lcore.c datapath/idle.c datapath/pipeline_graph.c
- * datapath/sequencer.c datapath/sequencer_set.c datapath/netif_parse.c datapath/flow_table.c
- * datapath/seg_parse.c datapath/seg_build.c datapath/sched_wheel.c datapath/ooo.c
- * datapath/apps.c common/closer.c datapath/sigbus.c datapath/hostmem.c datapath/counters.c
- * datapath/hostmem_memcpy.c datapath/hostmem_dmadev.c
- * datapath/stages/seq.c datapath/stages/pre.c datapath/stages/reorder.c datapath/stages/proto.c
- * datapath/stages/proto_ctrl.c datapath/stages/proto_hc.c datapath/stages/proto_rx.c
- * datapath/stages/proto_rx_data.c datapath/stages/proto_loss.c datapath/stages/proto_tx.c
- * datapath/stages/post.c
- * datapath/stages/dma.c datapath/stages/egress.c datapath/stages/ctxq.c
- * datapath/stages/ctxq_doorbell.c datapath/stages/ctxq_hint.c datapath/stages/sched.c
- * datapath/stages/stream.c datapath/stages/stream_wire.c datapath/stages/stream_app.c
- * datapath/stages/stream_api.c datapath/stages/stream_control.c datapath/stream_mem.c
- * datapath/stream_extq.c datapath/stream_stash.c datapath/stream_registry.c
- * datapath/stages/ctrl.c datapath/stages/ctrl_cmd.c datapath/stages/ctrl_event.c common/config.c
- * controlplane/core.c controlplane/table.c controlplane/listen.c controlplane/input.c
- * controlplane/handshake_passive.c controlplane/handshake_active.c controlplane/install.c
- * controlplane/teardown.c controlplane/timewait.c controlplane/timers.c controlplane/keepalive.c
- * controlplane/neigh.c controlplane/appif.c controlplane/restart.c controlplane/frame.c
- * controlplane/isn.c controlplane/syn_cookie.c controlplane/cc.c controlplane/cc_dctcp.c
- * controlplane/state.c common/ctl_sock.c
- * common/log.c common/flow_hash.c */
+/* LINK: tests/sim/sim.h tests/unit/cp_rig.h datapath/counters.c datapath/hostmem_dmadev.c */
 /*
  * Runs the wire scripts: stages and control plane in virtual time, one result per script and per
  * case of the tables.  tests/wire/README.md describes them; TOE_WIRE=text runs only those whose
