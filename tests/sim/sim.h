@@ -1,4 +1,18 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+/* LINK: datapath/pipeline.c datapath/lcore.c datapath/idle.c datapath/pipeline_graph.c
+ * datapath/sequencer.c datapath/sequencer_set.c datapath/netif_parse.c datapath/flow_table.c
+ * datapath/seg_parse.c datapath/seg_build.c datapath/sched_wheel.c datapath/ooo.c
+ * datapath/apps.c common/closer.c datapath/sigbus.c datapath/hostmem.c datapath/hostmem_memcpy.c
+ * datapath/stages/seq.c datapath/stages/pre.c datapath/stages/reorder.c datapath/stages/proto.c
+ * datapath/stages/proto_ctrl.c datapath/stages/proto_hc.c datapath/stages/proto_rx.c
+ * datapath/stages/proto_rx_data.c datapath/stages/proto_loss.c datapath/stages/proto_tx.c
+ * datapath/stages/post.c datapath/stages/stream.c datapath/stages/stream_wire.c
+ * datapath/stages/stream_app.c datapath/stages/stream_api.c datapath/stages/stream_control.c
+ * datapath/stream_mem.c datapath/stream_extq.c datapath/stream_stash.c
+ * datapath/stream_registry.c datapath/stages/dma.c datapath/stages/egress.c
+ * datapath/stages/ctxq.c datapath/stages/ctxq_doorbell.c datapath/stages/ctxq_hint.c
+ * datapath/stages/sched.c datapath/stages/ctrl.c datapath/stages/ctrl_cmd.c
+ * datapath/stages/ctrl_event.c common/config.c common/log.c common/flow_hash.c */
 /*
  * The whole pipeline in one thread and in virtual time: the real stages between a fabricated wire,
  * a fabricated application region and a control-plane queue whose other end is the test.  Include
@@ -80,6 +94,21 @@ struct sim_setup {
 	const char *dma_backend;   /* NULL: default */
 	void (*configure)(struct toe_config *c); /* NULL; last word on the configuration */
 };
+
+/* Nothing replicated, one lcore; and two of what can be replicated, shuffled, on three. */
+static const char *const sim_three_lcores[] = {
+	"0: netif_rx seq pre.0 reorder proto post.1 exception", "0: pre.1 post.0 dma.1 egress",
+	"0: dma.0 stream ctxq sched ctrl netif_tx"};
+
+static const struct sim_setup sim_plain = {.pre = 1, .proto = 1, .post = 1, .dma = 1, .seed = 1};
+static const struct sim_setup sim_replicated = {.pre = 2,
+						.proto = 1,
+						.post = 2,
+						.dma = 2,
+						.reorder_inject = 5,
+						.lcore_n = 3,
+						.lcores = sim_three_lcores,
+						.seed = 2};
 
 static struct {
 	struct toe_config cfg;

@@ -560,6 +560,16 @@ static inline void sim_open_all(unsigned n)
 	assert_true(sim_run(sim_is_installed, 100));
 }
 
+/* Bytes each connection shall have carried in the end. */
+static inline void sim_stream_all(uint64_t from_peer, uint64_t to_peer)
+{
+	for (unsigned i = 0; i < sim_conn_n; i++) {
+		sim_conn[i].p_goal = from_peer;
+		sim_conn[i].a_goal = to_peer;
+		sim_app_turn(&sim_conn[i]);
+	}
+}
+
 /* Peers and applications close; the control plane removes. */
 static inline void sim_close_all(void)
 {

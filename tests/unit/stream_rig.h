@@ -14,20 +14,6 @@
 #include "stream.h"
 #include "stream_priv.h"
 
-static const char *const three[] = {"0: netif_rx seq pre.0 reorder proto post.1 exception",
-				    "0: pre.1 post.0 dma.1 egress",
-				    "0: dma.0 stream ctxq sched ctrl netif_tx"};
-
-static const struct sim_setup plain = {.pre = 1, .proto = 1, .post = 1, .dma = 1, .seed = 1};
-static const struct sim_setup replicated = {.pre = 2,
-					    .proto = 1,
-					    .post = 2,
-					    .dma = 2,
-					    .reorder_inject = 5,
-					    .lcore_n = 3,
-					    .lcores = three,
-					    .seed = 2};
-
 /* ---- a DMA engine that takes its time ---- */
 
 /* Under the name of the real one, which cannot be had twice in one process without hardware: copies
@@ -270,15 +256,6 @@ static void end(void)
 	assert_int_equal(pass.open_n, 0);
 	assert_int_equal(toe_stream_mem_used(pass_stream), 0);
 	sim_stop();
-}
-
-static void stream_all(uint64_t from_peer, uint64_t to_peer)
-{
-	for (unsigned i = 0; i < sim_conn_n; i++) {
-		sim_conn[i].p_goal = from_peer;
-		sim_conn[i].a_goal = to_peer;
-		sim_app_turn(&sim_conn[i]);
-	}
 }
 
 #endif

@@ -1,21 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* LINK: datapath/pipeline.c datapath/lcore.c datapath/idle.c datapath/pipeline_graph.c
- * datapath/sequencer.c datapath/sequencer_set.c datapath/netif_parse.c datapath/flow_table.c
- * datapath/seg_parse.c datapath/seg_build.c datapath/sched_wheel.c datapath/ooo.c
- * datapath/apps.c common/closer.c datapath/sigbus.c datapath/hostmem.c
- * datapath/hostmem_memcpy.c datapath/hostmem_dmadev.c
- * datapath/stages/seq.c datapath/stages/pre.c datapath/stages/reorder.c datapath/stages/proto.c
- * datapath/stages/proto_ctrl.c datapath/stages/proto_hc.c datapath/stages/proto_rx.c
- * datapath/stages/proto_rx_data.c datapath/stages/proto_loss.c datapath/stages/proto_tx.c
- * datapath/stages/post.c
- * datapath/stages/stream.c datapath/stages/stream_wire.c datapath/stages/stream_app.c
- * datapath/stages/stream_api.c datapath/stages/stream_control.c datapath/stream_mem.c
- * datapath/stream_extq.c datapath/stream_stash.c datapath/stream_registry.c
- * datapath/stages/dma.c datapath/stages/egress.c datapath/stages/ctxq.c
- * datapath/stages/ctxq_doorbell.c datapath/stages/ctxq_hint.c datapath/stages/sched.c
- * datapath/stages/ctrl.c datapath/stages/ctrl_cmd.c datapath/stages/ctrl_event.c common/config.c
- * common/log.c common/flow_hash.c
- * tests/modules/line_count.c */
+/* LINK: tests/sim/sim.h datapath/hostmem_dmadev.c tests/modules/line_count.c */
 /*
  * The example module in the simulated pipeline: lines cut anywhere, questions that the application
  * never sees and whose answers the peer finds between two lines of the application, never in one.
@@ -26,10 +10,6 @@
 
 #define CONNS 6u
 #define TEXT  40000u /* most bytes a peer or an application writes */
-
-static const char *const three[] = {"0: netif_rx seq pre.0 reorder proto post.1 exception",
-				    "0: pre.1 post.0 dma.1 egress",
-				    "0: dma.0 stream ctxq sched ctrl netif_tx"};
 
 /* By slot. */
 static struct script {
@@ -160,11 +140,9 @@ static void talk(bool application)
 
 static void test_plain(void **state)
 {
-	const struct sim_setup u = {.pre = 1, .proto = 1, .post = 1, .dma = 1, .seed = 1};
-
 	(void)state;
 	for (unsigned application = 0; application < 2; application++) {
-		begin(&u, 3);
+		begin(&sim_plain, 3);
 		talk(application);
 		assert_true(sim_run(is_through, 4000));
 		assert_true(script[0].questions > 20 && script[0].lines > 20);
@@ -178,15 +156,9 @@ static void test_replicated_lossy(void **state)
 {
 	(void)state;
 	for (uint32_t seed = 1; seed <= 4; seed++) {
-		const struct sim_setup u = {.pre = 2,
-					    .proto = 1,
-					    .post = 2,
-					    .dma = 2,
-					    .reorder_inject = 5,
-					    .lcore_n = 3,
-					    .lcores = three,
-					    .seed = seed};
+		struct sim_setup u = sim_replicated;
 
+		u.seed = seed;
 		begin(&u, CONNS);
 		sim.loss_percent = 2;
 		sim.shuffle_percent = 10;

@@ -1,20 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/* LINK: datapath/pipeline.c datapath/lcore.c datapath/idle.c datapath/pipeline_graph.c
- * datapath/sequencer.c datapath/sequencer_set.c datapath/netif_parse.c datapath/flow_table.c
- * datapath/seg_parse.c datapath/seg_build.c datapath/sched_wheel.c datapath/ooo.c
- * datapath/apps.c common/closer.c datapath/sigbus.c datapath/hostmem.c
- * datapath/hostmem_memcpy.c datapath/hostmem_dmadev.c
- * datapath/stages/seq.c datapath/stages/pre.c datapath/stages/reorder.c datapath/stages/proto.c
- * datapath/stages/proto_ctrl.c datapath/stages/proto_hc.c datapath/stages/proto_rx.c
- * datapath/stages/proto_rx_data.c datapath/stages/proto_loss.c datapath/stages/proto_tx.c
- * datapath/stages/post.c
- * datapath/stages/stream.c datapath/stages/stream_wire.c datapath/stages/stream_app.c
- * datapath/stages/stream_api.c datapath/stages/stream_control.c datapath/stream_mem.c
- * datapath/stream_extq.c datapath/stream_stash.c datapath/stream_registry.c
- * datapath/stages/dma.c datapath/stages/egress.c datapath/stages/ctxq.c
- * datapath/stages/ctxq_doorbell.c datapath/stages/ctxq_hint.c datapath/stages/sched.c
- * datapath/stages/ctrl.c datapath/stages/ctrl_cmd.c datapath/stages/ctrl_event.c common/config.c
- * common/log.c common/flow_hash.c */
+/* LINK: tests/sim/sim.h datapath/hostmem_dmadev.c */
 /*
  * The whole pipeline in virtual time: life of connections, streams both ways, replicas with
  * injected reordering, loss, windows, pacing, reuse of ids; nothing is left in the pools
@@ -22,33 +7,10 @@
  */
 #include "../sim/sim_conn.h"
 
-static const char *const three[] = {"0: netif_rx seq pre.0 reorder proto post.1 exception",
-				    "0: pre.1 post.0 dma.1 egress",
-				    "0: dma.0 stream ctxq sched ctrl netif_tx"};
-
-static const struct sim_setup plain = {.pre = 1, .proto = 1, .post = 1, .dma = 1, .seed = 1};
-static const struct sim_setup replicated = {.pre = 2,
-					    .proto = 1,
-					    .post = 2,
-					    .dma = 2,
-					    .reorder_inject = 5,
-					    .lcore_n = 3,
-					    .lcores = three,
-					    .seed = 2};
-
-static void stream_all(uint64_t from_peer, uint64_t to_peer)
-{
-	for (unsigned i = 0; i < sim_conn_n; i++) {
-		sim_conn[i].p_goal = from_peer;
-		sim_conn[i].a_goal = to_peer;
-		sim_app_turn(&sim_conn[i]);
-	}
-}
-
 static void test_install_remove(void **state)
 {
 	(void)state;
-	sim_start(&plain);
+	sim_start(&sim_plain);
 	sim_open_all(3);
 	assert_int_equal(sim_events[TOE_EV_INSTALLED], 3);
 	for (unsigned i = 0; i < 3; i++) {
@@ -63,9 +25,9 @@ static void test_install_remove(void **state)
 static void test_receive(void **state)
 {
 	(void)state;
-	sim_start(&plain);
+	sim_start(&sim_plain);
 	sim_open_all(1);
-	stream_all(200000, 0);
+	sim_stream_all(200000, 0);
 	assert_true(sim_run(sim_is_done, 2000));
 	assert_int_equal(sim_conn[0].ack_checked, 200000);
 	assert_int_equal(sim_counter(TOE_C_SEGS_OOO), 0);
@@ -76,9 +38,9 @@ static void test_receive(void **state)
 static void test_send(void **state)
 {
 	(void)state;
-	sim_start(&plain);
+	sim_start(&sim_plain);
 	sim_open_all(1);
-	stream_all(0, 200000);
+	sim_stream_all(0, 200000);
 	assert_true(sim_run(sim_is_done, 2000));
 	assert_int_equal(sim_conn[0].rtos, 0);
 	assert_int_equal(sim_counter(TOE_C_SEGS_RTX), 0);
@@ -93,12 +55,12 @@ static void test_replicated(void **state)
 {
 	(void)state;
 	for (uint32_t seed = 1; seed <= 4; seed++) {
-		struct sim_setup u = replicated;
+		struct sim_setup u = sim_replicated;
 
 		u.seed = seed;
 		sim_start(&u);
 		sim_open_all(20);
-		stream_all(60000, 60000);
+		sim_stream_all(60000, 60000);
 		assert_true(sim_run(sim_is_done, 5000));
 		assert_int_equal(sim_counter(TOE_C_SEGS_OOO), 0);
 		assert_int_equal(sim_counter(TOE_C_SEGS_RTX), 0);
@@ -114,13 +76,13 @@ static void test_late_lcores(void **state)
 {
 	(void)state;
 	for (uint32_t seed = 1; seed <= 4; seed++) {
-		struct sim_setup u = replicated;
+		struct sim_setup u = sim_replicated;
 
 		u.seed = 200 + seed;
 		u.lag_steps = 500;
 		sim_start(&u);
 		sim_open_all(6);
-		stream_all(60000, 60000);
+		sim_stream_all(60000, 60000);
 		assert_true(sim_run(sim_is_done, 20000));
 		assert_int_equal(sim_drops(TOE_D_PAWS), 0);
 		assert_true(sim_conn[0].ts_sent > 0);
@@ -133,14 +95,14 @@ static void test_lossy_wire(void **state)
 {
 	(void)state;
 	for (uint32_t seed = 1; seed <= 4; seed++) {
-		struct sim_setup u = replicated;
+		struct sim_setup u = sim_replicated;
 
 		u.seed = 100 + seed;
 		sim_start(&u);
 		sim_open_all(6);
 		sim.loss_percent = 3;
 		sim.shuffle_percent = 10;
-		stream_all(50000, 50000);
+		sim_stream_all(50000, 50000);
 		assert_true(sim_run(sim_is_done, 60000));
 		assert_true(sim_counter(TOE_C_SEGS_OOO) > 0);
 		assert_true(sim_counter(TOE_C_SEGS_RTX) > 0);
@@ -160,7 +122,7 @@ static void test_whose_frames(void **state)
 	uint8_t buf[SIM_FRAME] = {0};
 
 	(void)state;
-	sim_start(&replicated);
+	sim_start(&sim_replicated);
 	sim_open_all(1);
 	sim_wire_put(&sim.in, buf, frame_make(buf, &syn));
 	syn.dport = 22;
@@ -189,7 +151,7 @@ static void test_frame_rx(void **state)
 	struct sim_frame *f;
 
 	(void)state;
-	sim_start(&plain);
+	sim_start(&sim_plain);
 	sim_open_all(1);
 	sim_conn[0].p_goal = 500;
 	sim_peer_push(&sim_conn[0]);
@@ -206,10 +168,10 @@ static void test_window_closes_and_opens(void **state)
 	struct sim_conn *c = &sim_conn[0];
 
 	(void)state;
-	sim_start(&replicated);
+	sim_start(&sim_replicated);
 	sim_open_all(1);
 	c->a_stalled = true;
-	stream_all(100000, 0);
+	sim_stream_all(100000, 0);
 	assert_false(sim_run(sim_is_done, 200));
 	assert_in_range(c->p_acked, SIM_BUF - SIM_MSS, SIM_BUF);
 	c->a_stalled = false;
@@ -225,11 +187,11 @@ static void test_pacing(void **state)
 	struct sim_conn *c = &sim_conn[0];
 
 	(void)state;
-	sim_start(&plain);
+	sim_start(&sim_plain);
 	sim_open_all(1);
 	sim_cmd(TOE_CMD_CC, c->id, c->gen, &cc, sizeof(cc));
 	sim_settle();
-	stream_all(0, 10000000);
+	sim_stream_all(0, 10000000);
 	sim_run(sim_is_done, 200);
 	assert_in_range(c->p_rcvd, 190000, 215000); /* 1 MB/s for 0.2 s */
 	c->a_goal = c->a_written;
@@ -246,10 +208,10 @@ static void test_abort_and_reuse(void **state)
 	const struct toe_cmd_close rst = {.mode = TOE_CLOSE_RST};
 
 	(void)state;
-	sim_start(&replicated);
+	sim_start(&sim_replicated);
 	sim_open_all(8);
 	for (uint32_t round = 0; round < 5; round++) {
-		stream_all(1000000, 1000000);
+		sim_stream_all(1000000, 1000000);
 		sim_run(sim_is_done, 3);
 		for (unsigned i = 0; i < 8; i++) {
 			sim_cmd(TOE_CMD_CLOSE, sim_conn[i].id, sim_conn[i].gen, &rst, sizeof(rst));
@@ -265,7 +227,7 @@ static void test_abort_and_reuse(void **state)
 			sim_conn_open(&sim_conn[i], i, 8 + round);
 		assert_true(sim_run(sim_is_installed, 100));
 	}
-	stream_all(20000, 20000);
+	sim_stream_all(20000, 20000);
 	assert_true(sim_run(sim_is_done, 5000));
 	sim_close_all();
 	sim_stop();
@@ -279,10 +241,10 @@ static void test_hostile_application(void **state)
 	unsigned steps = 0;
 
 	(void)state;
-	sim_start(&replicated);
+	sim_start(&sim_replicated);
 	sim_open_all(5);
 	c->hostile = true;
-	stream_all(60000, 60000);
+	sim_stream_all(60000, 60000);
 	c->p_goal = c->a_goal = 0;
 	while (steps++ < 2000) {
 		struct toe_slot *slot = sim_slot(c);
@@ -313,9 +275,9 @@ static void test_application_gone(void **state)
 	const struct toe_cmd_close rst = {.mode = TOE_CLOSE_RST};
 
 	(void)state;
-	sim_start(&replicated);
+	sim_start(&sim_replicated);
 	sim_open_all(8);
-	stream_all(1000000, 1000000);
+	sim_stream_all(1000000, 1000000);
 	sim_run(sim_is_done, 3);
 	sim.app_gone = true;
 	assert_int_equal(toe_app_detach(&sim.engine, SIM_APP), 0);

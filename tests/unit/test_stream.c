@@ -1,20 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* LINK: datapath/pipeline.c datapath/lcore.c datapath/idle.c datapath/pipeline_graph.c
- * datapath/sequencer.c datapath/sequencer_set.c datapath/netif_parse.c datapath/flow_table.c
- * datapath/seg_parse.c datapath/seg_build.c datapath/sched_wheel.c datapath/ooo.c
- * datapath/apps.c common/closer.c datapath/sigbus.c datapath/hostmem.c
- * datapath/hostmem_memcpy.c
- * datapath/stages/seq.c datapath/stages/pre.c datapath/stages/reorder.c datapath/stages/proto.c
- * datapath/stages/proto_ctrl.c datapath/stages/proto_hc.c datapath/stages/proto_rx.c
- * datapath/stages/proto_rx_data.c datapath/stages/proto_loss.c datapath/stages/proto_tx.c
- * datapath/stages/post.c
- * datapath/stages/stream.c datapath/stages/stream_wire.c datapath/stages/stream_app.c
- * datapath/stages/stream_api.c datapath/stages/stream_control.c datapath/stream_mem.c
- * datapath/stream_extq.c datapath/stream_stash.c datapath/stream_registry.c
- * datapath/stages/dma.c datapath/stages/egress.c datapath/stages/ctxq.c
- * datapath/stages/ctxq_doorbell.c datapath/stages/ctxq_hint.c datapath/stages/sched.c
- * datapath/stages/ctrl.c datapath/stages/ctrl_cmd.c datapath/stages/ctrl_event.c common/config.c
- * common/log.c common/flow_hash.c */
+/* LINK: tests/sim/sim.h */
 /*
  * The stream stage in the whole pipeline and in virtual time, with a module that passes everything
  * on, but takes bytes in random portions and resumes later: both streams arrive whole, whatever the
@@ -26,8 +11,8 @@ static void test_both_ways(void **state)
 {
 	(void)state;
 	for (unsigned partial = 0; partial <= 60; partial += 30) {
-		begin(&plain, 3, partial);
-		stream_all(200000, 150000);
+		begin(&sim_plain, 3, partial);
+		sim_stream_all(200000, 150000);
 		assert_true(sim_run(sim_is_done, 4000));
 		assert_int_equal(sim_counter(TOE_C_SEGS_RTX), 0);
 		sim_check_no_drops();
@@ -40,11 +25,11 @@ static void test_replicated(void **state)
 {
 	(void)state;
 	for (uint32_t seed = 1; seed <= 4; seed++) {
-		struct sim_setup u = replicated;
+		struct sim_setup u = sim_replicated;
 
 		u.seed = seed;
 		begin(&u, 12, 20);
-		stream_all(60000, 60000);
+		sim_stream_all(60000, 60000);
 		assert_true(sim_run(sim_is_done, 5000));
 		assert_int_equal(sim_counter(TOE_C_SEGS_RTX), 0);
 		sim_close_all();
@@ -69,13 +54,13 @@ static void test_lossy_wire(void **state)
 
 	(void)state;
 	for (uint32_t seed = 1; seed <= 4; seed++) {
-		struct sim_setup u = replicated;
+		struct sim_setup u = sim_replicated;
 
 		u.seed = 100 + seed;
 		begin(&u, 6, 10);
 		sim.loss_percent = 3;
 		sim.shuffle_percent = 10;
-		stream_all(50000, 50000);
+		sim_stream_all(50000, 50000);
 		assert_true(sim_run(sim_is_done, 60000));
 		assert_true(sim_counter(TOE_C_SEGS_RTX) > 0);
 		assert_true(sim_counter(TOE_C_SEGS_OOO) > 0);
@@ -91,13 +76,13 @@ static void test_slow_copies(void **state)
 {
 	(void)state;
 	for (uint32_t seed = 1; seed <= 4; seed++) {
-		struct sim_setup u = replicated;
+		struct sim_setup u = sim_replicated;
 
 		u.seed = 200 + seed;
 		u.dma_backend = "dmadev";
 		begin(&u, 8, 10 * seed);
 		sim.loss_percent = seed % 2 ? 2 : 0;
-		stream_all(50000, 50000);
+		sim_stream_all(50000, 50000);
 		assert_true(sim_run(sim_is_done, 60000));
 		sim_close_all();
 		end();
@@ -107,12 +92,12 @@ static void test_slow_copies(void **state)
 /* More connections with something to copy than there are copies at a time. */
 static void test_many_copies(void **state)
 {
-	struct sim_setup u = plain;
+	struct sim_setup u = sim_plain;
 
 	(void)state;
 	u.dma_backend = "dmadev";
 	begin(&u, SIM_SLOTS, 0);
-	stream_all(60000, 60000);
+	sim_stream_all(60000, 60000);
 	assert_true(sim_run(sim_is_done, 20000));
 	sim_close_all();
 	end();
@@ -121,14 +106,14 @@ static void test_many_copies(void **state)
 /* Copies found no place: they are tried again, without anything else happening. */
 static void test_full_queue(void **state)
 {
-	struct sim_setup u = plain;
+	struct sim_setup u = sim_plain;
 
 	(void)state;
 	u.dma_backend = "dmadev";
 	for (unsigned way = 0; way < 2; way++) {
 		begin(&u, 1, 0);
 		slow.full = true;
-		stream_all(way ? 0 : 900, way ? 900 : 0);
+		sim_stream_all(way ? 0 : 900, way ? 900 : 0);
 		assert_false(sim_run(sim_is_done, 2));
 		slow.full = false;
 		assert_true(sim_run(sim_is_done, 2));
@@ -140,13 +125,13 @@ static void test_full_queue(void **state)
 /* A slot is not given away while there are copies to it. */
 static void test_remove_waits(void **state)
 {
-	struct sim_setup u = plain;
+	struct sim_setup u = sim_plain;
 
 	(void)state;
 	u.dma_backend = "dmadev";
 	begin(&u, 1, 0);
 	slow.stuck = true;
-	stream_all(1000, 0);
+	sim_stream_all(1000, 0);
 	run_for(2);
 	sim_cmd(TOE_CMD_REMOVE, sim_conn[0].id, sim_conn[0].gen, NULL, 0);
 	assert_false(sim_run(sim_is_removed, 5));
@@ -170,7 +155,7 @@ static void test_single_bytes(void **state)
 	struct sim_conn *c = &sim_conn[0];
 
 	(void)state;
-	begin(&plain, 1, 0);
+	begin(&sim_plain, 1, 0);
 	for (unsigned i = 0; i < 3000; i++) {
 		sim_peer_send(c, 1 + sim_rnd(SIM_BUF - 1), 1, TOE_TCP_ACK);
 		if (i % 100 == 0)
@@ -199,7 +184,7 @@ static void test_single_bytes_wait(void **state)
 	struct sim_conn *c = &sim_conn[0];
 
 	(void)state;
-	begin(&plain, 1, 0);
+	begin(&sim_plain, 1, 0);
 	pass.stop_rx = true;
 	for (uint32_t pos = 0; pos < 8000; pos++) {
 		/* pairs, the second first */
@@ -244,7 +229,7 @@ static void release(void)
 /* Bytes the peer has been told are here cannot be kept: the connection ends, others do not. */
 static void test_no_memory_for_holes(void **state)
 {
-	struct sim_setup u = plain;
+	struct sim_setup u = sim_plain;
 
 	(void)state;
 	u.stream_memory_mb = 4;
@@ -266,7 +251,7 @@ static void test_no_memory_for_holes(void **state)
 	assert_true(sim_conn[0].removed);
 	sim_conn[0] = sim_conn[--sim_conn_n];
 	release();
-	stream_all(20000, 20000);
+	sim_stream_all(20000, 20000);
 	assert_true(sim_run(sim_is_done, 1000));
 	sim_close_all();
 	end();
@@ -275,13 +260,13 @@ static void test_no_memory_for_holes(void **state)
 /* No memory at all for a while: nothing is lost but time. */
 static void test_no_memory_for_a_while(void **state)
 {
-	struct sim_setup u = plain;
+	struct sim_setup u = sim_plain;
 
 	(void)state;
 	u.stream_memory_mb = 4;
 	begin(&u, 3, 0);
 	hoard(TOE_BUF_BLOCK_MIN);
-	stream_all(0, 50000);
+	sim_stream_all(0, 50000);
 	assert_false(sim_run(sim_is_done, 20));
 	assert_int_equal(sim_conn[0].p_rcvd, 0);
 	release();
@@ -295,7 +280,7 @@ static void test_no_memory_for_a_while(void **state)
  * gives all of it back. */
 static void test_stalled_peer(void **state)
 {
-	struct sim_setup u = plain;
+	struct sim_setup u = sim_plain;
 	struct toe_stream_conn *c;
 	struct toe_buf *b;
 	unsigned n = 0;
@@ -314,7 +299,7 @@ static void test_stalled_peer(void **state)
 	assert_in_range(n, 100, 120);
 	assert_int_equal(toe_stream_queued(c), n * 30000);
 	sim_conn_n = 3;
-	stream_all(60000, 60000);
+	sim_stream_all(60000, 60000);
 	assert_true(sim_run(sim_is_done, 1000));
 	assert_int_equal(toe_stream_queued(c), n * 30000);
 	sim_conn_n = 4;
@@ -334,9 +319,9 @@ static void test_stalled_peer(void **state)
 static void test_back_pressure(void **state)
 {
 	(void)state;
-	begin(&plain, 1, 0);
+	begin(&sim_plain, 1, 0);
 	sim_conn[0].a_stalled = true;
-	stream_all(100000, 0);
+	sim_stream_all(100000, 0);
 	assert_false(sim_run(sim_is_done, 200));
 	assert_true(sim_conn[0].p_next <= SIM_BUF + 1);
 	sim_conn[0].a_stalled = false;

@@ -1,20 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* LINK: datapath/pipeline.c datapath/lcore.c datapath/idle.c datapath/pipeline_graph.c
- * datapath/sequencer.c datapath/sequencer_set.c datapath/netif_parse.c datapath/flow_table.c
- * datapath/seg_parse.c datapath/seg_build.c datapath/sched_wheel.c datapath/ooo.c
- * datapath/apps.c common/closer.c datapath/sigbus.c datapath/hostmem.c
- * datapath/hostmem_memcpy.c
- * datapath/stages/seq.c datapath/stages/pre.c datapath/stages/reorder.c datapath/stages/proto.c
- * datapath/stages/proto_ctrl.c datapath/stages/proto_hc.c datapath/stages/proto_rx.c
- * datapath/stages/proto_rx_data.c datapath/stages/proto_loss.c datapath/stages/proto_tx.c
- * datapath/stages/post.c
- * datapath/stages/stream.c datapath/stages/stream_wire.c datapath/stages/stream_app.c
- * datapath/stages/stream_api.c datapath/stages/stream_control.c datapath/stream_mem.c
- * datapath/stream_extq.c datapath/stream_stash.c datapath/stream_registry.c
- * datapath/stages/dma.c datapath/stages/egress.c datapath/stages/ctxq.c
- * datapath/stages/ctxq_doorbell.c datapath/stages/ctxq_hint.c datapath/stages/sched.c
- * datapath/stages/ctrl.c datapath/stages/ctrl_cmd.c datapath/stages/ctrl_event.c common/config.c
- * common/log.c common/flow_hash.c */
+/* LINK: tests/sim/sim.h */
 /*
  * How streamed connections end, and who misbehaves: CLOSE and shutdown with bytes on their way, FIN
  * behind what a module holds, resets from all sides, an application that is gone or lies.
@@ -60,7 +45,7 @@ static void test_close_unfetched(void **state)
 {
 	(void)state;
 	for (uint32_t seed = 1; seed <= 6; seed++) {
-		struct sim_setup u = replicated;
+		struct sim_setup u = sim_replicated;
 
 		u.seed = 300 + seed;
 		u.dma_backend = seed % 2 ? "dmadev" : NULL;
@@ -87,8 +72,8 @@ static void test_close_wrong_tail(void **state)
 
 	(void)state;
 	for (unsigned i = 0; i < sizeof(by) / sizeof(by[0]); i++) {
-		begin(&plain, 1, 0);
-		stream_all(0, 9000);
+		begin(&sim_plain, 1, 0);
+		sim_stream_all(0, 9000);
 		assert_true(sim_run(sim_is_done, 100));
 		close_cmd(first, TOE_CLOSE_FIN | TOE_CLOSE_TAIL, 9000 + (uint32_t)by[i]);
 		assert_true(sim_run(has_fin, 100));
@@ -108,7 +93,7 @@ static void test_close_unfetched_rst(void **state)
 {
 	(void)state;
 	for (uint32_t seed = 1; seed <= 6; seed++) {
-		struct sim_setup u = replicated;
+		struct sim_setup u = sim_replicated;
 
 		u.seed = 400 + seed;
 		u.dma_backend = seed % 2 ? "dmadev" : NULL;
@@ -134,8 +119,8 @@ static void test_close_unfetched_rst(void **state)
 static void test_close_rst_peer_slow(void **state)
 {
 	(void)state;
-	begin(&plain, 1, 0);
-	stream_all(0, 4000000);
+	begin(&sim_plain, 1, 0);
+	sim_stream_all(0, 4000000);
 	run_for(3);
 	first->a_stalled = true;
 	sim.in.head = sim.in.tail;
@@ -154,8 +139,8 @@ static void test_close_rst(void **state)
 {
 	(void)state;
 	for (unsigned twice = 0; twice < 2; twice++) {
-		begin(&replicated, 6, 30);
-		stream_all(1000000, 1000000);
+		begin(&sim_replicated, 6, 30);
+		sim_stream_all(1000000, 1000000);
 		run_for(3);
 		pass.stop_tx = true;
 		run_for(1);
@@ -177,13 +162,13 @@ static void test_half_close(void **state)
 {
 	(void)state;
 	for (unsigned backend = 0; backend < 2; backend++) {
-		struct sim_setup u = replicated;
+		struct sim_setup u = sim_replicated;
 
 		u.dma_backend = backend ? "dmadev" : NULL;
 		begin(&u, 6, 40);
 		for (unsigned i = 0; i < sim_conn_n; i++)
 			sim_conn[i].a_shut = true;
-		stream_all(60000, 20000);
+		sim_stream_all(60000, 20000);
 		assert_true(sim_run(has_read_and_sent, 4000));
 		sim_close_all();
 		end();
@@ -194,7 +179,7 @@ static void test_half_close(void **state)
 static void test_shut_rd(void **state)
 {
 	(void)state;
-	begin(&plain, 1, 0);
+	begin(&sim_plain, 1, 0);
 	sim_peer_send(first, 1000, 900, TOE_TCP_ACK);
 	run_for(2);
 	assert_true(toe_stream_mem_used(pass_stream) >= 4096);
@@ -222,7 +207,7 @@ static void test_fin_behind_held(void **state)
 {
 	(void)state;
 	for (unsigned hole = 0; hole < 2; hole++) {
-		begin(&plain, 1, 0);
+		begin(&sim_plain, 1, 0);
 		pass.hold = true;
 		first->p_goal = 3000;
 		if (hole) {
@@ -251,7 +236,7 @@ static void test_fin_behind_held(void **state)
 static void test_held_window(void **state)
 {
 	(void)state;
-	begin(&plain, 1, 0);
+	begin(&sim_plain, 1, 0);
 	pass.hold = true;
 	first->p_goal = 60000;
 	assert_false(sim_run(sim_is_done, 100));
@@ -268,7 +253,7 @@ static void test_abort(void **state)
 {
 	(void)state;
 	for (uint32_t seed = 1; seed <= 6; seed++) {
-		struct sim_setup u = replicated;
+		struct sim_setup u = sim_replicated;
 
 		u.seed = 400 + seed;
 		u.dma_backend = seed % 2 ? "dmadev" : NULL;
@@ -276,7 +261,7 @@ static void test_abort(void **state)
 		sim.loss_percent = 2;
 		sim.shuffle_percent = 10;
 		pass.abort_in = 10;
-		stream_all(200000, 200000);
+		sim_stream_all(200000, 200000);
 		run_for(50);
 		assert_int_equal(sim_counter(TOE_C_STREAM_ABORTS), 1);
 		sim.loss_percent = sim.shuffle_percent = 0;
@@ -306,9 +291,9 @@ static void test_abort(void **state)
 static void test_abort_reset(void **state)
 {
 	(void)state;
-	begin(&plain, 1, 0);
+	begin(&sim_plain, 1, 0);
 	pass.abort_in = 3;
-	stream_all(50000, 50000);
+	sim_stream_all(50000, 50000);
 	assert_true(sim_run(sim_is_reset, 100));
 	assert_true(has_error(first));
 	assert_int_equal(toe_stream_mem_used(pass_stream), 0);
@@ -321,8 +306,8 @@ static void test_peer_reset(void **state)
 {
 	(void)state;
 	for (unsigned i = 0; i < 4; i++) {
-		begin(&replicated, 1, 60);
-		stream_all(100000, 100000);
+		begin(&sim_replicated, 1, 60);
+		sim_stream_all(100000, 100000);
 		run_for(1 + i);
 		sim_settle();
 		/* nothing on the wire any more; it is exactly at RCV.NXT */
@@ -342,13 +327,13 @@ static void test_peer_reset(void **state)
 /* Ids are used again at once. */
 static void test_reuse(void **state)
 {
-	struct sim_setup u = replicated;
+	struct sim_setup u = sim_replicated;
 
 	(void)state;
 	u.dma_backend = "dmadev";
 	begin(&u, 8, 20);
 	for (uint32_t round = 0; round < 5; round++) {
-		stream_all(1000000, 1000000);
+		sim_stream_all(1000000, 1000000);
 		run_for(3);
 		for (unsigned i = 0; i < 8; i++)
 			close_cmd(&sim_conn[i], TOE_CLOSE_RST, 0);
@@ -358,7 +343,7 @@ static void test_reuse(void **state)
 			sim_conn_open(&sim_conn[i], i, 8 + round);
 		assert_true(sim_run(sim_is_installed, 100));
 	}
-	stream_all(20000, 20000);
+	sim_stream_all(20000, 20000);
 	assert_true(sim_run(sim_is_done, 5000));
 	sim_close_all();
 	end();
@@ -368,8 +353,8 @@ static void test_reuse(void **state)
 static void test_application_gone(void **state)
 {
 	(void)state;
-	begin(&replicated, 8, 30);
-	stream_all(1000000, 1000000);
+	begin(&sim_replicated, 8, 30);
+	sim_stream_all(1000000, 1000000);
 	run_for(3);
 	sim.app_gone = true;
 	assert_int_equal(toe_app_detach(&sim.engine, SIM_APP), 0);
@@ -399,7 +384,7 @@ static void test_hostile_cursors(void **state)
 	unsigned n = 0;
 
 	(void)state;
-	begin(&replicated, 1, 10);
+	begin(&sim_replicated, 1, 10);
 	for (unsigned round = 0; round < 20; round++) {
 		struct toe_slot *slot = sim_slot(first);
 		unsigned i = round % (sizeof(by) / sizeof(by[0]));
@@ -416,7 +401,7 @@ static void test_hostile_cursors(void **state)
 		assert_int_equal(sim_drops(TOE_D_HC_INVALID), n);
 		slot->tx_tail = tail;
 		slot->rx_head = head;
-		stream_all(3000 * (round + 1), 2500 * (round + 1));
+		sim_stream_all(3000 * (round + 1), 2500 * (round + 1));
 		assert_true(sim_run(sim_is_done, 100));
 	}
 	assert_int_equal(sim_counter(TOE_C_STREAM_ABORTS), 0);
@@ -428,9 +413,9 @@ static void test_hostile_cursors(void **state)
 static void test_hostile_random(void **state)
 {
 	(void)state;
-	begin(&replicated, 5, 10);
+	begin(&sim_replicated, 5, 10);
 	first->hostile = true;
-	stream_all(60000, 60000);
+	sim_stream_all(60000, 60000);
 	first->p_goal = first->a_goal = 0;
 	for (unsigned steps = 0; steps < 2000; steps++) {
 		struct toe_slot *slot = sim_slot(first);
