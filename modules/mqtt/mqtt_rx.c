@@ -164,30 +164,6 @@ static void start_packet(struct mqtt_stage *st, struct toe_stream_conn *c, struc
 	pass_packet(st, c, m);
 }
 
-/* Takes bytes of the fixed header; returns how many. */
-static size_t take_header(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m,
-			  const uint8_t *data, size_t len)
-{
-	size_t n = 0;
-	int rc = 0;
-
-	/* The flags of CONNECT are 0 (2.2.2): a TLS record begins with 0x16. */
-	if (m->kind == MQTT_K_NEW && m->rx_hdr_n == 0 && data[0] != MQTT_CONNECT << 4) {
-		mqtt_conn_lose(st, c, m); /* TLS, WebSocket, a scanner */
-		return 0;
-	}
-	while (n < len && rc == 0) {
-		m->rx_hdr[m->rx_hdr_n++] = data[n++];
-		rc = mqtt_fixed_parse(m->rx_hdr, m->rx_hdr_n, &m->rx_first, &m->rx_left);
-	}
-	toe_stream_consume(st->s, c, n);
-	if (rc < 0)
-		mqtt_conn_lose(st, c, m);
-	else if (rc > 0)
-		start_packet(st, c, m);
-	return n;
-}
-
 /* ---- complete packets ---- */
 
 static const uint8_t *body_of(const struct mqtt_conn *m, uint32_t *len)
@@ -196,18 +172,14 @@ static const uint8_t *body_of(const struct mqtt_conn *m, uint32_t *len)
 	return m->rx_buf->data + m->rx_hdr_n;
 }
 
-/* The assembled PUBLISH goes to the broker.  group: it would have been fast for these, NULL: it
+/* The assembled PUBLISH p goes to the broker.  group: it would have been fast for these, NULL: it
  * would not. */
 static void go_slow(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m,
-		    enum mqtt_reason why, struct mqtt_group *group)
+		    enum mqtt_reason why, struct mqtt_group *group, const struct mqtt_publish *p)
 {
-	struct mqtt_publish p;
-	uint32_t len;
-	const uint8_t *body = body_of(m, &len);
-
 	note_slow(st, m, why);
-	if (group != NULL && mqtt_publish_parse(m->level, m->rx_first, body, len, len, &p) > 0)
-		mqtt_audit_expect(st, m, group, &p, len);
+	if (group != NULL)
+		mqtt_audit_expect(st, m, group, p, m->rx_buf->len - m->rx_hdr_n);
 	else if (st->decided != MQTT_NONE)
 		mqtt_audit_noise(st, st->decided);
 	pass_assembled(st, c, m);
@@ -217,8 +189,7 @@ static void go_slow(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqt
 	mqtt_fence_ping(st, c, m); /* when has the broker handled it? */
 }
 
-/* False: it has to wait. */
-static bool finish_publish(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
+static void finish_publish(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
 {
 	struct mqtt_group *group = NULL;
 	enum mqtt_reason why = MQTT_R_MALFORMED;
@@ -233,16 +204,16 @@ static bool finish_publish(struct mqtt_stage *st, struct toe_stream_conn *c, str
 		mqtt_fence_ping(st, c, m);
 		mqtt_count(st, MQTT_C_FENCE_WAIT);
 		wait_for_jobs(st, m, MQTT_WAIT_FENCE);
-		return false;
+		return;
 	}
 	if (why == MQTT_R_FAST && !mqtt_fanout_room(st, m)) {
 		mqtt_group_put(st->subs, group);
-		if (m->jobs == 0)
-			why = MQTT_R_MEMORY, group = NULL; /* others have all of them */
-		else
+		group = NULL;
+		if (m->jobs != 0) {
 			wait_for_jobs(st, m, MQTT_WAIT_ROOM);
-		if (m->jobs != 0)
-			return false;
+			return;
+		}
+		why = MQTT_R_MEMORY; /* others have all of them */
 	}
 	if (why == MQTT_R_FAST) {
 		st->reasons[MQTT_R_FAST]++;
@@ -250,7 +221,7 @@ static bool finish_publish(struct mqtt_stage *st, struct toe_stream_conn *c, str
 		m->rx_buf = NULL;
 		packet_done(st, c, m);
 		mqtt_fence_keepalive(st, c, m);
-		return true;
+		return;
 	}
 	if (fast_pending(m)) {
 		if (group != NULL)
@@ -258,10 +229,9 @@ static bool finish_publish(struct mqtt_stage *st, struct toe_stream_conn *c, str
 		if (why == MQTT_R_CANARY) /* the next one, whosever it is */
 			st->canary = st->cfg->mqtt_canary - 1;
 		wait_for_jobs(st, m, MQTT_WAIT_JOBS);
-		return false;
+		return;
 	}
-	go_slow(st, c, m, why, group);
-	return true;
+	go_slow(st, c, m, why, group, &p);
 }
 
 static void finish_connect(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
@@ -327,6 +297,8 @@ static void finish_packet(struct mqtt_stage *st, struct toe_stream_conn *c, stru
 	}
 }
 
+/* ---- bytes ---- */
+
 /* Header and topic are there: does it have to go slow whatever follows? */
 static void look_early(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
 {
@@ -379,6 +351,33 @@ static void assembly_failed(struct mqtt_stage *st, struct toe_stream_conn *c, st
 		note_slow(st, m, MQTT_R_MEMORY);
 		pass_assembled(st, c, m);
 	}
+}
+
+/* Takes bytes of the fixed header; returns how many. */
+static size_t take_header(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m,
+			  const uint8_t *data, size_t len)
+{
+	size_t n = 0;
+	int rc = 0;
+
+	/* The flags of CONNECT are 0 (2.2.2): a TLS record begins with 0x16. */
+	if (m->kind == MQTT_K_NEW && m->rx_hdr_n == 0 && data[0] != MQTT_CONNECT << 4) {
+		mqtt_conn_lose(st, c, m); /* TLS, WebSocket, a scanner */
+		return 0;
+	}
+	while (n < len && rc == 0) {
+		m->rx_hdr[m->rx_hdr_n++] = data[n++];
+		rc = mqtt_fixed_parse(m->rx_hdr, m->rx_hdr_n, &m->rx_first, &m->rx_left);
+	}
+	toe_stream_consume(st->s, c, n);
+	if (rc < 0) {
+		mqtt_conn_lose(st, c, m);
+	} else if (rc > 0) {
+		start_packet(st, c, m);
+		if (m->rx_mode == MQTT_RX_ASSEMBLE && m->rx_left == 0)
+			finish_packet(st, c, m); /* it has no body */
+	}
+	return n;
 }
 
 static size_t take_body(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m,
@@ -442,10 +441,6 @@ size_t mqtt_rx(struct toe_stream *s, struct toe_stream_conn *c, const uint8_t *d
 			at += take_header(st, c, m, data + at, len - at);
 			break;
 		case MQTT_RX_ASSEMBLE:
-			if (m->rx_left == 0) { /* no body */
-				finish_packet(st, c, m);
-				break;
-			}
 			at += take_body(st, c, m, data + at, len - at);
 			break;
 		default:
@@ -453,9 +448,21 @@ size_t mqtt_rx(struct toe_stream *s, struct toe_stream_conn *c, const uint8_t *d
 			break;
 		}
 	}
-	if (m->rx_mode == MQTT_RX_ASSEMBLE && m->rx_left == 0)
-		finish_packet(st, c, m); /* the last packet has no body */
 	return at;
+}
+
+/* What is held of a packet goes on as it came. */
+static void forward_held(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
+{
+	if (m->rx_buf != NULL) {
+		toe_stream_forward_buf(st->s, c, m->rx_buf, 0, m->rx_buf->len, false);
+		mqtt_put(st, &m->rx_buf);
+	} else if ((m->rx_mode == MQTT_RX_START || m->rx_mode == MQTT_RX_READY) &&
+		   m->rx_hdr_n > 0) {
+		toe_stream_forward(st->s, c, m->rx_hdr, m->rx_hdr_n, false);
+	}
+	m->rx_mode = MQTT_RX_PASS;
+	m->rx_hdr_n = 0; /* it has gone: not again should the connection be lost now */
 }
 
 bool mqtt_rx_end(struct toe_stream *s, struct toe_stream_conn *c)
@@ -470,16 +477,8 @@ bool mqtt_rx_end(struct toe_stream *s, struct toe_stream_conn *c)
 		wait_for_jobs(st, m, MQTT_WAIT_JOBS);
 		return false;
 	}
-	/* Half a packet: the broker sees the half. */
-	if (m->rx_buf != NULL) {
-		toe_stream_forward_buf(s, c, m->rx_buf, 0, m->rx_buf->len, false);
-		mqtt_put(st, &m->rx_buf);
-	} else if (m->rx_mode == MQTT_RX_START && m->rx_hdr_n > 0) {
-		toe_stream_forward(s, c, m->rx_hdr, m->rx_hdr_n, false);
-	}
+	forward_held(st, c, m); /* half a packet: the broker sees the half */
 	m->rx_over = 1;
-	m->rx_mode = MQTT_RX_PASS;
-	m->rx_hdr_n = 0; /* it has gone: not again should the connection be lost now */
 	return true;
 }
 
@@ -491,15 +490,7 @@ void mqtt_rx_lost(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_
 		wait_for_jobs(st, m, MQTT_WAIT_JOBS);
 		return;
 	}
-	if (m->rx_buf != NULL) {
-		toe_stream_forward_buf(st->s, c, m->rx_buf, 0, m->rx_buf->len, false);
-		mqtt_put(st, &m->rx_buf);
-	} else if ((m->rx_mode == MQTT_RX_START || m->rx_mode == MQTT_RX_READY) &&
-		   m->rx_hdr_n > 0) {
-		toe_stream_forward(st->s, c, m->rx_hdr, m->rx_hdr_n, false);
-	}
-	m->rx_mode = MQTT_RX_PASS;
-	m->rx_hdr_n = 0;
+	forward_held(st, c, m);
 	toe_stream_rx_resume(st->s, c);
 }
 
