@@ -11,6 +11,8 @@
 #
 # latency: from just before the PUBLISH is written to the read of the last subscriber's copy.
 # floor: the same clients, fed by raw frames (mqtt_floor.c): what no server can beat with kernel clients.
+# port: clients without a TCP stack (mqtt_port.c), from the PUBLISH to the last copy's arrival at their interface;
+# its floor (raw frames again) is from the first copy to the last.
 # CPU per delivered copy from /proc/PID/task/*/schedstat: broker, and the engine's three processes.  A sender
 # on a veth pair pays for the receiver's softirq, in both cases.  JSON lines in OUT/mqtt.jsonl, then a table.
 set -u
@@ -62,29 +64,53 @@ engine_pids()
 	done
 }
 
-# load WHO CONFIG TEST CLIENT_NETNS ARGS...: one JSON line more
+# load WHO CONFIG TEST CLIENT_NETNS PROGRAM ARGS...: one JSON line more
 load()
 {
-	local who=$1 config=$2 test=$3 cli=$4 line
-	shift 4
-	line=$(ip netns exec "$cli" "$BIN/bench/mqtt_load" --host $SRV "$@")
+	local who=$1 config=$2 test=$3 cli=$4 program=$5 line
+	shift 5
+	line=$(ip netns exec "$cli" "$BIN/bench/$program" --host $SRV "$@")
 	[ -n "$line" ] || line='{"ok":false,"error":"no result"}'
 	jq -c --arg who "$who" --arg config "$config" --arg test "$test" \
 		'{who: $who, config: $config, test: $test} + .
 		 + {broker_us_each: (.cpu_us_each[0] // 0), engine_us_each: ((.cpu_us_each[1:] | add) // 0)}' \
 		<<<"$line" | tee -a "$OUT/mqtt.jsonl" |
-		jq -r '"  \(.who) \(.config) \(.test) N=\(.subscribers): \(if .ok then "\(.per_s) copies/s, to last p50 \(.last_us.p50) us" else "FAILED: \(.error)" end)"'
+		jq -r '"  \(.who) \(.config) \(.test) N=\(.subscribers): \(if .ok then "\(if .per_s > 0 then "\(.per_s) copies/s, " else "" end)to last p50 \(.last_us.p50) us" else "FAILED: \(.error)" end)"'
 }
 
-# measure WHO CONFIG CLIENT_NETNS PIDS
+# measure WHO CONFIG SERVER_NETNS CLIENT_NETNS PIDS
 measure()
 {
-	local n rounds
+	local n rounds mac
 	for n in $COUNTS; do
-		load "$1" "$2" latency "$3" --subscribers "$n" --rounds "$PUBLISHES" --interval-us 20000 --watch "$4"
+		load "$1" "$2" latency "$4" mqtt_load --subscribers "$n" --rounds "$PUBLISHES" --interval-us 20000 --watch "$5"
 		rounds=$((SATURATION / n > 100 ? SATURATION / n : 100))
-		load "$1" "$2" saturation "$3" --subscribers "$n" --rounds $rounds --window "$WINDOW" --watch "$4"
+		load "$1" "$2" saturation "$4" mqtt_load --subscribers "$n" --rounds $rounds --window "$WINDOW" --watch "$5"
 	done
+	own_tcp "$4"
+	mac=$(ip netns exec "$3" cat /sys/class/net/toe0/address)
+	for n in $COUNTS; do
+		load "$1" "$2" port "$4" mqtt_port --mac "$mac" --subscribers "$n" --rounds "$PUBLISHES" --watch "$5"
+	done
+	ip netns exec "$4" nft delete table netdev bench
+}
+
+# own_tcp NETNS: the kernel there knows nothing of the connections that mqtt_port has, and would reset them
+own_tcp()
+{
+	ip netns exec "$1" nft -f - <<-EOF || exit 1
+		add table netdev bench
+		add chain netdev bench in { type filter hook ingress device cli0 priority 0; }
+		add rule netdev bench in tcp sport 1883 drop
+	EOF
+}
+
+start_floor()
+{
+	ip netns exec "$K-srv" "$BIN/bench/mqtt_floor" --interface toe0 --clients "$1" \
+		--rounds $((PUBLISHES + 10)) >"$TMP/floor.log" 2>&1 &
+	PIDS+=($!)
+	until grep -q ready "$TMP/floor.log"; do sleep 0.05; done
 }
 
 floor()
@@ -94,11 +120,14 @@ floor()
 	mac=$(ip netns exec "$K-srv" cat /sys/class/net/toe0/address)
 	ip -n "$K-cli" neigh replace $SRV lladdr "$mac" dev cli0 nud permanent
 	for n in $COUNTS; do
-		ip netns exec "$K-srv" "$BIN/bench/mqtt_floor" --interface toe0 --clients "$n" \
-			--rounds $((PUBLISHES + 10)) >"$TMP/floor.log" 2>&1 &
-		PIDS+=($!)
-		until grep -q ready "$TMP/floor.log"; do sleep 0.05; done
-		load floor raw latency "$K-cli" --raw --subscribers "$n" --rounds "$PUBLISHES" --watch "${PIDS[-1]}"
+		start_floor "$n"
+		load floor raw latency "$K-cli" mqtt_load --raw --subscribers "$n" --rounds "$PUBLISHES" --watch "${PIDS[-1]}"
+		stop_all
+	done
+	own_tcp "$K-cli"
+	for n in $COUNTS; do
+		start_floor "$n"
+		load floor raw port "$K-cli" mqtt_port --raw --mac "$mac" --subscribers "$n" --rounds "$PUBLISHES"
 		stop_all
 	done
 	kernel_down
@@ -112,12 +141,12 @@ for round in $(seq "$ROUNDS"); do
 	for config in default duplicates; do
 		kernel_up $SRV
 		run_broker "$K-srv" "$K-cli" $config
-		measure kernel $config "$K-cli" "$BROKER"
+		measure kernel $config "$K-srv" "$K-cli" "$BROKER"
 		stop_all
 		kernel_down
 		"$BIN/toe" testbed up --prefix $PREFIX --config-extra "$TMP/toe.conf" >/dev/null || exit 1
 		run_broker $PREFIX-srv $PREFIX-cli $config "$BIN/toe" run --
-		measure toe $config $PREFIX-cli "$BROKER$(engine_pids $PREFIX-srv)"
+		measure toe $config $PREFIX-srv $PREFIX-cli "$BROKER$(engine_pids $PREFIX-srv)"
 		stop_all
 		"$BIN/toe" testbed down --prefix $PREFIX >/dev/null || exit 1
 	done
@@ -137,6 +166,23 @@ jq -rs 'def median: sort | .[length / 2 | floor];
 	 (m("kernel"; .last_us.p50) / m("toe"; .last_us.p50) | r2),
 	 (m("toe"; .last_us.p50) / m("floor"; .last_us.p50) | r2),
 	 m("kernel"; .last_us.p99), m("toe"; .last_us.p99)] | @tsv end' "$OUT/mqtt.jsonl" | column -t
+echo
+echo "at the port: from the PUBLISH to the last of N copies at the clients' interface, us (spread: from the first copy);"
+echo "CPU in us per copy"
+jq -rs 'def median: sort | .[length / 2 | floor];
+	def r2: . * 100 | round / 100;
+	[.[] | select(.ok and .test == "port")] as $all
+	| (["config", "N", "kernel_p50", "toe_p50", "kernel/toe", "kernel_p99", "toe_p99", "k_spread", "t_spread",
+	   "floor_spread", "k_cpu", "t_cpu"] | @tsv),
+	($all | [.[] | select(.who != "floor") | {config, subscribers}] | unique[]) as $k
+	| ($all | [.[] | select(.subscribers == $k.subscribers and (.config == $k.config or .who == "floor"))]) as $rows
+	| def m($who; f): [$rows[] | select(.who == $who) | f] | median;
+	if ([$rows[].who] | unique | length) < 3 then empty else
+	[$k.config, $k.subscribers, m("kernel"; .last_us.p50), m("toe"; .last_us.p50),
+	 (m("kernel"; .last_us.p50) / m("toe"; .last_us.p50) | r2), m("kernel"; .last_us.p99), m("toe"; .last_us.p99),
+	 m("kernel"; .spread_us.p50), m("toe"; .spread_us.p50), m("floor"; .spread_us.p50),
+	 m("kernel"; .broker_us_each), (m("toe"; .broker_us_each + .engine_us_each) | r2)] | @tsv end' \
+	"$OUT/mqtt.jsonl" | column -t
 echo
 echo "medians at saturation, $WINDOW publishes under way: copies per second, CPU in us per copy"
 jq -rs 'def median: sort | .[length / 2 | floor];

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/* LINK: tests/progs/lib/util.c tests/progs/lib/mqtt.c common/hist.c */
+/* LINK: tests/progs/lib/util.c tests/progs/lib/mqtt.c common/hist.c bench/lib/cpu_watch.c */
 /*
  * MQTT 3.1.1 fan-out load, QoS 0: N subscribers of one topic and one publisher in one epoll loop on
  * kernel TCP, cheap enough to measure what serves it.
@@ -10,7 +10,6 @@
  * come from whoever accepts (mqtt_floor).  --watch: CPU time of those processes while measuring,
  * from schedstat. One JSON line; exit code 0 only if nothing was lost.
  */
-#include <dirent.h>
 #include <errno.h>
 #include <getopt.h>
 #include <netinet/in.h>
@@ -23,6 +22,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "bench/lib/cpu_watch.h"
 #include "tests/progs/lib/mqtt.h"
 #include "tests/progs/lib/util.h"
 
@@ -30,7 +30,6 @@
 #define READ_BYTES  (256u * 1024u)
 #define PARTIAL_MAX 2048u /* largest packet, and what is left of one between reads */
 #define PARALLEL    32u   /* handshakes at once */
-#define WATCH_MAX   16u
 
 enum state { IDLE, CONNECTING, WAIT_CONNACK, WAIT_SUBACK, READY };
 
@@ -51,13 +50,13 @@ static struct {
 	uint16_t port;
 	unsigned subscribers, rounds, warmup, size, window, interval_us, timeout_s;
 	bool raw;
-	unsigned watch[WATCH_MAX], watched;
-} opt = {"10.99.0.1", 1883, 100, 200, 10, 64, 1, 0, 60, false, {0}, 0};
+} opt = {"10.99.0.1", 1883, 100, 200, 10, 64, 1, 0, 60, false};
 
 static struct conn *conns; /* subscribers, then the publisher */
 static uint32_t *copies;   /* received, by number */
 static unsigned total, started, ready, published, completed, all_rounds;
-static uint64_t begin_ns, end_ns, next_ns, cpu_begin[WATCH_MAX + 1], cpu_end[WATCH_MAX + 1];
+static uint64_t begin_ns, end_ns, next_ns, own_ns;
+static struct cpu_watch watch;
 static int ep;
 static uint8_t chunk[READ_BYTES];
 static struct toe_hist hist_last, hist_first;
@@ -69,42 +68,14 @@ static void problem(const char *text, long a, long b)
 		snprintf(why, sizeof(why), "%s (%ld, %ld)", text, a, b);
 }
 
-/* CPU time of all threads, ns. */
-static uint64_t watched_cpu(unsigned pid)
-{
-	char path[300];
-	uint64_t sum = 0;
-	struct dirent *d;
-	DIR *dir;
-
-	snprintf(path, sizeof(path), "/proc/%u/task", pid);
-	dir = opendir(path);
-	while (dir && (d = readdir(dir))) {
-		unsigned long long ns = 0;
-		FILE *f;
-
-		snprintf(path, sizeof(path), "/proc/%u/task/%.20s/schedstat", pid, d->d_name);
-		f = d->d_name[0] == '.' ? NULL : fopen(path, "r");
-		if (!f)
-			continue;
-		if (fscanf(f, "%llu", &ns) == 1)
-			sum += ns;
-		fclose(f);
-	}
-	if (dir)
-		closedir(dir);
-	return sum;
-}
-
-static void read_cpu(uint64_t *into)
+/* CPU time of our own, ns. */
+static uint64_t own_cpu(void)
 {
 	struct rusage ru;
 
-	for (unsigned i = 0; i < opt.watched; i++)
-		into[i] = watched_cpu(opt.watch[i]);
 	getrusage(RUSAGE_SELF, &ru);
-	into[WATCH_MAX] = (uint64_t)(ru.ru_utime.tv_sec + ru.ru_stime.tv_sec) * 1000000000u +
-			  (uint64_t)(ru.ru_utime.tv_usec + ru.ru_stime.tv_usec) * 1000u;
+	return (uint64_t)(ru.ru_utime.tv_sec + ru.ru_stime.tv_sec) * 1000000000u +
+	       (uint64_t)(ru.ru_utime.tv_usec + ru.ru_stime.tv_usec) * 1000u;
 }
 
 static void send_small(struct conn *c, const uint8_t *p, size_t n)
@@ -137,12 +108,14 @@ static void on_copy(struct conn *c, const struct mq_packet *p, uint64_t now)
 	if (s.number >= opt.warmup)
 		toe_hist_add(&hist_last, now - s.sent_ns);
 	if (completed == opt.warmup) {
-		read_cpu(cpu_begin);
+		cpu_watch_begin(&watch);
+		own_ns = own_cpu();
 		begin_ns = now_ns();
 	}
 	if (completed == all_rounds) {
 		end_ns = now_ns();
-		read_cpu(cpu_end);
+		cpu_watch_end(&watch);
+		own_ns = own_cpu() - own_ns;
 	}
 }
 
@@ -297,17 +270,6 @@ static void run(void)
 	}
 }
 
-static void parse_watch(char *list)
-{
-	char *save = NULL;
-
-	for (char *t = strtok_r(list, ",", &save); t; t = strtok_r(NULL, ",", &save)) {
-		if (opt.watched == WATCH_MAX)
-			die("at most %u processes", WATCH_MAX);
-		opt.watch[opt.watched++] = (unsigned)parse_u64(t, "pid");
-	}
-}
-
 static void parse_args(int argc, char **argv)
 {
 	static const struct option longs[] = {
@@ -327,7 +289,7 @@ static void parse_args(int argc, char **argv)
 		else if (o == 'p')
 			opt.port = (uint16_t)parse_u64(optarg, "port");
 		else if (o == 'W')
-			parse_watch(optarg);
+			cpu_watch_parse(&watch, optarg);
 		else if (o == 'R')
 			opt.raw = true;
 		else if (o > 0 && o < 128 && numbers[o])
@@ -351,13 +313,11 @@ static void report(void)
 	       ok ? "true" : "false", opt.subscribers, opt.rounds, opt.window, s);
 	print_hist_us("last_us", &hist_last);
 	print_hist_us("first_us", &hist_first);
-	printf(",\"per_s\":%.0f,\"client_cpu\":%.3f,\"client_us_each\":%.3f,\"cpu_us_each\":[",
-	       ok && s > 0 ? n / s : 0,
-	       s > 0 ? (double)(cpu_end[WATCH_MAX] - cpu_begin[WATCH_MAX]) / 1e9 / s : 0,
-	       (double)(cpu_end[WATCH_MAX] - cpu_begin[WATCH_MAX]) / 1e3 / n);
-	for (unsigned i = 0; i < opt.watched; i++)
-		printf("%s%.3f", i ? "," : "", (double)(cpu_end[i] - cpu_begin[i]) / 1e3 / n);
-	printf("],\"error\":\"%s\"}\n", why);
+	printf(",\"per_s\":%.0f,\"client_cpu\":%.3f,\"client_us_each\":%.3f",
+	       ok && s > 0 ? n / s : 0, s > 0 ? (double)own_ns / 1e9 / s : 0,
+	       (double)own_ns / 1e3 / n);
+	cpu_watch_print(&watch, n);
+	printf(",\"error\":\"%s\"}\n", why);
 }
 
 int main(int argc, char **argv)

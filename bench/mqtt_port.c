@@ -1,0 +1,406 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/* LINK: tests/progs/lib/util.c tests/progs/lib/mqtt.c common/hist.c bench/lib/raw_tcp.c
+ * LINK: bench/lib/cpu_watch.c */
+/*
+ * MQTT 3.1.1 fan-out seen from the wire: from the PUBLISH leaving the publisher to the last of N
+ * copies arriving at the subscribers' interface, without a TCP stack or a read() of theirs in
+ * between.
+ *
+ * N subscribers and a publisher are a few variables each and speak the least TCP that a server
+ * accepts, over a packet socket.  Frames come from a ring (TPACKET_V2) in which the kernel has
+ * stamped the time of arrival; each segment is acknowledged as soon as it is read.  One PUBLISH
+ * every --interval-us, QoS 0.  The kernel of this namespace has to drop segments from the server's
+ * port (nft, ingress), or it would reset them.  --raw: no MQTT handshake, PUBLISHes come from
+ * whoever accepts (mqtt_floor).  --watch: CPU time of those processes.  One JSON line; exit code 0
+ * only if every copy came.
+ */
+#include <arpa/inet.h>
+#include <getopt.h>
+#include <linux/if_packet.h>
+#include <netinet/ether.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "bench/lib/cpu_watch.h"
+#include "bench/lib/raw_tcp.h"
+#include "tests/progs/lib/mqtt.h"
+#include "tests/progs/lib/util.h"
+
+#define TOPIC        "bench/fan-out1"
+#define FIRST_PORT   10000u
+#define FIRST_SEQ    1000u
+#define PARALLEL     32u /* handshakes at once */
+#define RESEND_NS    300000000ull
+#define RING_FRAMES  16384u
+#define FRAME_BYTES  512u
+#define BLOCK_FRAMES 64u
+
+enum state { IDLE, SYN_SENT, WAIT_CONNACK, WAIT_SUBACK, READY };
+
+struct conn {
+	enum state state;
+	uint32_t request_seq; /* where the last request began; ACKs are not looked at */
+	uint32_t snd_nxt;
+	uint32_t rcv_nxt;
+	uint32_t bytes; /* of copies */
+	uint64_t since; /* last request of the handshake */
+};
+
+static struct {
+	const char *interface, *address, *host, *mac;
+	uint16_t port;
+	unsigned subscribers, rounds, warmup, size, interval_us, timeout_s;
+	bool raw;
+} opt = {"cli0", "10.99.0.2", "10.99.0.1", "", 1883, 100, 200, 10, 64, 20000, 60, false};
+
+static struct conn *conns; /* subscribers, then the publisher */
+static uint32_t *copies;   /* received, by number */
+static uint64_t *sent_at, *first_at;
+static unsigned total, started, ready, published, completed, all_rounds;
+static uint32_t copy_len;
+static struct raw_head head;
+static struct raw_batch out;
+static uint8_t *ring;
+static struct cpu_watch watch;
+static struct toe_hist hist_last, hist_first, hist_spread;
+static char why[160];
+
+static void problem(const char *text, long a, long b)
+{
+	if (!why[0])
+		snprintf(why, sizeof(why), "%s (%ld, %ld)", text, a, b);
+}
+
+/* The clock of the ring's time stamps. */
+static uint64_t wall_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_REALTIME, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+/* Queues a segment of the connection; data begins at seq. */
+static void put(const struct conn *c, uint32_t seq, uint8_t flags, const uint8_t *data, size_t len)
+{
+	const struct raw_segment s = {(uint16_t)(FIRST_PORT + (unsigned)(c - conns)), opt.port, seq,
+				      c->rcv_nxt, flags};
+	struct raw_frame *f = raw_next(&out);
+
+	if (len)
+		memcpy(f->data, data, len);
+	raw_push(&out, raw_finish(f, &head, &s, len));
+}
+
+static bool is_publisher(const struct conn *c)
+{
+	return c == &conns[opt.subscribers];
+}
+
+/* What the state waits for an answer to; again if the answer is late. */
+static void request(struct conn *c)
+{
+	uint8_t p[MQ_SMALL_BYTES];
+	char id[MQ_NAME_MAX];
+	size_t n = 0;
+
+	c->since = now_ns();
+	if (c->state == SYN_SENT) {
+		c->request_seq = FIRST_SEQ;
+		c->snd_nxt = FIRST_SEQ + 1;
+		put(c, FIRST_SEQ, TH_SYN, NULL, 0);
+		return;
+	}
+	if (c->state == WAIT_CONNACK) {
+		snprintf(id, sizeof(id), "port-%d-%u", (int)getpid(), (unsigned)(c - conns));
+		n = mq_put_connect(p, 4, id);
+	} else if (c->state == WAIT_SUBACK) {
+		n = mq_put_subscribe(p, 4, 1, TOPIC, 0);
+	}
+	put(c, c->request_seq, TH_ACK | TH_PUSH, p, n);
+	c->snd_nxt = c->request_seq + (uint32_t)n;
+}
+
+static void enter(struct conn *c, enum state state)
+{
+	c->state = state;
+	c->request_seq = c->snd_nxt;
+	if (state == READY)
+		ready++;
+	else
+		request(c);
+}
+
+/* The measured part begins behind the warm-up. */
+static void on_copy(uint32_t number, uint64_t at)
+{
+	const bool counts = number >= opt.warmup;
+
+	if (number >= (opt.raw ? all_rounds : published)) {
+		problem("more copies than messages", number, published);
+		return;
+	}
+	copies[number]++;
+	if (copies[number] == 1) {
+		first_at[number] = at;
+		if (counts && !opt.raw)
+			toe_hist_add(&hist_first, at - sent_at[number]);
+	}
+	if (copies[number] < opt.subscribers)
+		return;
+	completed++;
+	if (counts) {
+		toe_hist_add(&hist_spread, at - first_at[number]);
+		if (!opt.raw)
+			toe_hist_add(&hist_last, at - sent_at[number]);
+	}
+	if (completed == opt.warmup)
+		cpu_watch_begin(&watch);
+	if (completed == all_rounds)
+		cpu_watch_end(&watch);
+}
+
+static void on_data(struct conn *c, const uint8_t *data, size_t len, uint64_t at)
+{
+	uint32_t before = c->bytes / copy_len;
+
+	switch (c->state) {
+	case WAIT_CONNACK:
+		if (len != 4 || data[0] != MQ_CONNACK << 4 || data[3] != 0)
+			problem("CONNACK", data[0], (long)len);
+		enter(c, is_publisher(c) ? READY : WAIT_SUBACK);
+		return;
+	case WAIT_SUBACK:
+		if (len != 5 || data[0] != MQ_SUBACK << 4 || data[4] != 0)
+			problem("SUBACK", data[0], (long)len);
+		enter(c, READY);
+		return;
+	default:
+		c->bytes += (uint32_t)len;
+		for (; before < c->bytes / copy_len; before++)
+			on_copy(before, at);
+	}
+}
+
+static void on_segment(struct conn *c, const struct raw_frame *f, size_t bytes, uint64_t at)
+{
+	size_t head_len = sizeof(f->eth) + sizeof(f->ip) + 4u * f->tcp.doff;
+	size_t frame_len = sizeof(f->eth) + ntohs(f->ip.tot_len);
+	uint32_t seq = ntohl(f->tcp.seq);
+
+	if (f->tcp.th_flags & (TH_RST | TH_FIN)) {
+		problem("connection lost", c - conns, f->tcp.th_flags);
+		return;
+	}
+	if (f->tcp.th_flags & TH_SYN) {
+		c->rcv_nxt = seq + 1;
+		if (c->state == SYN_SENT)
+			enter(c, opt.raw ? READY : WAIT_CONNACK);
+		if (opt.raw)
+			put(c, c->snd_nxt, TH_ACK, NULL, 0);
+		return;
+	}
+	if (frame_len > bytes || head_len >= frame_len)
+		return;
+	if (seq == c->rcv_nxt) {
+		c->rcv_nxt += (uint32_t)(frame_len - head_len);
+		on_data(c, (const uint8_t *)f + head_len, frame_len - head_len, at);
+	}
+	put(c, c->snd_nxt, TH_ACK, NULL, 0);
+}
+
+static void on_frame(const struct raw_frame *f, size_t bytes, uint64_t at)
+{
+	unsigned index;
+
+	if (bytes < sizeof(*f) || f->eth.ether_type != htons(ETHERTYPE_IP) ||
+	    f->ip.protocol != IPPROTO_TCP || f->ip.ihl != 5 || ntohs(f->tcp.source) != opt.port)
+		return;
+	index = ntohs(f->tcp.dest) - FIRST_PORT;
+	if (index < total && conns[index].state != IDLE)
+		on_segment(&conns[index], f, bytes, at);
+}
+
+/* Takes what is in the ring; waits for at most ms if there is nothing. */
+static void receive(int ms)
+{
+	static unsigned next;
+	struct pollfd pfd = {out.fd, POLLIN, 0};
+
+	for (bool first = true;; first = false) {
+		struct tpacket2_hdr *h = (void *)(ring + (size_t)next * FRAME_BYTES);
+
+		/* pairs with the kernel's: the frame is complete when the status says so */
+		if (!(__atomic_load_n(&h->tp_status, __ATOMIC_ACQUIRE) & TP_STATUS_USER)) {
+			raw_flush(&out);
+			if (!first || poll(&pfd, 1, ms) <= 0)
+				return;
+			continue;
+		}
+		on_frame((const void *)((uint8_t *)h + h->tp_mac), h->tp_snaplen,
+			 (uint64_t)h->tp_sec * 1000000000u + h->tp_nsec);
+		__atomic_store_n(&h->tp_status, TP_STATUS_KERNEL, __ATOMIC_RELEASE);
+		next = (next + 1) % RING_FRAMES;
+	}
+}
+
+static void publish(void)
+{
+	struct conn *c = &conns[opt.subscribers];
+	const struct mq_publish m = {.topic = (const uint8_t *)TOPIC,
+				     .topic_len = strlen(TOPIC),
+				     .payload_len = opt.size};
+	uint8_t p[RAW_FRAME_MAX];
+	size_t n = mq_put_publish(p, 4, &m);
+
+	memset(p + n, 'x', opt.size);
+	n += opt.size;
+	put(c, c->snd_nxt, TH_ACK | TH_PUSH, p, n);
+	c->snd_nxt += (uint32_t)n;
+	sent_at[published++] = wall_ns();
+	raw_flush(&out);
+}
+
+static void shake_hands(void)
+{
+	uint64_t now = now_ns();
+
+	for (unsigned i = 0; i < started; i++) {
+		if (conns[i].state != READY && now - conns[i].since > RESEND_NS)
+			request(&conns[i]);
+	}
+	for (; started < total && started - ready < PARALLEL; started++)
+		enter(&conns[started], SYN_SENT);
+	raw_flush(&out);
+}
+
+static void run(void)
+{
+	uint64_t limit = now_ns() + opt.timeout_s * 1000000000ull, next = 0;
+
+	while (!why[0] && ready < total) {
+		shake_hands();
+		receive(10);
+		if (now_ns() > limit)
+			problem("time is over: ready", ready, 0);
+	}
+	while (!why[0] && completed < all_rounds) {
+		uint64_t now = now_ns();
+
+		if (!opt.raw && completed == published && now >= next) {
+			next = now + opt.interval_us * 1000ull;
+			publish();
+		}
+		receive(opt.raw || completed < published ? 100 : 1);
+		if (now > limit)
+			problem("time is over: published, completed", published, completed);
+	}
+}
+
+/* The server may forget them, so that the next run can use the ports. */
+static void reset_all(void)
+{
+	for (unsigned i = 0; i < started; i++)
+		put(&conns[i], conns[i].snd_nxt, TH_RST | TH_ACK, NULL, 0);
+	raw_flush(&out);
+}
+
+static void map_ring(void)
+{
+	struct tpacket_req req = {.tp_block_size = BLOCK_FRAMES * FRAME_BYTES,
+				  .tp_block_nr = RING_FRAMES / BLOCK_FRAMES,
+				  .tp_frame_size = FRAME_BYTES,
+				  .tp_frame_nr = RING_FRAMES};
+	int version = TPACKET_V2;
+
+	if (setsockopt(out.fd, SOL_PACKET, PACKET_VERSION, &version, sizeof(version)) < 0 ||
+	    setsockopt(out.fd, SOL_PACKET, PACKET_RX_RING, &req, sizeof(req)) < 0)
+		die("packet ring: %m");
+	ring = mmap(NULL, (size_t)RING_FRAMES * FRAME_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED,
+		    out.fd, 0);
+	if (ring == MAP_FAILED)
+		die("packet ring: %m");
+}
+
+static void setup(void)
+{
+	struct ether_addr *mac = ether_aton(opt.mac);
+
+	all_rounds = opt.warmup + opt.rounds;
+	copy_len = (uint32_t)(4 + strlen(TOPIC) + opt.size);
+	total = opt.subscribers + (opt.raw ? 0 : 1);
+	conns = calloc(total, sizeof(*conns));
+	copies = calloc(all_rounds, sizeof(*copies));
+	sent_at = calloc(all_rounds, sizeof(*sent_at));
+	first_at = calloc(all_rounds, sizeof(*first_at));
+	if (!conns || !copies || !sent_at || !first_at)
+		die("out of memory");
+	out.fd = raw_open(opt.interface, opt.address, &head);
+	if (!mac || inet_pton(AF_INET, opt.host, &head.ip.daddr) != 1)
+		die("--mac and --host name the server");
+	memcpy(head.eth.ether_dhost, mac, ETH_ALEN);
+	map_ring();
+	toe_hist_reset(&hist_last);
+	toe_hist_reset(&hist_first);
+	toe_hist_reset(&hist_spread);
+}
+
+static void parse_args(int argc, char **argv)
+{
+	static const struct option longs[] = {
+		{"interface", 1, NULL, 'I'}, {"address", 1, NULL, 'a'},
+		{"host", 1, NULL, 'h'},      {"mac", 1, NULL, 'm'},
+		{"port", 1, NULL, 'p'},      {"subscribers", 1, NULL, 's'},
+		{"rounds", 1, NULL, 'r'},    {"warmup", 1, NULL, 'u'},
+		{"size", 1, NULL, 'b'},      {"watch", 1, NULL, 'W'},
+		{"timeout", 1, NULL, 'T'},   {"interval-us", 1, NULL, 'i'},
+		{"raw", 0, NULL, 'R'},       {NULL, 0, NULL, 0}};
+	const char **const texts[128] = {
+		['I'] = &opt.interface, ['a'] = &opt.address, ['h'] = &opt.host, ['m'] = &opt.mac};
+	unsigned *const numbers[128] = {
+		['s'] = &opt.subscribers, ['r'] = &opt.rounds,    ['u'] = &opt.warmup,
+		['b'] = &opt.size,        ['T'] = &opt.timeout_s, ['i'] = &opt.interval_us};
+	int o;
+
+	while ((o = getopt_long(argc, argv, "", longs, NULL)) != -1) {
+		if (o == 'W')
+			cpu_watch_parse(&watch, optarg);
+		else if (o == 'R')
+			opt.raw = true;
+		else if (o == 'p')
+			opt.port = (uint16_t)parse_u64(optarg, "port");
+		else if (o > 0 && o < 128 && texts[o])
+			*texts[o] = optarg;
+		else if (o > 0 && o < 128 && numbers[o])
+			*numbers[o] = (unsigned)parse_u64(optarg, "option");
+		else
+			die("mqtt_port: see the head of bench/mqtt_port.c");
+	}
+	/* one byte of remaining length: copy_len counts on it */
+	if (!opt.subscribers || opt.subscribers > 50000 || !opt.rounds || !opt.warmup ||
+	    !opt.size || opt.size > 100)
+		die("mqtt_port: 1 to 50000 subscribers, rounds and warmup at least 1, size 1 to "
+		    "100");
+}
+
+int main(int argc, char **argv)
+{
+	parse_args(argc, argv);
+	setup();
+	run();
+	reset_all();
+	printf("{\"ok\":%s,\"subscribers\":%u,\"rounds\":%u,\"per_s\":0", why[0] ? "false" : "true",
+	       opt.subscribers, opt.rounds);
+	print_hist_us("last_us", &hist_last);
+	print_hist_us("first_us", &hist_first);
+	print_hist_us("spread_us", &hist_spread);
+	cpu_watch_print(&watch, (double)opt.subscribers * opt.rounds);
+	printf(",\"error\":\"%s\"}\n", why);
+	return why[0] ? 1 : 0;
+}
