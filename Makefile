@@ -162,8 +162,8 @@ bench-loss: all ## with root: goodput through 0 to 5 % loss, kernel and toe; LOS
 	$(Q)B=$(B) bench/loss.sh
 
 demo: ## with root: mosquitto on the kernel and offloaded, side by side, checked; KEEP=1 leaves it up
-	$(Q)mk/deps.sh
-	$(Q). mk/jobs.sh && $(MAKE) --no-print-directory "$${JOBS[@]}" all
+	$(Q)mk/deps.sh || { echo "demo: FAILED: packages are missing"; exit 1; }
+	$(Q). mk/jobs.sh && $(MAKE) --no-print-directory "$${JOBS[@]}" all || { echo "demo: FAILED: build"; exit 1; }
 	$(Q)B=$(B) KEEP="$(KEEP)" tests/demo.sh
 
 # ---- the rest ---------------------------------------------------------------------------------------
