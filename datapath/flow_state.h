@@ -72,6 +72,7 @@ TOE_ASSERT_SIZE(struct toe_flow_pre, 8);
 #define TOE_FP_RST_QUEUED   0x800000u  /* send RST when nothing new before tx_tail may go */
 #define TOE_FP_STREAM       0x2000000u /* a stream module owns the byte streams */
 #define TOE_FP_RX_TURN      0x1000000u /* data received since we last sent new data */
+#define TOE_FP_PACED        0x4000000u /* sched has a rate for it: only its permissions send */
 
 /* The TCP machine.  Written and read by: the proto instance of the flow-group only. */
 struct toe_flow_proto {

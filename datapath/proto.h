@@ -145,7 +145,8 @@ static inline bool proto_loss_by_sack(const struct toe_flow_proto *fp)
 void proto_rx(struct toe_flow_proto *fp, const struct toe_seg *seg, const struct toe_clock *now,
 	      struct proto_out *out);
 void proto_tx(struct toe_flow_proto *fp, const struct toe_clock *now, struct proto_out *out);
-void proto_hc(struct toe_flow_proto *fp, const struct toe_hc *hc, struct proto_out *out);
+void proto_hc(struct toe_flow_proto *fp, const struct toe_hc *hc, const struct toe_clock *now,
+	      struct proto_out *out);
 /* Commands for an installed connection, and INSTALL, which makes one. */
 void proto_ctrl(struct toe_flow_proto *fp, struct toe_flow_post *post,
 		const struct toe_work_ctrl *wc, const struct toe_clock *now, struct proto_out *out);
@@ -221,6 +222,12 @@ uint32_t proto_loss_holes(const struct toe_flow_proto *fp);
 
 /* The application's cursor, if it may be believed; proto_hc.c. */
 bool proto_take_tail(struct toe_flow_proto *fp, uint32_t tail);
+
+/* What is written to an idle connection (nothing in flight, none promised to sched, no pace) goes
+ * with the news of it: one segment, without a permission of sched.  Later writes find data in
+ * flight and take turns with other flows, where they may share segments.  False: nothing to send
+ * so. */
+bool proto_tx_idle(struct toe_flow_proto *fp, const struct toe_clock *now, struct proto_out *out);
 
 /* Header of the segment to send: acknowledges, advertises (moving RCV.ADV), echoes. */
 void proto_fill(struct toe_flow_proto *fp, struct toe_snap *snap, uint32_t seq, uint8_t flags);

@@ -157,6 +157,13 @@ struct toe_work {
 static_assert(offsetof(struct toe_work, seg) == 64, "work item is one line");
 static_assert(sizeof(struct toe_work) == 256, "line + summary + snapshot");
 
+/* snap.pos and len are of payload to send; else of what was received.  A permission of sched, or
+ * the news that an application wrote to an idle connection. */
+static inline bool toe_work_sends(const struct toe_work *w)
+{
+	return w->type == TOE_WORK_TX || w->type == TOE_WORK_HC;
+}
+
 /* Items of the control pool carry their command behind them. */
 struct toe_work_ctrl {
 	struct toe_work w;

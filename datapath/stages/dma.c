@@ -209,7 +209,7 @@ static bool has_payload(const struct toe_work *w)
 		return false;
 	if (w->type == TOE_WORK_RX)
 		return w->snap.len != 0 && w->mbuf != NULL;
-	return w->type == TOE_WORK_TX && (w->todo & TOE_TODO_TX) && w->snap.len != 0 &&
+	return toe_work_sends(w) && (w->todo & TOE_TODO_TX) && w->snap.len != 0 &&
 	       w->tx_mbuf != NULL;
 }
 

@@ -80,7 +80,7 @@ static bool post_build(struct toe_stage *s, struct toe_work *w, struct rte_mbuf 
 	struct toe_seg_build b = {
 		.flow = &s->engine->flow_post[w->conn],
 		.snap = &w->snap,
-		.payload_len = w->type == TOE_WORK_TX ? w->snap.len : 0,
+		.payload_len = toe_work_sends(w) ? w->snap.len : 0,
 		.sack_n = w->snap.sack_n,
 		.ip_cksum = !p->ip_cksum,
 		.tcp_phdr = p->tcp_cksum,
@@ -111,7 +111,7 @@ static void post_unsend(struct toe_stage *s, struct toe_work *w)
 {
 	s->drops[TOE_D_NO_MBUF]++;
 	w->todo &= (uint8_t)~TOE_TODO_TX;
-	if (w->type == TOE_WORK_TX)
+	if (toe_work_sends(w))
 		w->snap.len = 0;
 }
 
@@ -136,7 +136,7 @@ static void post_stat(struct toe_stage *s, const struct toe_work *w)
 	if (!post_builds(w))
 		return;
 	st->tx_segs++;
-	if (w->type == TOE_WORK_TX) {
+	if (toe_work_sends(w)) {
 		st->tx_bytes += snap->len;
 		st->rtx_bytes += snap->rtx_bytes;
 		st->rtx_segs += snap->rtx_bytes != 0;

@@ -94,7 +94,7 @@ static void proto_run(struct toe_stage *s, struct toe_work *w, struct proto_out 
 		if (w->cmd == TOE_HC_ABORT)
 			proto_abort(fp, out);
 		else
-			proto_hc(fp, &w->hc, out);
+			proto_hc(fp, &w->hc, now, out);
 		break;
 	default:
 		proto_ctrl(fp, &e->flow_post[w->conn], toe_work_ctrl(w), now, out);

@@ -152,7 +152,9 @@ static void ctrl_cc(struct toe_flow_proto *fp, const struct toe_cmd_cc *cc, stru
 	fp->ssthresh = proto_min(proto_max(cc->ssthresh, 2u * fp->mss), PROTO_CWND_MAX);
 	if (!proto_is(fp, TOE_FP_RECOVERY | TOE_FP_LOSS))
 		fp->cwnd = proto_min(proto_max(cc->cwnd, fp->mss), PROTO_CWND_MAX);
-	fp->flags &= ~TOE_FP_CWND_LIMITED;
+	fp->flags &= ~(TOE_FP_CWND_LIMITED | TOE_FP_PACED);
+	if (cc->rate_bps != TOE_RATE_UNPACED)
+		fp->flags |= TOE_FP_PACED;
 	proto_finish(fp, out, true);
 }
 

@@ -3,8 +3,8 @@
  * Protocol stage, HC workflow: the application moved its cursors or changed its wishes.
  *
  * Input: state, a copy of line 1 of toe_slot, of which every word may be a lie.  Output: more to
- * send, more window.  Wrong cursors change nothing at all.  Owns nothing.  Thread: the proto
- * instance.
+ * send, or, of an idle connection, the segment itself; more window.  Wrong cursors change nothing
+ * at all.  Owns nothing.  Thread: the proto instance.
  */
 #include "proto.h"
 
@@ -65,7 +65,8 @@ void proto_abort(struct toe_flow_proto *fp, struct proto_out *out)
 	proto_finish(fp, out, true);
 }
 
-void proto_hc(struct toe_flow_proto *fp, const struct toe_hc *hc, struct proto_out *out)
+void proto_hc(struct toe_flow_proto *fp, const struct toe_hc *hc, const struct toe_clock *now,
+	      struct proto_out *out)
 {
 	uint32_t tail = fp->iss + 1 + hc->tx_tail;
 	uint32_t head = fp->irs + 1 + hc->rx_head;
@@ -85,7 +86,7 @@ void proto_hc(struct toe_flow_proto *fp, const struct toe_hc *hc, struct proto_o
 	if (!proto_is(fp, TOE_FP_RX_DISCARD))
 		fp->rx_head = head;
 	hc_wishes(fp, hc->ctl);
-	if (proto_window_opened(fp))
+	if (!proto_tx_idle(fp, now, out) && proto_window_opened(fp))
 		proto_reply_ack(fp, out);
 	proto_finish(fp, out, false);
 }

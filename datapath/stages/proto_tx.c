@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Protocol stage, TX workflow: one permission of sched becomes at most one segment; and what all
+ * Protocol stage, TX workflow: one permission of sched becomes at most one segment; the first
+ * segment of an idle connection, which needs none (proto_hc.c); and what all
  * workflows that send share: header fields, advertised window, `sendable`.
  *
  * Input: state, clock.  Output: the segment in the snapshot, always TODO_SCHED with a new absolute.
@@ -472,6 +473,20 @@ static void tx_send_data(struct toe_flow_proto *fp, const struct plan *p,
 		fp->flags &= ~TOE_FP_RX_TURN;
 	}
 	out->todo |= TOE_TODO_TX;
+}
+
+bool proto_tx_idle(struct toe_flow_proto *fp, const struct toe_clock *now, struct proto_out *out)
+{
+	struct plan p;
+
+	if (fp->snd_una != fp->snd_max || fp->snd_nxt != fp->snd_max || fp->told_sendable != 0 ||
+	    proto_is(fp, TOE_FP_PACED | TOE_FP_PROBE | TOE_FP_KEEPALIVE))
+		return false;
+	p = tx_plan_data(fp);
+	if (p.kind != PLAN_DATA || p.len == 0)
+		return false;
+	tx_send_data(fp, &p, now, out);
+	return true;
 }
 
 void proto_tx(struct toe_flow_proto *fp, const struct toe_clock *now, struct proto_out *out)

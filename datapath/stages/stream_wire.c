@@ -191,7 +191,7 @@ void stream_wire_offer(struct stream_core *k, struct toe_stream_conn *c)
 static void fill_segment(struct stream_core *k, struct toe_stream_conn *c, struct toe_work *w)
 {
 	struct rte_mbuf *m = w->tx_mbuf;
-	uint32_t len = w->type == TOE_WORK_TX ? w->snap.len : 0;
+	uint32_t len = toe_work_sends(w) ? w->snap.len : 0;
 
 	if (len != 0) {
 		TOE_ASSERT(len <= m->data_len);

@@ -200,9 +200,13 @@ static void drain(void)
 
 static void host(void)
 {
+	uint32_t una = f.fp.snd_una, max = f.fp.snd_max;
+
 	proto_out_init(&f.out, &f.snap);
-	proto_hc(&f.fp, &f.hc, &f.out);
-	egress(f.fp.snd_una, f.fp.snd_max, false);
+	proto_hc(&f.fp, &f.hc, &f.now, &f.out);
+	/* data only of a connection that has nothing in flight */
+	FUZZ_CHECK(f.snap.len == 0 || (una == max && f.snap.seq == max));
+	egress(una, max, f.snap.len != 0);
 }
 
 static void app_read(uint32_t n)
@@ -263,7 +267,8 @@ static void step_command(struct fuzz_in *in)
 	memset(&f.wc.cmd, 0, sizeof(f.wc.cmd));
 	if (cmd == TOE_CMD_CC)
 		f.wc.cmd.cc =
-			(struct toe_cmd_cc){.cwnd = fuzz_u32(in),
+			(struct toe_cmd_cc){.rate_bps = mss.mss & 1 ? TOE_RATE_UNPACED : 0,
+					    .cwnd = fuzz_u32(in),
 					    .ssthresh = fuzz_u32(in),
 					    .loss_epoch = f.fp.loss_epoch - (fuzz_u8(in) == 0)};
 	if (cmd == TOE_CMD_MSS)

@@ -88,9 +88,11 @@ static inline struct toe_cmd_install *rig_prepare(struct rig *r)
 	return &r->wc.cmd.install;
 }
 
+/* Paced: each segment waits for its rig_tx(), also the first one of an idle connection. */
 static inline void rig_start(struct rig *r)
 {
 	rig_cmd(r, TOE_CMD_INSTALL);
+	r->fp.flags |= TOE_FP_PACED;
 }
 
 static inline void rig_default(struct rig *r)
@@ -174,7 +176,7 @@ static inline void rig_ack_wnd(struct rig *r, uint32_t pos, uint16_t wnd)
 static inline void rig_hc(struct rig *r)
 {
 	proto_out_init(&r->out, &r->snap);
-	proto_hc(&r->fp, &r->hc, &r->out);
+	proto_hc(&r->fp, &r->hc, &r->now, &r->out);
 }
 
 static inline void rig_write(struct rig *r, uint32_t bytes)

@@ -28,6 +28,84 @@ static void test_write_makes_sendable_and_active(void **state)
 	assert_int_equal(r.snap.event, TOE_EV_ACTIVE);
 }
 
+static void test_idle_connection_sends_at_once(void **state)
+{
+	struct rig r;
+
+	(void)state;
+	rig_default(&r);
+	r.fp.flags &= ~TOE_FP_PACED;
+	rig_write(&r, RIG_MSS + 100);
+	assert_int_equal(r.out.todo, TOE_TODO_TX | TOE_TODO_SCHED | TOE_TODO_CTRL);
+	assert_int_equal(r.snap.len, RIG_MSS);
+	assert_int_equal(r.snap.pos, 0);
+	assert_int_equal(r.snap.event, TOE_EV_ACTIVE);
+	assert_int_equal(r.fp.snd_nxt, rig_our(&r, RIG_MSS));
+	assert_int_equal(r.snap.sendable, 100); /* the rest takes its turn */
+	rig_write(&r, 10);                      /* in flight: so does this */
+	assert_int_equal(r.out.todo, TOE_TODO_SCHED);
+	assert_int_equal(r.snap.sendable, 110);
+	rig_ack(&r, RIG_MSS); /* idle, but sched has been promised something */
+	rig_write(&r, 10);
+	assert_int_equal(r.out.todo, TOE_TODO_SCHED);
+	rig_drain(&r);
+	rig_ack(&r, RIG_MSS + 120);
+	rig_write(&r, 10);
+	assert_int_equal(r.out.todo, TOE_TODO_TX);
+	assert_int_equal(r.snap.len, 10);
+	assert_int_equal(r.snap.sendable, 0);
+}
+
+static void test_idle_connection_may_not_send(void **state)
+{
+	struct rig r;
+
+	(void)state;
+	rig_default(&r);
+	r.fp.flags &= ~TOE_FP_PACED;
+	r.hc.ctl = TOE_CTL_CORK;
+	rig_write(&r, 10);
+	assert_int_equal(r.out.todo & TOE_TODO_TX, 0);
+	r.hc.ctl = 0;
+	r.fp.snd_wnd = 0;
+	rig_hc(&r);
+	assert_int_equal(r.out.todo & TOE_TODO_TX, 0);
+	r.fp.snd_wnd = 60000;
+	r.wc.cmd.cc = (struct toe_cmd_cc){
+		.rate_bps = 1000000, .cwnd = 10 * RIG_MSS, .ssthresh = 10 * RIG_MSS};
+	rig_cmd(&r, TOE_CMD_CC);
+	rig_drain(&r);
+	rig_ack(&r, 10);
+	rig_write(&r, 10); /* paced */
+	assert_int_equal(r.out.todo & TOE_TODO_TX, 0);
+	rig_drain(&r);
+	rig_ack(&r, 20);
+	r.wc.cmd.cc.rate_bps = TOE_RATE_UNPACED;
+	rig_cmd(&r, TOE_CMD_CC);
+	rig_write(&r, 10);
+	assert_int_equal(r.snap.len, 10);
+}
+
+/* The answer carries the news that its question has been read. */
+static void test_answer_is_the_window_update(void **state)
+{
+	struct rig r;
+	uint32_t edge;
+
+	(void)state;
+	rig_default(&r);
+	r.fp.flags &= ~TOE_FP_PACED;
+	for (uint32_t pos = 0; pos < RIG_BUF / 2; pos += RIG_MSS)
+		rig_data(&r, pos, RIG_MSS);
+	edge = r.fp.rcv_adv;
+	r.hc.rx_head = r.snap.rx_tail;
+	rig_write(&r, 10);
+	assert_int_equal(r.snap.len, 10);
+	assert_true(seq_gt(r.fp.rcv_adv, edge));
+	assert_true(r.out.counted & 1ull << TOE_C_SEGS_DATA_TX);
+	assert_false(r.out.counted & 1ull << TOE_C_SEGS_ACK_TX);
+}
+
 static void expect_refused(struct rig *r)
 {
 	struct toe_flow_proto before = r->fp;
@@ -166,6 +244,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_write_makes_sendable_and_active),
+		cmocka_unit_test(test_idle_connection_sends_at_once),
+		cmocka_unit_test(test_idle_connection_may_not_send),
+		cmocka_unit_test(test_answer_is_the_window_update),
 		cmocka_unit_test(test_impossible_cursors),
 		cmocka_unit_test(test_random_cursors_keep_invariants),
 		cmocka_unit_test(test_window_update),

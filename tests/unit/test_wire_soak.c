@@ -40,7 +40,8 @@ static const struct soak_setup setups[] = {
 	 .corrupt_pm = 10,
 	 .bytes_max = 40000,
 	 .seed = 11},
-	{.loss_pm = 300, .bytes_max = 5000, .seed = 12, .sack = true, .ts = true},
+	/* more, and now and then all nine tries of an orphan's FIN are lost: then it is given up */
+	{.loss_pm = 150, .bytes_max = 5000, .seed = 12, .sack = true, .ts = true},
 };
 
 static void child(const struct soak_setup *base, unsigned round)
