@@ -46,6 +46,7 @@ static bool listen_request(int fd, int backlog, struct toe_ctl_listen *req)
 	LT_REAL(getsockopt)(fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6only, &v6_len);
 	req->port = ntohs(in6->sin6_port);
 	memcpy(req->addr, &in6->sin6_addr, 16);
+	req->v6only = !!v6only;
 	if (v6only)
 		return false;
 	return IN6_IS_ADDR_UNSPECIFIED(&in6->sin6_addr) ||

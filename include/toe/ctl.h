@@ -169,7 +169,8 @@ struct toe_ctl_listen {
 	uint32_t backlog;
 	uint32_t listener; /* index in the region (reply; request of UNLISTEN) */
 	uint32_t defaults; /* TOE_CTL_* bits accepted connections start with */
-	uint32_t reserved;
+	uint32_t v6only;   /* 1: IPV6_V6ONLY, no IPv4 connections; only with AF_INET6.  0 with the
+			      wildcard of AF_INET6: both families, one listener, one accept ring */
 };
 
 struct toe_ctl_conn {
