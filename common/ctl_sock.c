@@ -4,7 +4,7 @@
  *
  * In: struct toe_ctl_msg and descriptors of the caller; out: the same from the peer, checked for
  * size, magic and version, never more descriptors than asked for.  Peers may be hostile: whatever
- * they send, no descriptor leaks and nothing is read beyond 256 bytes.  No state; any thread.
+ * they send, no descriptor leaks and nothing is read beyond one message.  No state; any thread.
  * Used inside libtoe too, hence the raw system calls.
  */
 #include "common/ctl_sock.h"

@@ -419,7 +419,7 @@ static int fill_app(struct kp_app *app, const struct kp_client *c, const struct 
 		return -ENOMEM;
 	for (uint32_t i = 0; i < d->slot_n; i++)
 		app->ports[i].fd = -1;
-	rc = kp_region_create(d, app->kp->engine.port_ipv4, fds);
+	rc = kp_region_create(d, &app->kp->engine, fds);
 	if (rc < 0)
 		return rc;
 	app->control_fd = fds[0];

@@ -104,7 +104,7 @@ static int seal(int fd)
 }
 
 static int write_region(int fd, const struct toe_ctl_app *app, const struct toe_region_layout *l,
-			uint32_t port_ipv4)
+			const struct toe_ctl_engine *port)
 {
 	struct toe_region_hdr h = {
 		.magic = TOE_REGION_MAGIC,
@@ -121,18 +121,20 @@ static int write_region(int fd, const struct toe_ctl_app *app, const struct toe_
 		.doorbell_n = app->doorbell_n,
 		.rx_buf_bytes = app->rx_buf_bytes,
 		.tx_buf_bytes = app->tx_buf_bytes,
-		.port_ipv4 = port_ipv4,
+		.port_ipv4 = port->port_ipv4,
 		.off_slots = l->off_slots,
 		.off_listeners = l->off_listeners,
 		.off_contexts = l->off_contexts,
 		.off_tokens = l->off_tokens,
 	};
-	int rc = write_all(fd, &h, sizeof(h), 0);
+	int rc;
 
+	memcpy(h.port_ipv6, port->port_ipv6, sizeof(h.port_ipv6));
+	rc = write_all(fd, &h, sizeof(h), 0);
 	return rc < 0 ? rc : write_none(fd, l->off_tokens, app->token_n);
 }
 
-int kp_region_create(const struct toe_ctl_app *app, uint32_t port_ipv4, int fds[2])
+int kp_region_create(const struct toe_ctl_app *app, const struct toe_ctl_engine *port, int fds[2])
 {
 	struct toe_region_geometry g = toe_ctl_app_geometry(app);
 	struct toe_region_layout l;
@@ -145,7 +147,7 @@ int kp_region_create(const struct toe_ctl_app *app, uint32_t port_ipv4, int fds[
 	if (rc >= 0)
 		rc = fds[1] = sized_memfd("toe-payload", l.payload_bytes);
 	if (rc >= 0)
-		rc = write_region(fds[0], app, &l, port_ipv4);
+		rc = write_region(fds[0], app, &l, port);
 	if (rc >= 0)
 		rc = seal(fds[0]);
 	if (rc >= 0)

@@ -9,8 +9,9 @@
 /* Fills the geometry fields from the configuration.  0, or -EINVAL if it is impossible. */
 int kp_region_geometry(const struct toe_config *cfg, struct toe_ctl_app *app);
 
-/* Two sparse sealed memfds {control, payload} with header and empty token map.  0 or -errno. */
-int kp_region_create(const struct toe_ctl_app *app, uint32_t port_ipv4, int fds[2]);
+/* Two sparse sealed memfds {control, payload} with header and empty token map; of port only the
+ * addresses.  0 or -errno. */
+int kp_region_create(const struct toe_ctl_app *app, const struct toe_ctl_engine *port, int fds[2]);
 
 /* Sets engine_gone in every context: processes that only look at memory see it too. */
 void kp_region_engine_gone(const struct toe_ctl_app *app, int control_fd);

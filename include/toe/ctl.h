@@ -200,9 +200,10 @@ struct toe_ctl_unsupported {
 #define TOE_PORT_TX_TSO       0x10u /* not used by any stage */
 
 struct toe_ctl_engine {
-	uint32_t epoch;     /* counts datapath starts */
-	uint32_t up;        /* 1 if the datapath runs */
-	uint32_t port_ipv4; /* network order */
+	uint32_t epoch;           /* counts datapath starts */
+	uint32_t up;              /* 1 if the datapath runs */
+	uint32_t port_ipv4;       /* network order */
+	uint8_t port_ipv6[2][16]; /* global, link-local; all zero: none */
 	uint16_t mtu;
 	uint8_t port_mac[6];
 	int32_t tap_ifindex;
@@ -218,7 +219,7 @@ struct toe_ctl_engine {
 	uint32_t port_caps;                   /* TOE_PORT_* */
 };
 
-/* 256 bytes on the wire, always. */
+/* 288 bytes on the wire, always. */
 struct toe_ctl_msg {
 	uint32_t magic;
 	uint16_t type; /* enum toe_ctl_type */
@@ -238,9 +239,9 @@ struct toe_ctl_msg {
 		struct toe_ctl_conn conn;
 		struct toe_ctl_engine engine;
 		struct toe_ctl_unsupported unsupported;
-		uint8_t raw[224];
+		uint8_t raw[256];
 	} u;
 };
-TOE_ASSERT_SIZE(struct toe_ctl_msg, 256);
+TOE_ASSERT_SIZE(struct toe_ctl_msg, 288);
 
 #endif

@@ -29,7 +29,7 @@
 /* An id in a hint or doorbell ring: a slot index, or a listener index with this bit set. */
 #define TOE_ID_LISTENER 0x80000000u
 
-/* Geometry, 128 B.  Written once by the keeper; the application's copy is for its convenience. */
+/* Geometry, 192 B.  Written once by the keeper; the application's copy is for its convenience. */
 struct toe_region_hdr {
 	uint64_t magic;
 	uint32_t abi_version;
@@ -47,13 +47,14 @@ struct toe_region_hdr {
 	uint32_t rx_buf_bytes; /* power of two */
 	uint32_t tx_buf_bytes; /* power of two */
 	uint32_t port_ipv4;    /* address of the offloaded port, network order */
+	uint8_t port_ipv6[2][16]; /* global, link-local; all zero: none */
 	uint64_t off_slots;
 	uint64_t off_listeners;
 	uint64_t off_contexts;
 	uint64_t off_tokens; /* uint32_t[token_n]: slot index of that token, TOE_NONE if unused */
-	uint64_t reserved[2];
+	uint64_t reserved[6];
 };
-TOE_ASSERT_SIZE(struct toe_region_hdr, 128);
+TOE_ASSERT_SIZE(struct toe_region_hdr, 192);
 
 /* toe_slot.state: level state of a connection, set by the engine.  Bits are only ever added until
  * the slot gets a new generation. */

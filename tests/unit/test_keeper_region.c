@@ -20,6 +20,8 @@
 #include "controlplane/keeper/region.h"
 #include "toe/cpq.h"
 
+static const struct toe_ctl_engine no_port;
+
 static void setup(struct toe_config *cfg, struct toe_ctl_app *app)
 {
 	toe_config_defaults(cfg);
@@ -72,6 +74,8 @@ static void test_create(void **state)
 	struct toe_ctl_app app;
 	struct toe_region_layout l = {0};
 	struct toe_region_geometry g;
+	struct toe_ctl_engine port = {.port_ipv4 = 0x01020304,
+				      .port_ipv6 = {{0xfd, 1}, {0xfe, 0x80}}};
 	const struct toe_region_hdr *h;
 	const uint32_t *tokens;
 	struct stat st;
@@ -80,7 +84,7 @@ static void test_create(void **state)
 	(void)state;
 	setup(&cfg, &app);
 	assert_int_equal(kp_region_geometry(&cfg, &app), 0);
-	assert_int_equal(kp_region_create(&app, 0x01020304, fds), 0);
+	assert_int_equal(kp_region_create(&app, &port, fds), 0);
 	g = toe_ctl_app_geometry(&app);
 	assert_int_equal(toe_region_layout(&l, &g), 0);
 	check_sealed(fds[0], (off_t)l.control_bytes);
@@ -94,6 +98,7 @@ static void test_create(void **state)
 	assert_int_equal(h->abi_fingerprint, TOE_ABI_FINGERPRINT);
 	assert_int_equal(h->app_id, 5);
 	assert_int_equal(h->port_ipv4, 0x01020304);
+	assert_memory_equal(h->port_ipv6, port.port_ipv6, sizeof(port.port_ipv6));
 	assert_true(h->off_contexts == l.off_contexts && h->off_tokens == l.off_tokens);
 	tokens = (const uint32_t *)((const char *)h + l.off_tokens);
 	for (uint32_t i = 0; i < app.token_n; i++)
@@ -127,7 +132,7 @@ static void test_unsupported(void **state)
 	(void)state;
 	setup(&cfg, &app);
 	assert_int_equal(kp_region_geometry(&cfg, &app), 0);
-	assert_int_equal(kp_region_create(&app, 0, fds), 0);
+	assert_int_equal(kp_region_create(&app, &no_port, fds), 0);
 	g = toe_ctl_app_geometry(&app);
 	assert_int_equal(toe_region_layout(&l, &g), 0);
 	stride = toe_context_stride(app.hint_n, app.doorbell_n);
@@ -161,7 +166,7 @@ static void test_impossible(void **state)
 	int fds[2] = {7, 7};
 
 	(void)state;
-	assert_int_equal(kp_region_create(&app, 0, fds), -EINVAL);
+	assert_int_equal(kp_region_create(&app, &no_port, fds), -EINVAL);
 	assert_int_equal(fds[0], -1);
 	assert_int_equal(fds[1], -1);
 }
