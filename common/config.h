@@ -31,6 +31,7 @@ struct toe_config {
 	char eal_args[256];   /* extra EAL arguments, blank-separated */
 	char tap_if[16];      /* exception path, carries the port's MAC and address */
 	char address[32];     /* "10.99.0.1/24": put on the TAP; "" = leave as it is */
+	char address6[52];    /* "2001:db8::1/64", besides those that the port has; "" = none */
 	uint32_t mtu;
 	bool hugepages; /* try; without them --no-huge with a warning */
 	uint32_t memory_mb;

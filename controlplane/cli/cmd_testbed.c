@@ -4,6 +4,7 @@
  * in the other.
  *
  *   NAME-srv: toe0 (the port), toe-tap 10.99.0.1/24  ----  NAME-cli: cli0 10.99.0.2/24
+ *                                      fd00:99::1/64                       fd00:99::2/64
  *
  * In: --prefix NAME (default toe), settings; out: addresses and what to type next, or JSON.  `down`
  * undoes everything, whatever state a crash has left; programs of the user in the namespaces are
@@ -27,6 +28,9 @@
 #define SERVER_ADDRESS "10.99.0.1"
 #define CLIENT_ADDRESS "10.99.0.2"
 #define PREFIX_LEN     "/24"
+#define SERVER_IPV6    "fd00:99::1"
+#define CLIENT_IPV6    "fd00:99::2"
+#define PREFIX_LEN6    "/64"
 #define LINK_TRIES     150 /* of 20 ms */
 #define GONE_TRIES     50  /* of 100 ms */
 #define LINE_BYTES     2048
@@ -94,6 +98,21 @@ static int step(const struct testbed *t, const char *fmt, ...)
 /* The engine wants finished segments on the wire, and sees what it sends arrive unmerged. */
 #define NO_OFFLOADS "tx off rx off tso off gso off gro off"
 
+/* Nobody else can have them: no waiting for duplicate address detection.  From the port they move
+ * to the TAP. */
+static int add_ipv6(const struct testbed *t)
+{
+	int rc;
+
+	if (access("/proc/net/if_inet6", F_OK) < 0)
+		return 0; /* a kernel without */
+	rc = step(t, "ip -n %s addr add " CLIENT_IPV6 PREFIX_LEN6 " dev cli0 nodad", t->client);
+	if (rc == 0)
+		rc = step(t, "ip -n %s addr add " SERVER_IPV6 PREFIX_LEN6 " dev toe0 nodad",
+			  t->server);
+	return rc;
+}
+
 static int make_network(const struct testbed *t)
 {
 	const char *s = t->server;
@@ -114,6 +133,8 @@ static int make_network(const struct testbed *t)
 		rc = step(t, "ip netns exec %s ethtool -K cli0 " NO_OFFLOADS, c);
 	if (rc == 0)
 		rc = step(t, "ip -n %s addr add " CLIENT_ADDRESS PREFIX_LEN " dev cli0", c);
+	if (rc == 0)
+		rc = add_ipv6(t);
 	if (rc == 0)
 		rc = step(t, "ip -n %s link set cli0 up", c);
 	if (rc == 0)
@@ -182,15 +203,17 @@ static void print_result(const struct testbed *t)
 	if (!plain)
 		snprintf(option, sizeof(option), " --run-dir %s", dir);
 	if (t->cli->json) {
-		j = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "server_ns",
-			      t->server, "client_ns", t->client, "address", SERVER_ADDRESS,
-			      "client_address", CLIENT_ADDRESS, "port", "toe0", "tap", "toe-tap",
+		j = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s}",
+			      "server_ns", t->server, "client_ns", t->client, "address",
+			      SERVER_ADDRESS, "client_address", CLIENT_ADDRESS, "ipv6", SERVER_IPV6,
+			      "client_ipv6", CLIENT_IPV6, "port", "toe0", "tap", "toe-tap",
 			      "client_if", "cli0", "run_dir", dir, "config", t->config);
 		cli_print_json(j);
 		json_decref(j);
 		return;
 	}
-	printf("engine at " SERVER_ADDRESS " in namespace %s, clients at " CLIENT_ADDRESS
+	printf("engine at " SERVER_ADDRESS " and " SERVER_IPV6
+	       " in namespace %s, clients at " CLIENT_ADDRESS " and " CLIENT_IPV6
 	       " in namespace %s\n\n"
 	       "next:\n"
 	       "  ip netns exec %s %s run%s -- mosquitto -c my.conf\n"

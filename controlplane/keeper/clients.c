@@ -159,8 +159,8 @@ static void on_connect(struct kp_client *c, struct toe_ctl_msg *m, int *fds, uns
 {
 	const struct kp_tokens *ts = &c->app->tokens;
 
-	if (nfds != 1 || !kp_is_tcp_socket(c->kp, fds[0]) || m->u.conn.token >= ts->n ||
-	    ts->t[m->u.conn.token].state != KP_TOKEN_LIVE) {
+	if (nfds != 1 || !kp_is_tcp_socket(c->kp, fds[0]) || !kp_conn_valid(&m->u.conn) ||
+	    m->u.conn.token >= ts->n || ts->t[m->u.conn.token].state != KP_TOKEN_LIVE) {
 		kp_client_refuse(c, m->type, m->req, -EINVAL);
 		return;
 	}
@@ -175,7 +175,8 @@ static void on_connect(struct kp_client *c, struct toe_ctl_msg *m, int *fds, uns
 /* The kernel knows who may have which port, and libtoe's listener is one of the kernel's too. */
 static void on_listen(struct kp_client *c, const struct toe_ctl_msg *m)
 {
-	int rc = kp_may_listen(c->kp, c->uid, m->u.listen.port);
+	const struct toe_ctl_listen *l = &m->u.listen;
+	int rc = kp_listen_valid(l) ? kp_may_listen(c->kp, c->uid, l) : -EINVAL;
 
 	if (rc < 0)
 		kp_client_refuse(c, m->type, m->req, rc);

@@ -8,6 +8,7 @@
  *   relay.c      questions and their answers    chan.c       one message socket in the loop
  *   region.c     memfds                         token.c      far ends of token descriptors
  *   owner.c      may an application have a port?
+ *   ipv6.c       IPv6 of the TAP                ipv6_watch.c its addresses change
  */
 #ifndef KP_KEEPER_H
 #define KP_KEEPER_H
@@ -135,6 +136,9 @@ struct kp_keeper {
 	uv_poll_t listen_poll;
 	uv_poll_t token_poll;
 	uv_timer_t linger_timer;
+	uv_poll_t ipv6_poll;
+	struct mnl_socket *ipv6_nl;
+	bool ipv6_changed;
 	uv_timer_t again_timer; /* relay.c: questions to ask once more */
 	enum kp_state state;
 	bool loop_ready;
@@ -240,11 +244,20 @@ void kp_apps_unsupported(const struct kp_keeper *kp, uint64_t *n);
 /* Fills in apps, procs and kernel_conns. */
 void kp_apps_count(const struct kp_keeper *kp, struct toe_ctl_engine *e);
 
+/* ---- ipv6_watch.c ---- */
+/* Before there are addresses, so that no change is missed. */
+int kp_ipv6_watch(struct kp_keeper *kp);
+/* kp_setup_tap() has been done. */
+void kp_ipv6_started(struct kp_keeper *kp);
+
 /* ---- owner.c ---- */
 /* Is fd a TCP socket of our own network namespace? */
 bool kp_is_tcp_socket(const struct kp_keeper *kp, int fd);
-/* May uid listen on the port?  0 or -errno. */
-int kp_may_listen(const struct kp_keeper *kp, uint32_t uid, uint16_t port);
+/* Are the fields that libtoe fills in what the engine understands? */
+bool kp_listen_valid(const struct toe_ctl_listen *l);
+bool kp_conn_valid(const struct toe_ctl_conn *c);
+/* May uid have what l asks for?  0 or -errno. */
+int kp_may_listen(const struct kp_keeper *kp, uint32_t uid, const struct toe_ctl_listen *l);
 /* Identity of the network namespace that sockets of this process are in. */
 uint64_t kp_own_netns(void);
 

@@ -298,6 +298,8 @@ static int open_loop(struct kp_keeper *kp)
 	if (rc == 0)
 		rc = kp_relay_init(kp);
 	if (rc == 0)
+		rc = kp_ipv6_watch(kp);
+	if (rc == 0)
 		rc = kp_token_watch_init(&kp->tokens);
 	if (rc == 0)
 		rc = uv_poll_init(&kp->loop, &kp->token_poll, kp->tokens.epfd);

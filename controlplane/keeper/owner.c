@@ -64,25 +64,71 @@ bool kp_is_tcp_socket(const struct kp_keeper *kp, int fd)
 	       option(fd, SO_PROTOCOL) == IPPROTO_TCP && netns_of(fd) == kp->netns;
 }
 
+/* One way to write an address: IPv4 is never written as IPv6, and what is not used is zero. */
+static bool addr_valid(uint16_t family, const uint8_t addr[16])
+{
+	static const uint8_t zero[16];
+	static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
+
+	if (family == AF_INET)
+		return memcmp(addr + 4, zero, 12) == 0;
+	return family == AF_INET6 && memcmp(addr, mapped, sizeof(mapped)) != 0;
+}
+
+bool kp_listen_valid(const struct toe_ctl_listen *l)
+{
+	return addr_valid(l->family, l->addr) && l->port != 0 &&
+	       l->v6only <= (l->family == AF_INET6 ? 1u : 0u);
+}
+
+bool kp_conn_valid(const struct toe_ctl_conn *c)
+{
+	return addr_valid(c->family, c->remote_addr) && c->remote_port != 0;
+}
+
 /* ---- listening ---- */
 
 struct search {
 	uint32_t uid;
 	uint32_t ipv4; /* of the port */
-	uint16_t port;
+	const struct toe_ctl_listen *l;
 	bool found;
 };
 
-/* Does a socket bound to that address get what is sent to ours? */
-static bool covers(const struct inet_diag_msg *d, uint32_t ipv4)
+/* INET_DIAG_SKV6ONLY of a listening socket. */
+static bool v6only(const struct nlmsghdr *nlh)
+{
+	const struct nlattr *attr;
+	bool only = false;
+
+	mnl_attr_for_each(attr, nlh, sizeof(struct inet_diag_msg))
+	{
+		if (mnl_attr_get_type(attr) == INET_DIAG_SKV6ONLY &&
+		    mnl_attr_get_payload_len(attr) == 1)
+			only = mnl_attr_get_u8(attr) != 0;
+	}
+	return only;
+}
+
+/* Does the kernel's socket get all that a listener of the engine would get? */
+static bool covers(const struct nlmsghdr *nlh, const struct search *s)
 {
 	static const uint32_t any[4];
-	const uint32_t mapped[4] = {0, 0, htonl(0xffff), ipv4};
+	const struct inet_diag_msg *d = mnl_nlmsg_get_payload(nlh);
+	const uint32_t mapped[4] = {0, 0, htonl(0xffff), s->ipv4};
+	const uint32_t *src = d->id.idiag_src;
+	bool wild = memcmp(src, any, sizeof(any)) == 0;
 
-	if (d->idiag_family == AF_INET)
-		return d->id.idiag_src[0] == 0 || d->id.idiag_src[0] == ipv4;
-	return memcmp(d->id.idiag_src, any, sizeof(any)) == 0 ||
-	       memcmp(d->id.idiag_src, mapped, sizeof(mapped)) == 0;
+	if (s->l->family == AF_INET) {
+		if (d->idiag_family == AF_INET)
+			return src[0] == 0 || src[0] == s->ipv4;
+		return (wild && !v6only(nlh)) || memcmp(src, mapped, sizeof(mapped)) == 0;
+	}
+	if (d->idiag_family != AF_INET6)
+		return false;
+	if (wild)
+		return s->l->v6only || memcmp(s->l->addr, any, sizeof(any)) != 0 || !v6only(nlh);
+	return memcmp(src, s->l->addr, sizeof(any)) == 0;
 }
 
 static int on_socket(const struct nlmsghdr *nlh, void *arg)
@@ -91,7 +137,7 @@ static int on_socket(const struct nlmsghdr *nlh, void *arg)
 	struct search *s = arg;
 
 	if (nlh->nlmsg_len >= mnl_nlmsg_size(sizeof(*d)) && d->idiag_uid == s->uid &&
-	    ntohs(d->id.idiag_sport) == s->port && covers(d, s->ipv4))
+	    ntohs(d->id.idiag_sport) == s->l->port && covers(nlh, s))
 		s->found = true;
 	return MNL_CB_OK;
 }
@@ -121,9 +167,9 @@ static int search_family(struct mnl_socket *nl, uint8_t family, struct search *s
 	return rc < 0 ? -errno : 0;
 }
 
-int kp_may_listen(const struct kp_keeper *kp, uint32_t uid, uint16_t port)
+int kp_may_listen(const struct kp_keeper *kp, uint32_t uid, const struct toe_ctl_listen *l)
 {
-	struct search s = {.uid = uid, .ipv4 = kp->engine.port_ipv4, .port = port};
+	struct search s = {.uid = uid, .ipv4 = kp->engine.port_ipv4, .l = l};
 	struct mnl_socket *nl;
 	int rc;
 

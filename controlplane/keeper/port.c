@@ -100,20 +100,20 @@ int kp_if_set_up(const char *ifname, bool up)
 	return if_ioctl(SIOCSIFFLAGS, &ifr, ifname);
 }
 
-static int sysctl_open(const char *ifname, int flags)
+static int sysctl_open(const char *ifname, const char *name, int flags)
 {
 	char path[96];
 	int fd;
 
-	snprintf(path, sizeof(path), "/proc/sys/net/ipv6/conf/%s/disable_ipv6", ifname);
+	snprintf(path, sizeof(path), "/proc/sys/net/ipv6/conf/%s/%s", ifname, name);
 	fd = open(path, flags | O_CLOEXEC);
 	return fd < 0 ? -errno : fd;
 }
 
-int kp_if_disable_ipv6(const char *ifname, int *value)
+int kp_if_ipv6_conf(const char *ifname, const char *name, int *value)
 {
-	char buf[8] = "";
-	int fd = sysctl_open(ifname, O_RDONLY);
+	char buf[16] = "";
+	int fd = sysctl_open(ifname, name, O_RDONLY);
 
 	*value = -1;
 	if (fd == -ENOENT)
@@ -126,11 +126,11 @@ int kp_if_disable_ipv6(const char *ifname, int *value)
 	return 0;
 }
 
-int kp_if_set_disable_ipv6(const char *ifname, int value)
+int kp_if_set_ipv6_conf(const char *ifname, const char *name, int value)
 {
-	char buf[8];
+	char buf[16];
 	int len = snprintf(buf, sizeof(buf), "%d\n", value);
-	int fd = sysctl_open(ifname, O_WRONLY);
+	int fd = sysctl_open(ifname, name, O_WRONLY);
 	int rc;
 
 	if (fd < 0)

@@ -122,6 +122,7 @@ static int write_region(int fd, const struct toe_ctl_app *app, const struct toe_
 		.rx_buf_bytes = app->rx_buf_bytes,
 		.tx_buf_bytes = app->tx_buf_bytes,
 		.port_ipv4 = port->port_ipv4,
+		.tap_ifindex = (uint32_t)port->tap_ifindex,
 		.off_slots = l->off_slots,
 		.off_listeners = l->off_listeners,
 		.off_contexts = l->off_contexts,
@@ -160,6 +161,12 @@ int kp_region_create(const struct toe_ctl_app *app, const struct toe_ctl_engine 
 		fds[i] = -1;
 	}
 	return rc;
+}
+
+void kp_region_set_ipv6(int control_fd, const struct toe_ctl_engine *port)
+{
+	write_all(control_fd, port->port_ipv6, sizeof(port->port_ipv6),
+		  offsetof(struct toe_region_hdr, port_ipv6));
 }
 
 void kp_region_engine_gone(const struct toe_ctl_app *app, int control_fd)

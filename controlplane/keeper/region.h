@@ -13,6 +13,9 @@ int kp_region_geometry(const struct toe_config *cfg, struct toe_ctl_app *app);
  * addresses.  0 or -errno. */
 int kp_region_create(const struct toe_ctl_app *app, const struct toe_ctl_engine *port, int fds[2]);
 
+/* The port has other IPv6 addresses now. */
+void kp_region_set_ipv6(int control_fd, const struct toe_ctl_engine *port);
+
 /* Sets engine_gone in every context: processes that only look at memory see it too. */
 void kp_region_engine_gone(const struct toe_ctl_app *app, int control_fd);
 

@@ -10,15 +10,17 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/rtnetlink.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/log.h"
 
-#define SAVED_MAGIC 0x31545250454f5431ull /* "1TOEPRT1" */
+#define SAVED_MAGIC 0x32545250454f5431ull /* "1TOEPRT2" */
 
 static int failed(char *err, size_t err_len, int rc, const char *what)
 {
@@ -116,6 +118,21 @@ static void check(int rc, const char *what, const char *ifname)
 		LOG_WARN("%s: %s: %s", ifname, what, strerror(-rc));
 }
 
+/* In an order in which the kernel shows them as before: it puts the latest of IPv4 last, of IPv6
+ * first. */
+static void restore_addresses(const char *port_if, int ifindex, const struct kp_port_saved *saved)
+{
+	uint32_t n = saved->addr_n < KP_ADDRS_MAX ? saved->addr_n : KP_ADDRS_MAX;
+
+	for (uint32_t i = 0; i < 2 * n; i++) {
+		const struct kp_addr *a = &saved->addrs[i < n ? i : 2 * n - 1 - i];
+
+		if ((a->family == AF_INET) == (i < n))
+			check(kp_addr_add_again(ifindex, a, saved->boot_s), "address not restored",
+			      port_if);
+	}
+}
+
 /* The port as it was; used by an orderly end and after a crash. */
 static void restore_port(const char *port_if, const struct kp_port_saved *saved)
 {
@@ -124,13 +141,13 @@ static void restore_port(const char *port_if, const struct kp_port_saved *saved)
 
 	if (ifindex < 0)
 		return; /* it is gone, and the table with it */
-	for (uint32_t i = 0; i < saved->addr_n && i < KP_ADDRS_MAX; i++)
-		check(kp_addr_add(ifindex, &saved->addrs[i]), "address not restored", port_if);
+	/* before there can be addresses */
+	if (saved->disable_ipv6 >= 0)
+		check(kp_if_set_ipv6_conf(port_if, "disable_ipv6", saved->disable_ipv6),
+		      "disable_ipv6 not restored", port_if);
+	restore_addresses(port_if, ifindex, saved);
 	for (uint32_t i = 0; i < saved->route_n && i < KP_ROUTES_MAX; i++)
 		check(kp_route_add(ifindex, &saved->routes[i]), "route not restored", port_if);
-	if (saved->disable_ipv6 >= 0)
-		check(kp_if_set_disable_ipv6(port_if, saved->disable_ipv6),
-		      "disable_ipv6 not restored", port_if);
 	if (!saved->was_up)
 		check(kp_if_set_up(port_if, false), "link state not restored", port_if);
 	if (kp_nft_unblock(port_if, err, sizeof(err)) < 0)
@@ -199,10 +216,18 @@ static int check_port(struct kp_setup *s, const struct toe_config *cfg, char *er
 	return 0;
 }
 
-static int save_port(struct kp_setup *s, char *err, size_t err_len)
+static int save_addresses(struct kp_setup *s, int family)
 {
 	struct kp_port_saved *p = &s->saved;
 	int ifindex = kp_if_index(s->port_if);
+	int rc = kp_addr_list(ifindex, family, p->addrs, &p->addr_n, KP_ADDRS_MAX);
+
+	return rc < 0 ? rc : kp_route_list(ifindex, family, p->routes, &p->route_n, KP_ROUTES_MAX);
+}
+
+static int save_port(struct kp_setup *s, char *err, size_t err_len)
+{
+	struct kp_port_saved *p = &s->saved;
 	int ipv6 = -1;
 	bool up = false;
 	int rc;
@@ -210,15 +235,16 @@ static int save_port(struct kp_setup *s, char *err, size_t err_len)
 	memset(p, 0, sizeof(*p));
 	p->magic = SAVED_MAGIC;
 	p->pid = getpid();
+	p->boot_s = kp_boot_s();
 	p->disable_ipv6 = -1;
 	if (s->kernel_port) {
 		rc = kp_if_up(s->port_if, &up);
 		if (rc == 0)
-			rc = kp_if_disable_ipv6(s->port_if, &ipv6);
+			rc = kp_if_ipv6_conf(s->port_if, "disable_ipv6", &ipv6);
 		if (rc == 0)
-			rc = kp_addr_list(ifindex, p->addrs, &p->addr_n, KP_ADDRS_MAX);
-		if (rc == 0)
-			rc = kp_route_list(ifindex, p->routes, &p->route_n, KP_ROUTES_MAX);
+			rc = save_addresses(s, AF_INET);
+		if (rc == 0 && ipv6 >= 0)
+			rc = save_addresses(s, AF_INET6);
 		if (rc < 0)
 			return failed(err, err_len, rc, s->port_if);
 		p->was_up = up;
@@ -236,7 +262,7 @@ static int block_kernel(struct kp_setup *s, char *err, size_t err_len)
 	s->port_changed = true;
 	if (kp_nft_block(s->port_if, err, err_len) < 0)
 		return -1;
-	rc = kp_if_set_disable_ipv6(s->port_if, 1);
+	rc = kp_if_set_ipv6_conf(s->port_if, "disable_ipv6", 1);
 	if (rc < 0)
 		return failed(err, err_len, rc, "disable_ipv6");
 	rc = kp_if_set_up(s->port_if, true);
@@ -268,19 +294,30 @@ static int make_tap(struct kp_setup *s, char *err, size_t err_len)
 	return rc < 0 ? failed(err, err_len, rc, s->tap_if) : 0;
 }
 
+static int check_address(const char *name, const char *text, int family, struct kp_addr *a,
+			 char *err, size_t err_len)
+{
+	if (kp_addr_parse(text, a) == 0 && a->family == family)
+		return 0;
+	snprintf(err, err_len, "port.%s \"%s\" is no %s", name, text,
+		 family == AF_INET ? "IPv4 address like 192.0.2.10/24"
+				   : "IPv6 address like 2001:db8::10/64");
+	return -1;
+}
+
 int kp_setup_port(struct kp_setup *s, const struct toe_config *cfg, char *err, size_t err_len)
 {
 	struct kp_addr a;
 
-	if (cfg->address[0]) {
-		if (kp_addr_parse(cfg->address, &a) < 0) {
-			snprintf(err, err_len,
-				 "port.address \"%s\" is no IPv4 address like "
-				 "192.0.2.10/24",
-				 cfg->address);
+	if (cfg->address6[0]) {
+		if (check_address("address6", cfg->address6, AF_INET6, &a, err, err_len) < 0)
 			return -1;
-		}
-		s->ipv4 = a.ipv4;
+		memcpy(s->own6, a.addr, sizeof(s->own6));
+	}
+	if (cfg->address[0]) {
+		if (check_address("address", cfg->address, AF_INET, &a, err, err_len) < 0)
+			return -1;
+		memcpy(&s->ipv4, a.addr, sizeof(s->ipv4));
 	}
 	if (take_lock(s, err, err_len) < 0)
 		return -1;
@@ -294,47 +331,72 @@ int kp_setup_port(struct kp_setup *s, const struct toe_config *cfg, char *err, s
 	return s->kernel_port ? block_kernel(s, err, err_len) : 0;
 }
 
+/* ---- the TAP ---- */
+
 /* Addresses of the port would be a way around the engine: the TAP gets them. */
-static int move_addresses(struct kp_setup *s, const struct kp_addr *own)
+static int move_ipv4(struct kp_setup *s, const struct kp_addr *own)
 {
 	int port = kp_if_index(s->port_if);
 	int rc = 0;
 
 	for (uint32_t i = 0; i < s->saved.addr_n && rc == 0; i++) {
-		rc = kp_addr_del(port, &s->saved.addrs[i]);
-		if (rc == 0 && s->saved.addrs[i].ipv4 != own->ipv4)
-			rc = kp_addr_add(s->tap_ifindex, &s->saved.addrs[i]);
+		const struct kp_addr *a = &s->saved.addrs[i];
+
+		if (a->family != AF_INET)
+			continue;
+		rc = kp_addr_del(port, a);
+		if (rc == 0 && !kp_addr_same(a, own))
+			rc = kp_addr_add(s->tap_ifindex, a);
 	}
 	return rc;
+}
+
+static int set_ipv4(struct kp_setup *s, const struct toe_config *cfg)
+{
+	struct kp_addr own;
+	int rc = kp_addr_parse(cfg->address, &own);
+
+	if (rc == 0)
+		rc = kp_addr_add(s->tap_ifindex, &own);
+	return rc == 0 && s->kernel_port ? move_ipv4(s, &own) : rc;
+}
+
+static void take_over_routes(const struct kp_setup *s, bool ipv4)
+{
+	for (uint32_t i = 0; i < s->saved.route_n; i++) {
+		const struct rtmsg *rt = (const void *)s->saved.routes[i].data;
+
+		if (ipv4 || rt->rtm_family != AF_INET)
+			check(kp_route_add(s->tap_ifindex, &s->saved.routes[i]),
+			      "a route of the port was not taken over", s->tap_if);
+	}
 }
 
 int kp_setup_tap(struct kp_setup *s, const struct toe_config *cfg, const uint8_t mac[6], char *err,
 		 size_t err_len)
 {
 	static const uint8_t none[6];
-	struct kp_addr own;
 	int rc = 0;
 
 	if (memcmp(mac, none, 6) != 0 && memcmp(mac, s->mac, 6) != 0) {
 		memcpy(s->mac, mac, 6);
 		rc = kp_if_set_mac(s->tap_if, mac);
 	}
+	kp_ipv6_conf(s, cfg);
+	if (rc == 0) /* before it is up: the kernel finds the one it would make, already checked */
+		rc = kp_ipv6_link_local(s);
 	if (rc == 0)
 		rc = kp_if_set_up(s->tap_if, true);
 	if (rc < 0)
 		return failed(err, err_len, rc, s->tap_if);
-	if (!cfg->address[0])
-		return 0;
-	rc = kp_addr_parse(cfg->address, &own);
+	if (cfg->address[0])
+		rc = set_ipv4(s, cfg);
 	if (rc == 0)
-		rc = kp_addr_add(s->tap_ifindex, &own);
-	if (rc == 0 && s->kernel_port)
-		rc = move_addresses(s, &own);
+		rc = kp_ipv6_global(s, cfg);
 	if (rc < 0)
 		return failed(err, err_len, rc, "address of the TAP");
-	for (uint32_t i = 0; i < s->saved.route_n; i++)
-		check(kp_route_add(s->tap_ifindex, &s->saved.routes[i]),
-		      "a route of the port was not taken over", s->tap_if);
+	take_over_routes(s, cfg->address[0]);
+	kp_ipv6_look(s);
 	return 0;
 }
 

@@ -15,14 +15,21 @@
 
 #include "common/config.h"
 
-#define KP_ADDRS_MAX   16u
-#define KP_ROUTES_MAX  32u
+#define KP_ADDRS_MAX   32u
+#define KP_ROUTES_MAX  64u
 #define KP_ROUTE_BYTES 256u
 #define KP_ERR_BYTES   320u
 
+/* IPv4: the first 4 bytes, the rest is zero; flags and lifetimes are of IPv6 only. */
 struct kp_addr {
-	uint32_t ipv4; /* network order */
-	uint32_t prefix_len;
+	uint8_t addr[16]; /* network order */
+	uint8_t family;   /* AF_INET, AF_INET6 */
+	uint8_t prefix_len;
+	uint8_t scope; /* RT_SCOPE_* */
+	uint8_t reserved;
+	uint32_t flags;   /* IFA_F_* */
+	uint32_t valid_s; /* from when it was listed; UINT32_MAX = for ever, as the next */
+	uint32_t preferred_s;
 };
 
 /* A kernel route as netlink gave it: rtmsg and attributes. */
@@ -40,6 +47,7 @@ struct kp_port_saved {
 	uint32_t addr_n;
 	uint32_t route_n;
 	uint32_t reserved;
+	uint64_t boot_s; /* CLOCK_BOOTTIME: lifetimes of addresses go on */
 	struct kp_addr addrs[KP_ADDRS_MAX];
 	struct kp_route routes[KP_ROUTES_MAX];
 };
@@ -54,7 +62,9 @@ struct kp_setup {
 	int tap_ifindex;
 	uint8_t mac[6];
 	uint32_t mtu;
-	uint32_t ipv4; /* of the TAP, network order, 0 = none */
+	uint32_t ipv4;       /* of the TAP, network order, 0 = none */
+	uint8_t ipv6[2][16]; /* likewise: global, link-local */
+	uint8_t own6[16];    /* port.address6: the global one, if it can be */
 	bool port_changed;
 	struct kp_port_saved saved;
 };
@@ -93,20 +103,44 @@ int kp_if_mtu(const char *ifname, uint32_t *mtu);
 int kp_if_set_mtu(const char *ifname, uint32_t mtu);
 int kp_if_up(const char *ifname, bool *up);
 int kp_if_set_up(const char *ifname, bool up);
-int kp_if_disable_ipv6(const char *ifname, int *value); /* -1: no IPv6 */
-int kp_if_set_disable_ipv6(const char *ifname, int value);
+/* net.ipv6.conf.IF.NAME; a kernel without IPv6: -1, and setting does nothing. */
+int kp_if_ipv6_conf(const char *ifname, const char *name, int *value);
+int kp_if_set_ipv6_conf(const char *ifname, const char *name, int value);
 
 /* ---- tap.c ---- */
 /* A TAP that lives as long as its descriptor (non-blocking): the descriptor or -errno. */
 int kp_tap_create(const char *ifname);
 
-/* ---- netaddr.c: IPv4 addresses and routes of an interface; 0 or -errno ---- */
+/* ---- ipv6.c: IPv6 of the TAP ---- */
+/* Settings of the port that the kernel has by interface; failures are logged. */
+void kp_ipv6_conf(const struct kp_setup *s, const struct toe_config *cfg);
+int kp_ipv6_link_local(const struct kp_setup *s); /* before it is up */
+int kp_ipv6_global(const struct kp_setup *s, const struct toe_config *cfg);
+/* Looks what the TAP has now: true, s->ipv6 has changed. */
+bool kp_ipv6_look(struct kp_setup *s);
+
+/* ---- netaddr.c: addresses and routes of an interface; 0 or -errno ---- */
+/* "192.0.2.10/24" or "2001:db8::10/64"; nobody has looked yet whether it is taken (TENTATIVE). */
 int kp_addr_parse(const char *text, struct kp_addr *a);
-int kp_addr_list(int ifindex, struct kp_addr *a, uint32_t *n, uint32_t max);
-int kp_addr_add(int ifindex, const struct kp_addr *a); /* 0 if it exists */
+/* Appends those of the family that can be used elsewhere: no temporary ones (the kernel makes
+ * others), none that are somebody else's (duplicate address detection). */
+int kp_addr_list(int ifindex, int family, struct kp_addr *a, uint32_t *n, uint32_t max);
+/* 0 if it exists.  Only a tentative one has to pass duplicate address detection. */
+int kp_addr_add(int ifindex, const struct kp_addr *a);
 int kp_addr_del(int ifindex, const struct kp_addr *a);
-/* Routes of the main table through the interface that do not come with an address. */
-int kp_route_list(int ifindex, struct kp_route *r, uint32_t *n, uint32_t max);
+/* One that was listed at from_s, with what is left of its lifetimes; 0 also if nothing is. */
+int kp_addr_add_again(int ifindex, const struct kp_addr *from, uint64_t from_s);
+uint64_t kp_boot_s(void); /* CLOCK_BOOTTIME, seconds */
+bool kp_addr_same(const struct kp_addr *a, const struct kp_addr *b);
+/*
+ * The engine's two addresses out of the TAP's: ipv6[0] global, ipv6[1] link-local, zero: none.  In
+ * use by anybody (not tentative) and for new connections (not deprecated); what is there already
+ * stays as long as it can.
+ */
+void kp_addr_pick(const struct kp_addr *a, uint32_t n, uint8_t ipv6[2][16]);
+/* Appends routes of the main table through the interface that neither come with an address nor
+ * from a router's advertisements. */
+int kp_route_list(int ifindex, int family, struct kp_route *r, uint32_t *n, uint32_t max);
 int kp_route_add(int ifindex, const struct kp_route *r);
 
 #endif

@@ -261,6 +261,7 @@ void kp_dp_ready(struct kp_keeper *kp, const struct toe_ctl_msg *m)
 		kp_stop(kp, 1, err);
 		return;
 	}
+	kp_ipv6_started(kp);
 	memcpy(kp->engine.port_mac, kp->setup.mac, 6);
 	kp->engine.up = 1;
 	start_control_plane(kp);

@@ -47,12 +47,14 @@ struct toe_region_hdr {
 	uint32_t rx_buf_bytes; /* power of two */
 	uint32_t tx_buf_bytes; /* power of two */
 	uint32_t port_ipv4;    /* address of the offloaded port, network order */
-	uint8_t port_ipv6[2][16]; /* global, link-local; all zero: none */
+	uint8_t port_ipv6[2][16]; /* global, link-local; all zero: none.  They may change */
 	uint64_t off_slots;
 	uint64_t off_listeners;
 	uint64_t off_contexts;
-	uint64_t off_tokens; /* uint32_t[token_n]: slot index of that token, TOE_NONE if unused */
-	uint64_t reserved[6];
+	uint64_t off_tokens;  /* uint32_t[token_n]: slot index of that token, TOE_NONE if unused */
+	uint32_t tap_ifindex; /* scope id of link-local addresses */
+	uint32_t reserved0;
+	uint64_t reserved[5];
 };
 TOE_ASSERT_SIZE(struct toe_region_hdr, 192);
 

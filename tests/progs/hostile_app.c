@@ -164,6 +164,11 @@ void expect_refused(const char *what, int rc)
 	not_refused++;
 }
 
+static void expect_errno(const char *what, int rc, int error)
+{
+	expect_refused(what, rc == -error ? rc : 0);
+}
+
 int forge_on(int s, struct toe_ctl_msg *m, const int *fds, unsigned nfds)
 {
 	int got[TOE_CTL_FDS_MAX];
@@ -276,6 +281,31 @@ static void attack_messages(int s)
 	expect_refused("CONNECT of family 77", forge_on(s, &m, &foreign[0], 1));
 }
 
+/* What no libtoe sends: refused before anything is done about it. */
+static void attack_addresses(int s)
+{
+	static const struct {
+		const char *name;
+		struct toe_ctl_listen l;
+	} listens[] = {
+		{"LISTEN of family 77", {.family = 77, .port = 20000}},
+		{"LISTEN on port 0", {.family = AF_INET6}},
+		{"LISTEN, IPv4 with a long address",
+		 {.family = AF_INET, .port = 20000, .addr = {[9] = 1}}},
+		{"LISTEN, IPv4 without IPv4", {.family = AF_INET, .port = 20000, .v6only = 1}},
+		{"LISTEN, v6only 2", {.family = AF_INET6, .port = 20000, .v6only = 2}},
+		{"LISTEN on an IPv4-mapped address",
+		 {.family = AF_INET6, .port = 20000, .addr = {[10] = 0xff, 0xff, 10, 99, 0, 1}}},
+	};
+	struct toe_ctl_msg m;
+
+	for (unsigned i = 0; i < sizeof(listens) / sizeof(listens[0]); i++) {
+		toe_ctl_init(&m, TOE_CTL_LISTEN);
+		m.u.listen = listens[i].l;
+		expect_errno(listens[i].name, forge_on(s, &m, NULL, 0), EINVAL);
+	}
+}
+
 /* Types that belong to other links.  The keeper may answer or hang up, never obey. */
 static void attack_types(void)
 {
@@ -352,6 +382,7 @@ int main(int argc, char **argv)
 	attack_seals("payload", app.payload_fd, app.payload_bytes);
 	attack_attach();
 	attack_messages(s);
+	attack_addresses(s);
 	attack_types();
 	attack_foreign_port(s);
 	attack_kept_far_ends(s);

@@ -155,16 +155,25 @@ static void test_edit_errors(void **state)
 
 static void test_addr(void **state)
 {
-	static const char *const bad[] = {"",          "1.2.3",      "1.2.3.4/33", "1.2.3.4/",
-					  "1.2.3.4/x", "1.2.3.4/1 ", "0.0.0.0/24", "1.2.3.4/-1"};
+	static const char *const bad[] = {"",           "1.2.3",       "1.2.3.4/33", "1.2.3.4/",
+					  "1.2.3.4/x",  "1.2.3.4/1 ",  "0.0.0.0/24", "1.2.3.4/-1",
+					  "::/64",      "fd00::1/129", "fd00::1/",   "fd00::g/64",
+					  "1.2.3.4/64:"};
 	struct kp_addr a;
 
 	(void)state;
 	assert_int_equal(kp_addr_parse("10.99.0.1/24", &a), 0);
-	assert_int_equal(ntohl(a.ipv4), 0x0a630001);
+	assert_int_equal(a.family, AF_INET);
+	assert_memory_equal(a.addr, ((uint8_t[16]){10, 99, 0, 1}), 16);
 	assert_int_equal(a.prefix_len, 24);
 	assert_int_equal(kp_addr_parse("10.99.0.1", &a), 0);
 	assert_int_equal(a.prefix_len, 32);
+	assert_int_equal(kp_addr_parse("fd00:99::1/64", &a), 0);
+	assert_int_equal(a.family, AF_INET6);
+	assert_int_equal(a.prefix_len, 64);
+	assert_memory_equal(a.addr, ((uint8_t[16]){0xfd, 0, 0, 0x99, [15] = 1}), 16);
+	assert_int_equal(kp_addr_parse("fd00:99::1", &a), 0);
+	assert_int_equal(a.prefix_len, 128);
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
 		assert_int_equal(kp_addr_parse(bad[i], &a), -EINVAL);
 }

@@ -214,7 +214,8 @@ static void test_may_listen(void **state)
 	socklen_t len = sizeof(sa);
 	uint32_t uid = geteuid() ? geteuid() : 4711;
 	int fd = socket(AF_INET, SOCK_STREAM, 0);
-	uint16_t port;
+	struct toe_ctl_listen l = {.family = AF_INET};
+	struct toe_ctl_listen other = l;
 
 	(void)state;
 	if (geteuid() == 0) /* a socket's user is its inode's */
@@ -222,13 +223,14 @@ static void test_may_listen(void **state)
 	assert_int_equal(bind(fd, (struct sockaddr *)&sa, len), 0);
 	assert_int_equal(listen(fd, 1), 0);
 	assert_int_equal(getsockname(fd, (struct sockaddr *)&sa, &len), 0);
-	port = ntohs(sa.sin_port);
-	assert_int_equal(kp_may_listen(&kp, uid, port), -EXDEV); /* not on our address */
+	l.port = ntohs(sa.sin_port);
+	other.port = (uint16_t)(l.port ^ 1);
+	assert_int_equal(kp_may_listen(&kp, uid, &l), -EXDEV); /* not on our address */
 	kp.engine.port_ipv4 = htonl(INADDR_LOOPBACK);
-	assert_int_equal(kp_may_listen(&kp, uid, port), 0);
-	assert_int_equal(kp_may_listen(&kp, uid + 1, port), -EXDEV);
-	assert_int_equal(kp_may_listen(&kp, uid, (uint16_t)(port ^ 1)), -EXDEV);
-	assert_int_equal(kp_may_listen(&kp, 0, (uint16_t)(port ^ 1)), 0);
+	assert_int_equal(kp_may_listen(&kp, uid, &l), 0);
+	assert_int_equal(kp_may_listen(&kp, uid + 1, &l), -EXDEV);
+	assert_int_equal(kp_may_listen(&kp, uid, &other), -EXDEV);
+	assert_int_equal(kp_may_listen(&kp, 0, &other), 0);
 	close(fd);
 }
 
