@@ -14,37 +14,23 @@
 #include "common/raw_sys.h"
 #include "libtoe/lt.h"
 
-/* The IPv4 destination; false if the kernel has to deal with it. */
-static bool destination(const struct sockaddr *addr, socklen_t len, struct toe_ctl_conn *conn)
+static int kernel_int(int fd, int level, int name)
 {
-	const struct sockaddr_in *in = (const void *)addr;
-	const struct sockaddr_in6 *in6 = (const void *)addr;
-	uint8_t ip[4];
-
-	if (addr && len >= sizeof(*in) && addr->sa_family == AF_INET) {
-		memcpy(ip, &in->sin_addr, 4);
-		conn->remote_port = ntohs(in->sin_port);
-	} else if (addr && len >= sizeof(*in6) && addr->sa_family == AF_INET6 &&
-		   IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr)) {
-		memcpy(ip, &in6->sin6_addr.s6_addr[12], 4);
-		conn->remote_port = ntohs(in6->sin6_port);
-	} else {
-		return false;
-	}
-	conn->family = AF_INET;
-	memcpy(conn->remote_addr, ip, 4);
-	/* this host, multicast, broadcast, no port: the kernel knows what to say */
-	return ip[0] != 127 && ip[0] != 0 && ip[0] < 224 && conn->remote_port != 0 &&
-	       memcmp(ip, &lt.port_ipv4, 4) != 0;
-}
-
-static uint32_t domain_of(int fd)
-{
-	int v = AF_INET;
+	int v = 0;
 	socklen_t len = sizeof(v);
 
-	LT_REAL(getsockopt)(fd, SOL_SOCKET, SO_DOMAIN, &v, &len);
-	return (uint32_t)v;
+	LT_REAL(getsockopt)(fd, level, name, &v, &len);
+	return v;
+}
+
+/* False if the kernel has to deal with it. */
+static bool destination(int fd, int domain, const struct sockaddr *addr, socklen_t len,
+			struct toe_ctl_conn *conn)
+{
+	if (!lt_addr_destination(domain, addr, len, conn))
+		return false;
+	/* IPv4 by an AF_INET6 socket */
+	return domain == conn->family || !kernel_int(fd, IPPROTO_IPV6, IPV6_V6ONLY);
 }
 
 /* Puts the token on every number of the kernel socket from. */
@@ -72,10 +58,9 @@ static int swap(lt_ent from, lt_ent to, int token_fd)
 }
 
 /* -EXDEV: the kernel's.  0: *e is the connection the descriptor stands for now. */
-static int offload(int fd, lt_ent from, struct toe_ctl_conn *conn, lt_ent *e)
+static int offload(int fd, lt_ent from, int domain, struct toe_ctl_conn *conn, lt_ent *e)
 {
 	int fl = LT_REAL(fcntl)(fd, F_GETFL);
-	uint32_t domain = domain_of(fd);
 	uint32_t flags = LT_F_ACTIVE | (fl & O_NONBLOCK ? LT_F_NONBLOCK : 0);
 	struct lt_opts opts;
 	struct toe_ctl_msg m;
@@ -98,7 +83,7 @@ static int offload(int fd, lt_ent from, struct toe_ctl_conn *conn, lt_ent *e)
 		lt_token_put(&t);
 	if (rc < 0)
 		return rc;
-	lt_slot_init(m.u.conn.slot, domain, flags, &opts);
+	lt_slot_init(m.u.conn.slot, (uint32_t)domain, flags, &opts);
 	lt_token_bind(&t, m.u.conn.slot);
 	lt_conn_enter(m.u.conn.slot, m.u.conn.gen);
 	*e = lt_ent_make(LT_CONN, m.u.conn.slot, m.u.conn.gen);
@@ -230,8 +215,8 @@ static void count_destination(const struct sockaddr *addr, socklen_t len,
 {
 	if (!addr || len < sizeof(struct sockaddr_in))
 		return;
-	if (conn->family == AF_INET)
-		lt_count_unsupported(TOE_UNSUP_CONNECT_ROUTE, AF_INET, conn->remote_port);
+	if (conn->family != 0)
+		lt_count_unsupported(TOE_UNSUP_CONNECT_ROUTE, conn->family, conn->remote_port);
 	else if (addr->sa_family == AF_INET6)
 		lt_count_unsupported(TOE_UNSUP_CONNECT_FAMILY, AF_INET6, 0);
 }
@@ -240,6 +225,7 @@ static int do_connect(int fd, const struct sockaddr *addr, socklen_t len)
 {
 	struct toe_ctl_conn conn = {0};
 	struct lt_sock c;
+	int domain;
 	lt_ent e;
 	int rc;
 
@@ -252,13 +238,14 @@ static int do_connect(int fd, const struct sockaddr *addr, socklen_t len)
 	e = lt_fd_get(fd);
 	if (lt_ent_kind(e) != LT_KSOCK)
 		return connect_kernel(fd, addr, len);
-	if (!destination(addr, len, &conn)) {
+	domain = kernel_int(fd, SOL_SOCKET, SO_DOMAIN);
+	if (!destination(fd, domain, addr, len, &conn)) {
 		count_destination(addr, len, &conn);
 		return connect_kernel(fd, addr, len);
 	}
 	if (lt_foreign() || !lt_ready() || lt_gone() || kernels_already(fd))
 		return connect_kernel(fd, addr, len);
-	rc = offload(fd, e, &conn, &e);
+	rc = offload(fd, e, domain, &conn, &e);
 	if (rc == -EXDEV || rc == -EAFNOSUPPORT) {
 		lt_count_unsupported(rc == -EXDEV ? TOE_UNSUP_CONNECT_ROUTE
 						  : TOE_UNSUP_CONNECT_FAMILY,

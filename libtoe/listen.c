@@ -21,11 +21,9 @@
 /* ---- listen ---- */
 
 /* False: not an address the engine can serve. */
-static bool listen_request(int fd, int backlog, struct toe_ctl_listen *req)
+static bool listen_request(int fd, int backlog, struct toe_ctl_listen *req, int *domain)
 {
 	struct sockaddr_storage ss = {0};
-	const struct sockaddr_in *in = (const void *)&ss;
-	const struct sockaddr_in6 *in6 = (const void *)&ss;
 	socklen_t len = sizeof(ss);
 	int v6only = 0;
 	socklen_t v6_len = sizeof(v6only);
@@ -33,25 +31,12 @@ static bool listen_request(int fd, int backlog, struct toe_ctl_listen *req)
 	memset(req, 0, sizeof(*req));
 	if (LT_REAL(getsockname)(fd, (struct sockaddr *)&ss, &len) < 0)
 		return false;
+	*domain = ss.ss_family;
 	/* Linux: negative and 0 are allowed, SOMAXCONN caps */
 	req->backlog = backlog < 0 || backlog > SOMAXCONN ? SOMAXCONN : (uint32_t)backlog;
-	req->family = ss.ss_family;
-	if (ss.ss_family == AF_INET) {
-		req->port = ntohs(in->sin_port);
-		memcpy(req->addr, &in->sin_addr, 4);
-		return in->sin_addr.s_addr == INADDR_ANY || in->sin_addr.s_addr == lt.port_ipv4;
-	}
-	if (ss.ss_family != AF_INET6)
-		return false;
-	LT_REAL(getsockopt)(fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6only, &v6_len);
-	req->port = ntohs(in6->sin6_port);
-	memcpy(req->addr, &in6->sin6_addr, 16);
-	req->v6only = !!v6only;
-	if (v6only)
-		return false;
-	return IN6_IS_ADDR_UNSPECIFIED(&in6->sin6_addr) ||
-	       (IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr) &&
-		memcmp(&in6->sin6_addr.s6_addr[12], &lt.port_ipv4, 4) == 0);
+	if (ss.ss_family == AF_INET6)
+		LT_REAL(getsockopt)(fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6only, &v6_len);
+	return lt_addr_listen(&ss, v6only, req);
 }
 
 /* Options and O_NONBLOCK of the kernel socket become the record's, once. */
@@ -105,9 +90,10 @@ int lt_listen_offload(int fd, int backlog)
 	struct toe_ctl_listen req = {0};
 	struct toe_ctl_msg m;
 	struct lt_opts opts;
+	int domain = 0;
 	int rc;
 
-	if (!lt_ready() || !listen_request(fd, backlog, &req)) {
+	if (!lt_ready() || !listen_request(fd, backlog, &req, &domain)) {
 		lt_count_unsupported(TOE_UNSUP_LISTEN_ADDRESS, req.family, req.port);
 		return 0;
 	}
@@ -126,6 +112,7 @@ int lt_listen_offload(int fd, int backlog)
 		return 0;
 	}
 	lt.lsocks[m.u.listen.listener].req = req;
+	lt.lsocks[m.u.listen.listener].domain = domain;
 	init_record(fd, m.u.listen.listener, &opts);
 	enter(m.u.listen.listener);
 	if (lt_ent_kind(e) == LT_KSOCK)
@@ -225,7 +212,7 @@ static int accept_ring(uint32_t index, int flags, struct lt_sock *c)
 		lt_token_put(&t);
 		return -EAGAIN;
 	}
-	lt_slot_init(slot, lt.lsocks[index].req.family,
+	lt_slot_init(slot, (uint32_t)lt.lsocks[index].domain,
 		     LT_F_CONNECTED | (flags & SOCK_NONBLOCK ? LT_F_NONBLOCK : 0), &lib->opts);
 	rc = lt_conn_open(&t, slot, flags & SOCK_CLOEXEC);
 	if (rc < 0)

@@ -91,6 +91,13 @@ int lt_ioctl(int fd, unsigned long request, void *arg);
 #define LT_KEPT_OOBINLINE 0x4u
 #define LT_KEPT_REUSEADDR 0x8u
 #define LT_KEPT_REUSEPORT 0x10u
+/* of AF_INET6 sockets */
+#define LT_KEPT_V6ONLY       0x20u
+#define LT_KEPT_RECVERR      0x40u
+#define LT_KEPT_RECVTCLASS   0x80u
+#define LT_KEPT_RECVHOPLIMIT 0x100u
+#define LT_KEPT_RECVPKTINFO  0x200u
+#define LT_KEPT_AUTOFLOW     0x400u
 
 /* Options a connection inherits from its listener. */
 struct lt_opts {
@@ -111,6 +118,8 @@ struct lt_opts {
 	uint32_t kept_linger2;
 	uint32_t kept_notsent_lowat;
 	uint32_t kept_ttl;
+	uint32_t kept_hops;
+	uint32_t kept_tclass;
 	uint32_t reserved;
 	uint64_t rcv_timeo_us; /* 0 = for ever */
 	uint64_t snd_timeo_us;
@@ -129,7 +138,6 @@ struct lt_slot_lib {
 	uint32_t rx_limit;    /* with SHUT_RD: rx_tail at that moment */
 	uint32_t nospace_seq; /* counts sends that found the buffer full */
 	struct lt_opts opts;
-	uint32_t reserved[2];
 };
 static_assert(sizeof(struct lt_slot_lib) <= 192, "lib area of a slot");
 
@@ -239,6 +247,7 @@ struct lt_lsock { /* this process's view of a listener; by listener index */
 	uint32_t turn; /* fairness between ring and kernel */
 	struct lt_item *watch;
 	struct toe_ctl_listen req; /* to register again after fork */
+	int domain;                /* of its socket: how accepted connections show addresses */
 };
 
 struct lt_proc {
@@ -367,7 +376,7 @@ struct lt_token {
 	uint32_t id;
 };
 
-/* ---- connections (sock.c, state.c) ---- */
+/* ---- connections (sock.c, addr.c, state.c) ---- */
 
 struct lt_sock {
 	lt_ent ent;
@@ -425,6 +434,15 @@ void lt_slot_init(uint32_t slot, uint32_t domain, uint32_t flags, const struct l
 void lt_conn_enter(uint32_t slot, uint32_t gen);
 void lt_conn_leave(uint32_t slot);
 void lt_listener_leave(uint32_t index);
+/* The port has an IPv6 address. */
+bool lt_have_ipv6(void);
+/* Family, address, port and v6only of a listener bound to ss.  False: not the engine's to serve. */
+bool lt_addr_listen(const struct sockaddr_storage *ss, bool v6only, struct toe_ctl_listen *req);
+/* Peer of a connect() on a socket of that domain.  False: the kernel's; conn->family 0: and the
+ * engine does not have it, at all. */
+bool lt_addr_destination(int domain, const struct sockaddr *addr, socklen_t len,
+			 struct toe_ctl_conn *conn);
+/* As getsockname, getpeername.  0 or -EINVAL. */
 int lt_show_addr(const struct lt_sock *c, bool peer, struct sockaddr *addr, socklen_t *len);
 int lt_listen_offload(int fd, int backlog); /* fd listens in the kernel */
 void lt_listen_again(uint32_t index);

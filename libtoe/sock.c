@@ -86,25 +86,6 @@ int lt_conn_open(const struct lt_token *t, uint32_t slot, bool cloexec)
 
 /* ---- names ---- */
 
-int lt_show_addr(const struct lt_sock *c, bool peer, struct sockaddr *addr, socklen_t *len)
-{
-	const uint8_t *ip = peer ? c->s->remote_addr : c->s->local_addr;
-	uint16_t port = htons(peer ? c->s->remote_port : c->s->local_port);
-	struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = port};
-	struct sockaddr_in6 in6 = {.sin6_family = AF_INET6, .sin6_port = port};
-	bool v6 = c->lib->domain == AF_INET6;
-	socklen_t size = v6 ? sizeof(in6) : sizeof(in);
-
-	if ((int)*len < 0)
-		return -EINVAL;
-	memcpy(&in.sin_addr, ip, 4);
-	memset(&in6.sin6_addr.s6_addr[10], 0xff, 2);
-	memcpy(&in6.sin6_addr.s6_addr[12], ip, 4);
-	memcpy(addr, v6 ? (void *)&in6 : (void *)&in, *len < size ? *len : size);
-	*len = size;
-	return 0;
-}
-
 int lt_getsockname(int fd, __SOCKADDR_ARG addr, socklen_t *restrict len)
 {
 	struct lt_sock c;

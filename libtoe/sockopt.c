@@ -40,6 +40,14 @@ static const struct kept {
 	{IPPROTO_TCP, TCP_LINGER2, 0, offsetof(struct lt_opts, kept_linger2)},
 	{IPPROTO_TCP, TCP_NOTSENT_LOWAT, 0, offsetof(struct lt_opts, kept_notsent_lowat)},
 	{IPPROTO_IP, IP_TTL, 0, offsetof(struct lt_opts, kept_ttl)},
+	{IPPROTO_IPV6, IPV6_UNICAST_HOPS, 0, offsetof(struct lt_opts, kept_hops)},
+	{IPPROTO_IPV6, IPV6_TCLASS, 0, offsetof(struct lt_opts, kept_tclass)},
+	{IPPROTO_IPV6, IPV6_V6ONLY, LT_KEPT_V6ONLY, 0},
+	{IPPROTO_IPV6, IPV6_RECVERR, LT_KEPT_RECVERR, 0},
+	{IPPROTO_IPV6, IPV6_RECVTCLASS, LT_KEPT_RECVTCLASS, 0},
+	{IPPROTO_IPV6, IPV6_RECVHOPLIMIT, LT_KEPT_RECVHOPLIMIT, 0},
+	{IPPROTO_IPV6, IPV6_RECVPKTINFO, LT_KEPT_RECVPKTINFO, 0},
+	{IPPROTO_IPV6, IPV6_AUTOFLOWLABEL, LT_KEPT_AUTOFLOW, 0},
 };
 #define KEPT_N (sizeof(kept_options) / sizeof(kept_options[0]))
 
@@ -97,6 +105,7 @@ void lt_opts_of_kernel(int fd, struct lt_opts *o)
 {
 	struct linger linger = {0};
 	socklen_t len = sizeof(linger);
+	bool v6;
 
 	memset(o, 0, sizeof(*o));
 	LT_REAL(getsockopt)(fd, SOL_SOCKET, SO_LINGER, &linger, &len);
@@ -118,10 +127,12 @@ void lt_opts_of_kernel(int fd, struct lt_opts *o)
 	o->snd_bytes = kernel_u32(fd, SOL_SOCKET, SO_SNDBUF);
 	o->tos = kernel_u32(fd, IPPROTO_IP, IP_TOS);
 	o->priority = kernel_u32(fd, SOL_SOCKET, SO_PRIORITY);
+	v6 = kernel_u32(fd, SOL_SOCKET, SO_DOMAIN) == AF_INET6;
 	for (size_t i = 0; i < KEPT_N; i++) {
 		const struct kept *k = &kept_options[i];
 
-		kept_store(o, k, kernel_u32(fd, k->level, k->name));
+		if (v6 || k->level != IPPROTO_IPV6)
+			kept_store(o, k, kernel_u32(fd, k->level, k->name));
 	}
 	o->rcv_timeo_us = kernel_timeo(fd, SO_RCVTIMEO);
 	o->snd_timeo_us = kernel_timeo(fd, SO_SNDTIMEO);
@@ -280,8 +291,10 @@ static int set_other(struct lt_sock *c, int level, int name, const void *value, 
 	int rc = scratch_set(c, level, name, value, len);
 	int v = 0;
 
-	if (rc < 0 || harmless(level, name))
+	if (rc < 0 || (!k && harmless(level, name)))
 		return rc;
+	if (level == IPPROTO_IPV6 && name == IPV6_V6ONLY)
+		return -EINVAL;                               /* once bound */
 	memcpy(&v, value, len < sizeof(v) ? len : sizeof(v)); /* IP_TTL may be a byte */
 	if (k) {
 		/* -1 is the route's TTL, as is never having been told */
@@ -467,7 +480,7 @@ static int give_info(const struct lt_sock *c, void *value, socklen_t *len)
 	i.tcpi_snd_cwnd = LT_PEEK(&c->s->cwnd_bytes) / mss;
 	i.tcpi_total_retrans = LT_PEEK(&c->s->rtx_segs);
 	i.tcpi_rcv_space = lt.g.rx_buf_bytes;
-	i.tcpi_pmtu = mss + 40;
+	i.tcpi_pmtu = mss + (c->s->family == AF_INET6 ? 60 : 40);
 	return give(value, len, &i, sizeof(i));
 }
 
@@ -552,7 +565,7 @@ static int get_on_conn(struct lt_sock *c, int level, int name, void *value, sock
 		return LT_REAL(getsockopt)(c->fd, level, name, value, len) < 0 ? -errno : 0;
 	if (level == IPPROTO_TCP && name == TCP_INFO)
 		return give_info(c, value, len);
-	if (k)
+	if (k && (level != IPPROTO_IPV6 || c->lib->domain == AF_INET6))
 		v = kept_load(o, k);
 	else if (level == SOL_SOCKET)
 		v = socket_int(c, name);

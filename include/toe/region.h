@@ -110,7 +110,7 @@ struct toe_slot {
 	uint32_t reserved3[10];
 
 	/* line 3.  Writer: control plane, before the slot is handed out. */
-	TOE_LINE_ALIGNED uint16_t family; /* AF_INET */
+	TOE_LINE_ALIGNED uint16_t family; /* AF_INET, AF_INET6; never an IPv4-mapped address */
 	uint16_t local_port;              /* host order, as remote_port */
 	uint16_t remote_port;
 	uint16_t mss;
@@ -156,10 +156,10 @@ TOE_ASSERT_SIZE(struct toe_listener, 320);
 /* What was not offloaded, and why: X(symbol, name).  At most 14.  Indices of
  * toe_context.unsupported. */
 #define TOE_UNSUPPORTED(X)                                                                         \
-	X(LISTEN_ADDRESS, "listen_address") /* IPv6 only, or not the port's address */             \
+	X(LISTEN_ADDRESS, "listen_address") /* not an address of the port */                       \
 	X(LISTEN_REFUSED, "listen_refused") /* the engine has no listener for it */                \
 	X(CONNECT_ROUTE, "connect_route")   /* destination not routed through the port */          \
-	X(CONNECT_FAMILY, "connect_family") /* IPv6 */                                             \
+	X(CONNECT_FAMILY, "connect_family") /* IPv6, and the port has no IPv6 address */           \
 	X(SOCKOPT, "sockopt")               /* option that Linux has and we do not: ENOPROTOOPT */ \
 	X(SPLICE, "splice")                 /* EINVAL: callers read and write instead */           \
 	X(OOB, "oob")                       /* urgent data: EOPNOTSUPP */

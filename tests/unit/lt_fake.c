@@ -8,6 +8,7 @@
  */
 #include "lt_fake_int.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -232,25 +233,27 @@ static void hung_up(uint32_t i)
 		pump(i);
 }
 
-void fill_names(uint32_t i, const uint8_t *local, uint16_t lport, const uint8_t *remote,
-		uint16_t rport)
+void fill_names(uint32_t i, uint16_t family, struct name local, struct name remote)
 {
 	struct toe_slot *s = slot(i);
 
-	s->family = AF_INET;
-	memcpy(s->local_addr, local, 4);
-	memcpy(s->remote_addr, remote, 4);
-	s->local_port = lport;
-	s->remote_port = rport;
-	s->mss = 1448;
+	s->family = family;
+	memcpy(s->local_addr, local.addr, 16);
+	memcpy(s->remote_addr, remote.addr, 16);
+	s->local_port = local.port;
+	s->remote_port = remote.port;
+	s->mss = family == AF_INET ? 1448 : 1428;
 	s->listener = TOE_NONE;
 	STORE(&s->info_gen, k.ends[i].gen);
 }
 
-uint32_t find_listener(uint16_t port)
+uint32_t find_listener(uint16_t family, uint16_t port)
 {
 	for (uint32_t l = 0; l < LISTENERS; l++) {
-		if (k.listen_procs[l] && k.listen[l].port == port)
+		const struct toe_ctl_listen *r = &k.listen[l];
+
+		if (k.listen_procs[l] && r->port == port &&
+		    (r->family == family || (r->family == AF_INET6 && !r->v6only)))
 			return l;
 	}
 	return TOE_NONE;
@@ -260,7 +263,8 @@ uint32_t find_listener(uint16_t port)
 static void finish_connect(uint32_t i)
 {
 	struct end *e = &k.ends[i];
-	uint32_t l = find_listener(e->port);
+	const struct toe_slot *s = slot(i);
+	uint32_t l = find_listener(s->family, e->port);
 	struct toe_listener *m;
 	uint32_t j;
 
@@ -283,8 +287,8 @@ static void finish_connect(uint32_t i)
 		e->peer = j;
 		k.ends[j].peer = i;
 		k.ends[j].listener = l;
-		fill_names(j, slot(i)->remote_addr, slot(i)->remote_port, slot(i)->local_addr,
-			   slot(i)->local_port);
+		fill_names(j, s->family, (struct name){s->remote_addr, s->remote_port},
+			   (struct name){s->local_addr, s->local_port});
 		slot(j)->ctl = k.listen[l].defaults;
 		k.ends[j].state = TOE_SLOT_ESTABLISHED;
 		write_line0(j, true);
@@ -437,6 +441,7 @@ static void make_region(void)
 	h = (void *)k.control;
 	h->magic = TOE_REGION_MAGIC;
 	h->port_ipv4 = 0x0109090au; /* 10.9.9.1 */
+	inet_pton(AF_INET6, "fd00:9::1", h->port_ipv6[0]);
 	memset(k.tokens, 0xff, sizeof(k.tokens));
 	memset(token_map(), 0xff, TOKENS * sizeof(uint32_t));
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* LINK: tests/unit/lt_fake.c tests/unit/lt_fake_keeper.c libtoe/connect.c libtoe/ctx.c
- * libtoe/dup_fork_exec.c libtoe/epoll.c libtoe/epoll_items.c libtoe/fdtable.c libtoe/interpose.c
- * libtoe/io_calls.c libtoe/kconn.c libtoe/libc_real.c libtoe/listen.c libtoe/poll_select.c
- * libtoe/shm.c libtoe/sock.c libtoe/sockopt.c libtoe/state.c libtoe/stream_io.c libtoe/token.c
- * libtoe/wait.c common/ctl_sock.c common/log.c */
+/* LINK: tests/unit/lt_fake.c tests/unit/lt_fake_keeper.c libtoe/addr.c libtoe/connect.c
+ * libtoe/ctx.c libtoe/dup_fork_exec.c libtoe/epoll.c libtoe/epoll_items.c libtoe/fdtable.c
+ * libtoe/interpose.c libtoe/io_calls.c libtoe/kconn.c libtoe/libc_real.c libtoe/listen.c
+ * libtoe/poll_select.c libtoe/shm.c libtoe/sock.c libtoe/sockopt.c libtoe/state.c
+ * libtoe/stream_io.c libtoe/token.c libtoe/wait.c common/ctl_sock.c common/log.c */
 /*
  * The other side of libtoe's shared memory and sockets: a keeper and an engine in one process,
  * without packets.  connect() to a port on which the application listens joins two slots; otherwise
@@ -16,9 +16,10 @@
 #include <sys/types.h>
 
 #define FAKE_ADDR      "10.9.9.9" /* any address that is not this host's will do */
-#define FAKE_ECHO      7          /* sends back what it gets */
-#define FAKE_BLACKHOLE 2          /* the handshake never ends */
-#define FAKE_KERNEL    3          /* -EXDEV: not offloaded */
+#define FAKE_ADDR6     "fd00:9::9"
+#define FAKE_ECHO      7 /* sends back what it gets */
+#define FAKE_BLACKHOLE 2 /* the handshake never ends */
+#define FAKE_KERNEL    3 /* -EXDEV: not offloaded */
 
 #define FAKE_SLOTS 64u
 #define FAKE_BUF   16384u

@@ -83,9 +83,13 @@ void free_slot(uint32_t i);
 void fail(uint32_t i, uint32_t error);
 bool gone(uint32_t i);
 void pump(uint32_t i);
-void fill_names(uint32_t i, const uint8_t *local, uint16_t lport, const uint8_t *remote,
-		uint16_t rport);
-uint32_t find_listener(uint16_t port);
+struct name {
+	const uint8_t *addr; /* 16 bytes */
+	uint16_t port;
+};
+void fill_names(uint32_t i, uint16_t family, struct name local, struct name remote);
+/* Whose connections of that family to the port are; TOE_NONE: nobody's. */
+uint32_t find_listener(uint16_t family, uint16_t port);
 
 /* keeper */
 bool add_client(int fd);

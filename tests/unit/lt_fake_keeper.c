@@ -108,9 +108,35 @@ static uint32_t open_listener(void)
 	return l;
 }
 
+/* As the keeper: IPv4 is never written as IPv6. */
+static bool well_formed(uint16_t family, const uint8_t *addr)
+{
+	static const uint8_t zero[16];
+	static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
+
+	if (family == AF_INET)
+		return memcmp(addr + 4, zero, 12) == 0;
+	return family == AF_INET6 && memcmp(addr, mapped, sizeof(mapped)) != 0;
+}
+
+static bool same_listener(uint32_t l, const struct toe_ctl_listen *req)
+{
+	const struct toe_ctl_listen *r = &k.listen[l];
+
+	return k.listen_procs[l] && r->port == req->port && r->family == req->family &&
+	       r->v6only == req->v6only;
+}
+
 static int do_listen(uint32_t ctx, struct toe_ctl_listen *req)
 {
-	uint32_t l = find_listener(req->port);
+	uint32_t l = 0;
+
+	if (!well_formed(req->family, req->addr) || req->v6only > (req->family == AF_INET6)) {
+		stats->bad++;
+		return -EINVAL;
+	}
+	while (l < LISTENERS && !same_listener(l, req))
+		l++;
 
 	if (l >= LISTENERS)
 		l = open_listener();
@@ -185,10 +211,14 @@ static void add_tokens(int fd, struct toe_ctl_msg *m, const int *fds, unsigned n
 
 static void do_connect(int fd, struct toe_ctl_msg *m, int held)
 {
-	static const uint8_t local[4] = {10, 9, 9, 1};
+	static const uint8_t local4[16] = {10, 9, 9, 1};
+	static const uint8_t local6[16] = {0xfd, 0, 0, 9, [15] = 1};
 	struct toe_ctl_conn *c = &m->u.conn;
+	const uint8_t *local = c->family == AF_INET6 ? local6 : local4;
 	uint32_t i;
 
+	if (!well_formed(c->family, c->remote_addr))
+		stats->bad++;
 	if (c->remote_port == FAKE_KERNEL) {
 		close(held);
 		reply(fd, m, -EXDEV, NULL, 0);
@@ -203,7 +233,8 @@ static void do_connect(int fd, struct toe_ctl_msg *m, int held)
 	stats->connects++;
 	k.ends[i].held = held;
 	k.ends[i].port = c->remote_port;
-	fill_names(i, local, (uint16_t)(40000 + i), c->remote_addr, c->remote_port);
+	fill_names(i, c->family, (struct name){local, (uint16_t)(40000 + i)},
+		   (struct name){c->remote_addr, c->remote_port});
 	slot(i)->ctl = c->ctl;
 	c->slot = i;
 	c->gen = k.ends[i].gen;

@@ -28,6 +28,7 @@
 #include "lt_oracle.h"
 
 const char *addr;
+const char *addr6;
 FILE *out;
 static char run_dir[] = "/tmp/lt_oracle.XXXXXX";
 static pid_t engine;
@@ -173,8 +174,10 @@ static void run_child(void (*scenario)(void), bool offloaded, int fd)
 	out = fdopen(fd, "w");
 	setvbuf(out, NULL, _IOFBF, 65536);
 	addr = "127.0.0.1";
+	addr6 = "::1";
 	if (offloaded) {
 		addr = FAKE_ADDR;
+		addr6 = FAKE_ADDR6;
 		lt_start();
 	}
 	scenario();

@@ -13,7 +13,8 @@
 #include <sys/types.h>
 
 extern const char *addr; /* where the other end is */
-extern FILE *out;        /* the transcript */
+extern const char *addr6;
+extern FILE *out; /* the transcript */
 extern volatile sig_atomic_t sigs;
 
 void say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
