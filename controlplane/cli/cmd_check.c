@@ -8,12 +8,15 @@
 #include "cli.h"
 #include "common/privileges.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <glob.h>
+#include <ifaddrs.h>
 #include <linux/ethtool.h>
 #include <linux/sockios.h>
 #include <net/if.h>
+#include <netinet/in.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -300,6 +303,51 @@ static void check_port(struct check *c)
 	close(sock);
 }
 
+/* Of the port, or of the TAP if the engine has them: the first one, and how many there are. */
+static unsigned first_ipv6(const struct toe_config *cfg, const struct ifaddrs *list,
+			   bool link_local, char *text, socklen_t len)
+{
+	unsigned n = 0;
+
+	for (const struct ifaddrs *a = list; a; a = a->ifa_next) {
+		const struct sockaddr_in6 *in6 = (const void *)a->ifa_addr;
+
+		if (!in6 || in6->sin6_family != AF_INET6 ||
+		    !!IN6_IS_ADDR_LINKLOCAL(&in6->sin6_addr) != link_local ||
+		    (strcmp(a->ifa_name, cfg->port_if) != 0 &&
+		     strcmp(a->ifa_name, cfg->tap_if) != 0))
+			continue;
+		if (n++ == 0)
+			inet_ntop(AF_INET6, &in6->sin6_addr, text, len);
+	}
+	return n;
+}
+
+static void check_addresses(struct check *c)
+{
+	const struct toe_config *cfg = &c->cli->cfg;
+	char global[INET6_ADDRSTRLEN] = "none";
+	char link[INET6_ADDRSTRLEN] = "none";
+	struct ifaddrs *list = NULL;
+	unsigned n;
+
+	if (getifaddrs(&list) < 0)
+		return;
+	n = first_ipv6(cfg, list, false, global, sizeof(global));
+	first_ipv6(cfg, list, true, link, sizeof(link));
+	freeifaddrs(list);
+	if (cfg->address6[0])
+		snprintf(global, sizeof(global), "%.*s", (int)sizeof(global) - 1, cfg->address6);
+	if (!cfg->address[0] && strcmp(global, "none") == 0)
+		item(c, WARN, "addresses",
+		     "port.address is empty, no IPv6 address on %s: listeners stay the kernel's",
+		     cfg->port_if);
+	else
+		item(c, OK, "addresses", "IPv4 %s, IPv6 %s%s, link-local %s",
+		     cfg->address[0] ? cfg->address : "none", global, n > 1 ? " (of several)" : "",
+		     link);
+}
+
 static void check_engine(struct check *c)
 {
 	int sock = cli_keeper(c->cli);
@@ -317,7 +365,7 @@ int cmd_check(struct cli *cli, int argc, char **argv)
 	static void (*const checks[])(struct check *) = {
 		check_privileges, check_programs, check_dpdk,      check_tun,
 		check_nft,        check_kernel,   check_hugepages, check_limits,
-		check_cpus,       check_port,     check_engine,
+		check_cpus,       check_port,     check_addresses, check_engine,
 	};
 	struct check c = {.cli = cli};
 	int rc = cli_no_arguments(cli, argc, argv);

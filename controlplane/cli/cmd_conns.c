@@ -62,17 +62,23 @@ static void print_details(const json_t *row)
 
 static void print_conns(const json_t *rows, bool brief)
 {
+	int width = 21; /* of any IPv4 address with port */
 	size_t i;
 	json_t *row;
 
-	printf("%-11s %3s %9s %9s  %-21s  %s\n", "state", "app", "recv-q", "send-q", "local",
+	json_array_foreach(rows, i, row)
+	{
+		if ((int)strlen(string(row, "local")) > width)
+			width = (int)strlen(string(row, "local"));
+	}
+	printf("%-11s %3s %9s %9s  %-*s  %s\n", "state", "app", "recv-q", "send-q", width, "local",
 	       "remote");
 	json_array_foreach(rows, i, row)
 	{
-		printf("%-11s %3lld %9lld %9lld  %-21s  %s\n", string(row, "state"),
+		printf("%-11s %3lld %9lld %9lld  %-*s  %s\n", string(row, "state"),
 		       number(row, "app"), number(row, "unread"),
-		       number(row, "outstanding") + number(row, "unsent"), string(row, "local"),
-		       string(row, "remote"));
+		       number(row, "outstanding") + number(row, "unsent"), width,
+		       string(row, "local"), string(row, "remote"));
 		if (!brief)
 			print_details(row);
 	}

@@ -32,24 +32,38 @@ static json_t *offloads(uint32_t caps)
 			 (caps & TOE_PORT_RX_TCP_CKSUM) != 0, "tso", (caps & TOE_PORT_TX_TSO) != 0);
 }
 
+/* RFC 5952, as inet_ntop() writes; none: "". */
+static void ipv6_text(const uint8_t addr[16], char *buf, socklen_t len)
+{
+	static const uint8_t none[16];
+
+	buf[0] = '\0';
+	if (memcmp(addr, none, sizeof(none)) != 0)
+		inet_ntop(AF_INET6, addr, buf, len);
+}
+
 static json_t *to_json(const struct cli *cli, const struct toe_ctl_engine *e)
 {
 	char mac[18];
 	char address[INET_ADDRSTRLEN] = "";
+	char global[INET6_ADDRSTRLEN] = "";
+	char link[INET6_ADDRSTRLEN] = "";
 
 	snprintf(mac, sizeof(mac), "%02x:%02x:%02x:%02x:%02x:%02x", e->port_mac[0], e->port_mac[1],
 		 e->port_mac[2], e->port_mac[3], e->port_mac[4], e->port_mac[5]);
 	if (e->port_ipv4)
 		inet_ntop(AF_INET, &e->port_ipv4, address, sizeof(address));
-	return json_pack("{s:b, s:I, s:s, s:s, s:s, s:s, s:s, s:i, s:o, s:i, s:i, s:i, s:i, s:i, "
-			 "s:i}",
+	ipv6_text(e->port_ipv6[0], global, sizeof(global));
+	ipv6_text(e->port_ipv6[1], link, sizeof(link));
+	return json_pack("{s:b, s:I, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:o, s:i, s:i, s:i, "
+			 "s:i, s:i, s:i}",
 			 "up", (int)e->up, "up_s", (json_int_t)up_seconds(cli), "run_dir",
 			 cli->cfg.run_dir, "port", e->port, "tap", e->tap, "address", address,
-			 "mac", mac, "mtu", (int)e->mtu, "offloads", offloads(e->port_caps),
-			 "keeper_pid", (int)e->keeper_pid, "datapath_pid", (int)e->datapath_pid,
-			 "controlplane_pid", (int)e->controlplane_pid, "controlplane_restarts",
-			 (int)e->cp_restarts, "applications", (int)e->apps, "processes",
-			 (int)e->procs);
+			 "ipv6", global, "ipv6_link_local", link, "mac", mac, "mtu", (int)e->mtu,
+			 "offloads", offloads(e->port_caps), "keeper_pid", (int)e->keeper_pid,
+			 "datapath_pid", (int)e->datapath_pid, "controlplane_pid",
+			 (int)e->controlplane_pid, "controlplane_restarts", (int)e->cp_restarts,
+			 "applications", (int)e->apps, "processes", (int)e->procs);
 }
 
 /* The keeper knows of connections past the engine, the control plane of applications. */
@@ -108,6 +122,9 @@ static void print(const json_t *j)
 	       number(j, "mtu"));
 	print_offloads(json_object_get(j, "offloads"));
 	printf("address        %s on TAP %s\n", text(j, "address"), text(j, "tap"));
+	if (*text(j, "ipv6") != '-' || *text(j, "ipv6_link_local") != '-')
+		printf("IPv6           %s, link-local %s\n", text(j, "ipv6"),
+		       text(j, "ipv6_link_local"));
 	printf("applications   %d with %d processes\n", number(j, "applications"),
 	       number(j, "processes"));
 	printf("keeper         process %d\n", number(j, "keeper_pid"));

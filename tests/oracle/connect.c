@@ -6,18 +6,18 @@
 #include "tests/oracle/oracle.h"
 
 static char buf[32];
-static struct sockaddr_in to;
+static union ora_sa to;
 
 #define CONNECT(s) T(connect(s, (struct sockaddr *)&to, sizeof(to)))
 
 static int new_socket(int flags)
 {
-	return MUST(socket(AF_INET, SOCK_STREAM | flags, 0));
+	return MUST(socket(ora.family, SOCK_STREAM | flags, 0));
 }
 
 static void blocking(void)
 {
-	struct sockaddr_in a = {0};
+	union ora_sa a = {0};
 	socklen_t len = sizeof(a);
 	int s = new_socket(0);
 
@@ -29,7 +29,7 @@ static void blocking(void)
 	SHOW_SO_ERROR(s);
 	CONNECT(s);
 	T(getpeername(s, (struct sockaddr *)&a, &len));
-	SAY("peer port right: %d\n", a.sin_port == to.sin_port);
+	SAY("peer port right: %d\n", a.in.sin_port == to.in.sin_port);
 	PEER("accept L A");
 	T(write(s, "hello", 5));
 	PEER("recv A 5");
@@ -116,12 +116,12 @@ static void refused(void)
 
 static void arguments(void)
 {
-	struct sockaddr_in a = to;
+	union ora_sa a = to;
 	int s = new_socket(0);
 
 	SAY("-- arguments\n");
 	T(connect(s, (struct sockaddr *)&a, 4));
-	a.sin_family = 77;
+	a.in.sin_family = 77;
 	T(connect(s, (struct sockaddr *)&a, sizeof(a)));
 	T(connect(s, NULL, sizeof(a)));
 	T(connect(-1, (struct sockaddr *)&to, sizeof(to)));
@@ -132,7 +132,7 @@ static void arguments(void)
 /* A socket bound before it connects keeps its port. */
 static void bound(void)
 {
-	struct sockaddr_in a = ora_addr(ora.my, 0), b = {0};
+	union ora_sa a = ora_addr(ora.my, 0), b = {0};
 	socklen_t len = sizeof(a);
 	int s = new_socket(0);
 
@@ -142,7 +142,7 @@ static void bound(void)
 	CONNECT(s);
 	len = sizeof(b);
 	T(getsockname(s, (struct sockaddr *)&b, &len));
-	SAY("same port: %d\n", a.sin_port == b.sin_port);
+	SAY("same port: %d\n", a.in.sin_port == b.in.sin_port);
 	PEER("accept L A");
 	PEER("rst A");
 	WAIT(s, 0);

@@ -39,7 +39,7 @@ static void flags(int c)
 
 static void addresses(int c)
 {
-	struct sockaddr_in a = ora_addr("192.0.2.1", 9);
+	union ora_sa a = ora_addr("192.0.2.1", 9);
 	socklen_t len = sizeof(a);
 
 	SAY("-- recvfrom, sendto\n");

@@ -7,22 +7,25 @@
 
 #include "tests/oracle/oracle.h"
 
-static void show(const char *what, const struct sockaddr_in *a, socklen_t len)
+static void show(const char *what, const union ora_sa *a, socklen_t len)
 {
-	char text[INET_ADDRSTRLEN] = "";
+	char text[INET6_ADDRSTRLEN] = "";
 
-	inet_ntop(AF_INET, &a->sin_addr, text, sizeof(text));
-	SAY("%s: len %u family %d %s%s port %s\n", what, len, a->sin_family,
+	inet_ntop(a->in.sin_family,
+		  a->in.sin_family == AF_INET6 ? (const void *)&a->in6.sin6_addr
+					       : (const void *)&a->in.sin_addr,
+		  text, sizeof(text));
+	SAY("%s: len %u family %d %s%s port %s\n", what, len, a->in.sin_family,
 	    strcmp(text, ora.my) == 0 ? "mine" : "",
 	    strcmp(ora.my, ora.peer) && strcmp(text, ora.peer) == 0 ? "peer" : "",
-	    ntohs(a->sin_port) == ora.port ? "mine"
-	    : a->sin_port                  ? "other"
-					   : "none");
+	    ntohs(a->in.sin_port) == ora.port ? "mine"
+	    : a->in.sin_port                  ? "other"
+					      : "none");
 }
 
 static void names(int fd, const char *what)
 {
-	struct sockaddr_in a = {0};
+	union ora_sa a = {0};
 	socklen_t len = sizeof(a);
 
 	SAY("-- %s\n", what);
@@ -31,11 +34,11 @@ static void names(int fd, const char *what)
 	memset(&a, 0, sizeof(a));
 	len = sizeof(a);
 	if (T(getpeername(fd, (struct sockaddr *)&a, &len)) == 0)
-		SAY("peer family %d port %d\n", a.sin_family, a.sin_port != 0);
+		SAY("peer family %d port %d\n", a.in.sin_family, a.in.sin_port != 0);
 	memset(&a, 0x55, sizeof(a));
 	len = 4;
 	T(getsockname(fd, (struct sockaddr *)&a, &len));
-	SAY("len %u, beyond 4: %x\n", len, a.sin_addr.s_addr);
+	SAY("len %u, beyond 4: %x\n", len, a.in.sin_addr.s_addr);
 	len = (socklen_t)-1;
 	T(getsockname(fd, (struct sockaddr *)&a, &len));
 	len = 0;
@@ -46,7 +49,7 @@ static void names(int fd, const char *what)
 /* Closes c. */
 static void wrong_state(int l, int c)
 {
-	struct sockaddr_in a = ora_addr(ora.my, 0);
+	union ora_sa a = ora_addr(ora.my, 0);
 	socklen_t len = sizeof(a);
 	char x;
 
@@ -72,7 +75,7 @@ static void wrong_state(int l, int c)
 
 static void accepts(int l)
 {
-	struct sockaddr_in a = {0}, b = {0};
+	union ora_sa a = {0}, b = {0};
 	struct stat st;
 	socklen_t len = sizeof(a);
 	int c;
@@ -80,11 +83,11 @@ static void accepts(int l)
 	SAY("-- accept\n");
 	peer_quiet("connect A %s %u", ora.my, ora.port);
 	c = TFD(accept(l, (struct sockaddr *)&a, &len));
-	SAY("len %u family %d\n", len, a.sin_family);
+	SAY("len %u family %d\n", len, a.in.sin_family);
 	len = sizeof(b);
 	T(getpeername(c, (struct sockaddr *)&b, &len));
 	SAY("same as getpeername: %d\n",
-	    a.sin_port == b.sin_port && a.sin_addr.s_addr == b.sin_addr.s_addr);
+	    a.in.sin_port == b.in.sin_port && memcmp(&a, &b, sizeof(a)) == 0);
 	T(fstat(c, &st));
 	SAY("S_ISSOCK %d\n", S_ISSOCK(st.st_mode) != 0);
 	names(c, "accepted");
@@ -104,8 +107,8 @@ static void accepts(int l)
 
 static void two_listeners(void)
 {
-	struct sockaddr_in a = ora_addr(ora.my, ora.port);
-	int s = MUST(socket(AF_INET, SOCK_STREAM, 0)), one = 1;
+	union ora_sa a = ora_addr(ora.my, ora.port);
+	int s = MUST(socket(ora.family, SOCK_STREAM, 0)), one = 1;
 
 	SAY("-- a second listener\n");
 	T(bind(s, (struct sockaddr *)&a, sizeof(a)));

@@ -39,8 +39,15 @@ static struct {
 	const char *my;
 	const char *peer;
 	uint16_t port;
+	int family; /* of the addresses */
 	int ctl;
 } ora;
+
+/* A socket address of either family; the port is where it is in both. */
+union ora_sa {
+	struct sockaddr_in in;
+	struct sockaddr_in6 in6;
+};
 
 /* Unbuffered: children write too. */
 #define SAY(...) dprintf(1, __VA_ARGS__)
@@ -172,12 +179,19 @@ static inline const char *peer_quiet(const char *fmt, ...)
 /* The same, printed. */
 #define PEER(cmd) SAY("peer %s: %s\n", cmd, peer_quiet("%s", cmd))
 
-static inline struct sockaddr_in ora_addr(const char *host, uint16_t port)
+static inline union ora_sa ora_addr(const char *host, uint16_t port)
 {
-	struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(port)};
+	union ora_sa a = {.in6 = {.sin6_port = htons(port)}};
 
-	inet_pton(AF_INET, host, &a.sin_addr);
+	a.in.sin_family = strchr(host, ':') ? AF_INET6 : AF_INET;
+	inet_pton(a.in.sin_family, host,
+		  a.in.sin_family == AF_INET6 ? (void *)&a.in6.sin6_addr : (void *)&a.in.sin_addr);
 	return a;
+}
+
+static inline socklen_t ora_len(const union ora_sa *a)
+{
+	return a->in.sin_family == AF_INET6 ? sizeof(a->in6) : sizeof(a->in);
 }
 
 static inline void ora_start(int argc, char **argv)
@@ -191,6 +205,7 @@ static inline void ora_start(int argc, char **argv)
 	ora.my = argv[1];
 	ora.peer = argv[2];
 	ora.port = (uint16_t)atoi(argv[3]);
+	ora.family = ora_addr(ora.my, 0).in.sin_family;
 	snprintf(un.sun_path, sizeof(un.sun_path), "%s", argv[4]);
 	ora.ctl = MUST(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
 	MUST(connect(ora.ctl, (struct sockaddr *)&un, sizeof(un)));
@@ -198,12 +213,12 @@ static inline void ora_start(int argc, char **argv)
 
 static inline int ora_listen(void)
 {
-	struct sockaddr_in a = ora_addr(ora.my, ora.port);
+	union ora_sa a = ora_addr(ora.my, ora.port);
 	int one = 1;
-	int fd = MUST(socket(AF_INET, SOCK_STREAM, 0));
+	int fd = MUST(socket(ora.family, SOCK_STREAM, 0));
 
 	MUST(setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)));
-	MUST(bind(fd, (struct sockaddr *)&a, sizeof(a)));
+	MUST(bind(fd, (struct sockaddr *)&a, ora_len(&a)));
 	MUST(listen(fd, 16));
 	return fd;
 }

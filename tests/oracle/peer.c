@@ -8,6 +8,7 @@
  */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <signal.h>
@@ -33,14 +34,14 @@ static void say(long rc)
 		snprintf(answer, sizeof(answer), "ok");
 }
 
-static int new_socket(char x)
+static int new_socket(char x, int family)
 {
 	struct timeval limit = {WAIT_S, 0};
 	int one = 1;
 
 	if (fds[(int)x] >= 0)
 		close(fds[(int)x]);
-	fds[(int)x] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	fds[(int)x] = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	setsockopt(fds[(int)x], SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
 	setsockopt(fds[(int)x], SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
 	setsockopt(fds[(int)x], SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
@@ -50,18 +51,25 @@ static int new_socket(char x)
 
 static void do_address(const char *verb, char x, const char *host, unsigned port)
 {
-	struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
-	int fd = new_socket(x);
+	const struct addrinfo hints = {.ai_flags = AI_NUMERICHOST, .ai_socktype = SOCK_STREAM};
+	struct addrinfo *a;
+	char service[8];
+	int fd;
 
-	inet_pton(AF_INET, host, &a.sin_addr);
-	if (strcmp(verb, "connect") == 0) {
-		say(connect(fd, (struct sockaddr *)&a, sizeof(a)));
+	snprintf(service, sizeof(service), "%u", port);
+	if (getaddrinfo(host, service, &hints, &a) != 0) {
+		errno = EADDRNOTAVAIL;
+		say(-1);
 		return;
 	}
-	if (bind(fd, (struct sockaddr *)&a, sizeof(a)) < 0 || listen(fd, 16) < 0)
+	fd = new_socket(x, a->ai_family);
+	if (strcmp(verb, "connect") == 0)
+		say(connect(fd, a->ai_addr, a->ai_addrlen));
+	else if (bind(fd, a->ai_addr, a->ai_addrlen) < 0 || listen(fd, 16) < 0)
 		say(-1);
 	else
 		say(0);
+	freeaddrinfo(a);
 }
 
 /* n bytes "abc...zabc..." */

@@ -11,6 +11,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netdb.h>
 #include <getopt.h>
 #include <netinet/in.h>
 #include <poll.h>
@@ -27,6 +28,8 @@
 static const char *host = "10.99.0.2", *way = "blocking";
 static uint16_t port = 7100;
 static int timeout_ms = 10000;
+static struct sockaddr_storage to;
+static socklen_t to_len;
 
 static const char *outcome(int rc)
 {
@@ -80,21 +83,18 @@ static bool wait_epoll(int fd)
 
 static bool open_connection(int fd)
 {
-	struct sockaddr_in sa = {.sin_family = AF_INET, .sin_port = htons(port)};
 	socklen_t len = sizeof(int);
 	int error = -1;
 	bool over;
 
-	if (inet_pton(AF_INET, host, &sa.sin_addr) != 1)
-		die("not an address: %s", host);
 	if (strcmp(way, "blocking") == 0) {
-		int rc = connect(fd, (struct sockaddr *)&sa, sizeof(sa));
+		int rc = connect(fd, (struct sockaddr *)&to, to_len);
 
 		printf("connect: %s\n", outcome(rc));
 		return rc == 0;
 	}
 	fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
-	printf("connect: %s\n", outcome(connect(fd, (struct sockaddr *)&sa, sizeof(sa))));
+	printf("connect: %s\n", outcome(connect(fd, (struct sockaddr *)&to, to_len)));
 	if (strcmp(way, "epoll") == 0)
 		over = wait_epoll(fd);
 	else
@@ -113,21 +113,24 @@ static bool open_connection(int fd)
 
 static void show_names(int fd)
 {
-	struct sockaddr_in sa = {0};
+	struct sockaddr_storage sa = {0};
 	socklen_t len = sizeof(sa);
-	char text[INET_ADDRSTRLEN];
+	char text[80], service[8];
 
 	if (getpeername(fd, (struct sockaddr *)&sa, &len) < 0) {
 		printf("peer: %s\n", strerrorname_np(errno));
 		return;
 	}
-	inet_ntop(AF_INET, &sa.sin_addr, text, sizeof(text));
-	printf("peer: %s:%u\n", text, ntohs(sa.sin_port));
+	getnameinfo((struct sockaddr *)&sa, len, text, sizeof(text), service, sizeof(service),
+		    NI_NUMERICHOST | NI_NUMERICSERV);
+	printf("peer: %s:%s\n", text, service);
 	len = sizeof(sa);
-	if (getsockname(fd, (struct sockaddr *)&sa, &len) == 0 && sa.sin_port != 0) {
-		inet_ntop(AF_INET, &sa.sin_addr, text, sizeof(text));
+	if (getsockname(fd, (struct sockaddr *)&sa, &len) < 0)
+		return;
+	getnameinfo((struct sockaddr *)&sa, len, text, sizeof(text), service, sizeof(service),
+		    NI_NUMERICHOST | NI_NUMERICSERV);
+	if (strcmp(service, "0") != 0)
 		printf("own: %s\n", text);
-	}
 }
 
 static bool echo(int fd)
@@ -180,7 +183,8 @@ int main(int argc, char **argv)
 			die("usage: connect_ways [--host A] [--port N] [--timeout S]\n"
 			    "  [--way blocking|poll|select|epoll]");
 	}
-	fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	to_len = address(host, port, &to);
+	fd = socket(to.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		die("socket: %m");
 	ok = open_connection(fd);

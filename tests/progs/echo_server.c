@@ -40,7 +40,8 @@ static struct {
 	uint16_t port;
 	const char *mode;
 	unsigned long max_conns; /* 0: no limit */
-} opt = {"0.0.0.0", 7000, "lt", 0};
+	int v6only;
+} opt = {"0.0.0.0", 7000, "lt", 0, 0};
 
 static volatile sig_atomic_t stop;
 static unsigned long accepted, closed, resets; /* closed, resets, bytes: atomic in thread mode */
@@ -67,14 +68,18 @@ static bool enough(void)
 
 static int listen_on(void)
 {
-	struct sockaddr_in sa = {.sin_family = AF_INET, .sin_port = htons(opt.port)};
+	struct sockaddr_storage sa;
+	socklen_t len = address(opt.addr, opt.port, &sa);
 	int on = 1;
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	int fd = socket(sa.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
-	if (fd < 0 || inet_pton(AF_INET, opt.addr, &sa.sin_addr) != 1)
-		die("socket or address %s: %m", opt.addr);
+	if (fd < 0)
+		die("socket: %m");
+	if (sa.ss_family == AF_INET6 &&
+	    setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &opt.v6only, sizeof(opt.v6only)) < 0)
+		die("IPV6_V6ONLY: %m");
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-	if (bind(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0)
+	if (bind(fd, (struct sockaddr *)&sa, len) < 0)
 		die("bind port %u: %m", opt.port);
 	if (listen(fd, 1024) < 0)
 		die("listen: %m");
@@ -243,11 +248,9 @@ static void run_epoll(int lfd, const sigset_t *unblocked, uint32_t mode)
 
 int main(int argc, char **argv)
 {
-	static const struct option longs[] = {{"addr", 1, NULL, 'a'},
-					      {"port", 1, NULL, 'p'},
-					      {"mode", 1, NULL, 'm'},
-					      {"max-conns", 1, NULL, 'n'},
-					      {NULL, 0, NULL, 0}};
+	static const struct option longs[] = {{"addr", 1, NULL, 'a'},   {"port", 1, NULL, 'p'},
+					      {"mode", 1, NULL, 'm'},   {"max-conns", 1, NULL, 'n'},
+					      {"v6only", 0, NULL, '6'}, {NULL, 0, NULL, 0}};
 	struct sigaction sa = {.sa_handler = on_signal};
 	sigset_t blocked, before;
 	int o, lfd;
@@ -263,12 +266,15 @@ int main(int argc, char **argv)
 		case 'm':
 			opt.mode = optarg;
 			break;
+		case '6':
+			opt.v6only = 1;
+			break;
 		case 'n':
 			opt.max_conns = parse_u64(optarg, "--max-conns");
 			break;
 		default:
 			die("usage: echo_server [--addr A] [--port N] [--mode thread|lt|et] "
-			    "[--max-conns N]");
+			    "[--max-conns N] [--v6only]");
 		}
 	}
 	/* Delivered only inside the waits: a signal just before one is not lost. */

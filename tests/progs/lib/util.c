@@ -4,6 +4,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdarg.h>
@@ -84,21 +85,36 @@ uint64_t rng_next(uint64_t *state)
 	return x * 0x2545f4914f6cdd1dull;
 }
 
+socklen_t address(const char *host, uint16_t port, struct sockaddr_storage *ss)
+{
+	const struct addrinfo hints = {.ai_flags = AI_NUMERICHOST, .ai_socktype = SOCK_STREAM};
+	struct addrinfo *a;
+	char service[8];
+	socklen_t len;
+
+	snprintf(service, sizeof(service), "%u", port);
+	if (getaddrinfo(host, service, &hints, &a) != 0)
+		die("not an address: %s", host);
+	len = a->ai_addrlen;
+	memcpy(ss, a->ai_addr, len);
+	freeaddrinfo(a);
+	return len;
+}
+
 int connect_start(const char *host, uint16_t port, bool piggyback)
 {
-	struct sockaddr_in sa = {.sin_family = AF_INET, .sin_port = htons(port)};
+	struct sockaddr_storage sa;
+	socklen_t sa_len = address(host, port, &sa);
 	int off = 0, on = 1;
 	int fd;
 
-	if (inet_pton(AF_INET, host, &sa.sin_addr) != 1)
-		die("not an IPv4 address: %s", host);
-	fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	fd = socket(sa.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return -errno;
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 	if (piggyback)
 		setsockopt(fd, IPPROTO_TCP, TCP_QUICKACK, &off, sizeof(off));
-	if (connect(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0 && errno != EINPROGRESS) {
+	if (connect(fd, (struct sockaddr *)&sa, sa_len) < 0 && errno != EINPROGRESS) {
 		int rc = -errno;
 
 		close(fd);

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/socket.h>
 
 #include "common/hist.h"
 
@@ -36,7 +37,10 @@ size_t pattern_check(const uint8_t *buf, size_t len, uint64_t pos, uint64_t seed
 /* xorshift64*, state not zero. */
 uint64_t rng_next(uint64_t *state);
 
-/* Non-blocking connect to a numeric IPv4 address; fd, or -errno.  piggyback: the last ACK of the
+/* A numeric address, IPv4 or IPv6 (fe80::1%eth0); its length. */
+socklen_t address(const char *host, uint16_t port, struct sockaddr_storage *ss);
+
+/* Non-blocking connect to a numeric address; fd, or -errno.  piggyback: the last ACK of the
  * handshake waits for the first data. */
 int connect_start(const char *host, uint16_t port, bool piggyback);
 /* Outcome when the fd is writable: 0 or -errno. */
