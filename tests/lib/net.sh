@@ -5,6 +5,7 @@
 # conditions, and an EXIT trap that undoes everything by what this script itself started.
 #
 #    PREFIX-cli (kernel TCP, 10.99.0.2) ---- veth ---- toe0 PREFIX-srv (engine, TAP 10.99.0.1)
+#               fd00:99::2                                              fd00:99::1
 #
 # Environment from tests/run-net: B, PREFIX, TOE_PLACEMENT (single|spread|stage), LOGS.
 
@@ -18,6 +19,8 @@ ROOT=$PWD
 BIN=$ROOT/$B
 SRV=10.99.0.1
 CLI=10.99.0.2
+# shellcheck disable=SC2034
+SRV6=fd00:99::1 CLI6=fd00:99::2
 RUN_DIR=/run/toe-$PREFIX
 CONFIG=$LOGS/toe.conf           # what this test wants
 ENGINE_CONFIG=$RUN_DIR/testbed.conf # that and the testbed's own, for toe up
@@ -169,6 +172,13 @@ net_end()
 not_in_kernel()
 {
 	[ -z "$(in_srv ss -Htn state established "( sport = :$1 )")" ]
+}
+
+# link_local NAMESPACE-END INTERFACE: its address once nobody else can have it, as in `link_local srv toe-tap`
+link_local()
+{
+	ip -n "$PREFIX-$1" -6 -o addr show dev "$2" scope link -tentative |
+		awk '{ sub("/.*", "", $4); print $4; n++ } END { exit n != 1 }'
 }
 
 # ---- programs ---------------------------------------------------------------------------------------

@@ -119,7 +119,8 @@ void flood_listen(int s, uint16_t victim)
 		expect_refused("LISTEN on another application's port", forge_on(s, &m, NULL, 0));
 	for (; rc >= 0 && n < 70000; n++) {
 		toe_ctl_init(&m, TOE_CTL_LISTEN);
-		m.u.listen.family = AF_INET;
+		m.u.listen.family = n % 3 ? AF_INET6 : AF_INET;
+		m.u.listen.v6only = n % 3 == 1;
 		m.u.listen.port = (uint16_t)(20000 + n);
 		m.u.listen.backlog = (uint32_t)rng_next(&dice);
 		m.u.listen.defaults = (uint32_t)rng_next(&dice);
@@ -148,25 +149,31 @@ static uint32_t one_token(int s)
 /* To everything, 64 at a time without reading the answers. */
 void flood_connect(int s, uint32_t peer)
 {
-	static const char *const more[] = {"10.99.0.77", "255.255.255.255", "0.0.0.0",  "127.0.0.1",
-					   "224.0.0.1",  "10.99.0.1",       "192.0.2.1"};
+	static const char *const more[] = {
+		"10.99.0.77", "255.255.255.255", "0.0.0.0", "127.0.0.1",   "224.0.0.1",
+		"10.99.0.1",  "192.0.2.1",       "::",      "::1",         "ff02::1",
+		"fe80::1",    "fd00:99::1",      "::2",     "2001:db8::1", "fd00:99::77"};
 	const unsigned kinds = 1 + sizeof(more) / sizeof(more[0]);
 	uint32_t token[4];
 
 	for (unsigned i = 0; i < 4; i++)
 		token[i] = one_token(s);
 	for (unsigned i = 0; i < 512; i++) {
-		int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		const char *to = i % kinds ? more[i % kinds - 1] : NULL;
+		int family = to && strchr(to, ':') ? AF_INET6 : AF_INET;
+		/* the socket that brings the port may be of the other family */
+		int fd = socket(rng_next(&dice) % 8 ? family : AF_INET + AF_INET6 - family,
+				SOCK_STREAM | SOCK_CLOEXEC, 0);
 		struct toe_ctl_msg m;
 
 		toe_ctl_init(&m, TOE_CTL_CONNECT);
-		m.u.conn.family = AF_INET;
+		m.u.conn.family = (uint16_t)family;
 		m.u.conn.token = token[i % 4];
 		m.u.conn.remote_port = (uint16_t)(i % 5 ? 9 + i : 7000);
 		m.u.conn.ctl = (uint32_t)rng_next(&dice);
 		memcpy(m.u.conn.remote_addr, &peer, sizeof(peer));
-		if (i % kinds)
-			inet_pton(AF_INET, more[i % kinds - 1], m.u.conn.remote_addr);
+		if (to)
+			inet_pton(family, to, m.u.conn.remote_addr);
 		m.nfds = 1;
 		if (fd >= 0) {
 			(void)toe_ctl_send(s, &m, &fd, 1);
