@@ -77,26 +77,26 @@ int kp_if_set_mtu(const char *ifname, uint32_t mtu)
 	return if_ioctl(SIOCSIFMTU, &ifr, ifname);
 }
 
-int kp_if_up(const char *ifname, bool *up)
+int kp_if_flag(const char *ifname, short flag, bool *on)
 {
 	struct ifreq ifr = {0};
 	int rc = if_ioctl(SIOCGIFFLAGS, &ifr, ifname);
 
-	*up = rc == 0 && (ifr.ifr_flags & IFF_UP);
+	*on = rc == 0 && (ifr.ifr_flags & flag);
 	return rc;
 }
 
-int kp_if_set_up(const char *ifname, bool up)
+int kp_if_set_flag(const char *ifname, short flag, bool on)
 {
 	struct ifreq ifr = {0};
 	int rc = if_ioctl(SIOCGIFFLAGS, &ifr, ifname);
 
 	if (rc < 0)
 		return rc;
-	if (up)
-		ifr.ifr_flags |= IFF_UP;
+	if (on)
+		ifr.ifr_flags |= flag;
 	else
-		ifr.ifr_flags &= (short)~IFF_UP;
+		ifr.ifr_flags &= (short)~flag;
 	return if_ioctl(SIOCSIFFLAGS, &ifr, ifname);
 }
 

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/rtnetlink.h>
+#include <net/if.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
@@ -148,8 +149,11 @@ static void restore_port(const char *port_if, const struct kp_port_saved *saved)
 	restore_addresses(port_if, ifindex, saved);
 	for (uint32_t i = 0; i < saved->route_n && i < KP_ROUTES_MAX; i++)
 		check(kp_route_add(ifindex, &saved->routes[i]), "route not restored", port_if);
+	if (!saved->was_allmulti)
+		check(kp_if_set_flag(port_if, IFF_ALLMULTI, false), "allmulticast not restored",
+		      port_if);
 	if (!saved->was_up)
-		check(kp_if_set_up(port_if, false), "link state not restored", port_if);
+		check(kp_if_set_flag(port_if, IFF_UP, false), "link state not restored", port_if);
 	if (kp_nft_unblock(port_if, err, sizeof(err)) < 0)
 		LOG_WARN("%s: %s", port_if, err);
 }
@@ -230,6 +234,7 @@ static int save_port(struct kp_setup *s, char *err, size_t err_len)
 	struct kp_port_saved *p = &s->saved;
 	int ipv6 = -1;
 	bool up = false;
+	bool allmulti = false;
 	int rc;
 
 	memset(p, 0, sizeof(*p));
@@ -238,7 +243,9 @@ static int save_port(struct kp_setup *s, char *err, size_t err_len)
 	p->boot_s = kp_boot_s();
 	p->disable_ipv6 = -1;
 	if (s->kernel_port) {
-		rc = kp_if_up(s->port_if, &up);
+		rc = kp_if_flag(s->port_if, IFF_UP, &up);
+		if (rc == 0)
+			rc = kp_if_flag(s->port_if, IFF_ALLMULTI, &allmulti);
 		if (rc == 0)
 			rc = kp_if_ipv6_conf(s->port_if, "disable_ipv6", &ipv6);
 		if (rc == 0)
@@ -248,6 +255,7 @@ static int save_port(struct kp_setup *s, char *err, size_t err_len)
 		if (rc < 0)
 			return failed(err, err_len, rc, s->port_if);
 		p->was_up = up;
+		p->was_allmulti = allmulti;
 		p->disable_ipv6 = ipv6;
 	}
 	if (pwrite(s->lock_fd, p, sizeof(*p), 0) != sizeof(*p))
@@ -265,7 +273,10 @@ static int block_kernel(struct kp_setup *s, char *err, size_t err_len)
 	rc = kp_if_set_ipv6_conf(s->port_if, "disable_ipv6", 1);
 	if (rc < 0)
 		return failed(err, err_len, rc, "disable_ipv6");
-	rc = kp_if_set_up(s->port_if, true);
+	/* the groups are joined on the TAP, neighbour discovery's too, not where frames arrive */
+	rc = kp_if_set_flag(s->port_if, IFF_ALLMULTI, true);
+	if (rc == 0)
+		rc = kp_if_set_flag(s->port_if, IFF_UP, true);
 	return rc < 0 ? failed(err, err_len, rc, s->port_if) : 0;
 }
 
@@ -386,7 +397,7 @@ int kp_setup_tap(struct kp_setup *s, const struct toe_config *cfg, const uint8_t
 	if (rc == 0) /* before it is up: the kernel finds the one it would make, already checked */
 		rc = kp_ipv6_link_local(s);
 	if (rc == 0)
-		rc = kp_if_set_up(s->tap_if, true);
+		rc = kp_if_set_flag(s->tap_if, IFF_UP, true);
 	if (rc < 0)
 		return failed(err, err_len, rc, s->tap_if);
 	if (cfg->address[0])

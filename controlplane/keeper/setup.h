@@ -46,7 +46,7 @@ struct kp_port_saved {
 	int32_t disable_ipv6; /* -1: unknown */
 	uint32_t addr_n;
 	uint32_t route_n;
-	uint32_t reserved;
+	uint32_t was_allmulti;
 	uint64_t boot_s; /* CLOCK_BOOTTIME: lifetimes of addresses go on */
 	struct kp_addr addrs[KP_ADDRS_MAX];
 	struct kp_route routes[KP_ROUTES_MAX];
@@ -101,8 +101,8 @@ int kp_if_mac(const char *ifname, uint8_t mac[6]);
 int kp_if_set_mac(const char *ifname, const uint8_t mac[6]);
 int kp_if_mtu(const char *ifname, uint32_t *mtu);
 int kp_if_set_mtu(const char *ifname, uint32_t mtu);
-int kp_if_up(const char *ifname, bool *up);
-int kp_if_set_up(const char *ifname, bool up);
+int kp_if_flag(const char *ifname, short flag, bool *on); /* IFF_UP, … */
+int kp_if_set_flag(const char *ifname, short flag, bool on);
 /* net.ipv6.conf.IF.NAME; a kernel without IPv6: -1, and setting does nothing. */
 int kp_if_ipv6_conf(const char *ifname, const char *name, int *value);
 int kp_if_set_ipv6_conf(const char *ifname, const char *name, int value);
