@@ -366,6 +366,7 @@ static inline void bench_install(uint32_t slot)
 	memcpy(k.remote_addr, in.remote_addr, 4);
 	k.local_port = rte_cpu_to_be_16(in.local_port);
 	k.remote_port = rte_cpu_to_be_16(in.remote_port);
+	k.family = in.family;
 	group = toe_flow_group(toe_flow_hash(&k), 4);
 	*p = (struct bench_peer){.id = group + 4 * bench.group_next[group]++,
 				 .iss = sim_rnd(1u << 24),

@@ -1,20 +1,22 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * 4-tuple key and its CRC32C: the flow-group of a connection, computed alike by the datapath (per
- * segment) and the control plane (to choose a connection id of the right partition).
+ * Key of a connection and its CRC32C: the flow-group of a connection, computed alike by the
+ * datapath (per segment) and the control plane (to choose a connection id of the right partition).
  */
 #ifndef TOE_FLOW_HASH_H
 #define TOE_FLOW_HASH_H
 
 #include <stdint.h>
 
-/* Network order throughout; the first 4 bytes of an address for IPv4, the rest zero.  36 bytes, no
- * padding: usable as a hash key as it is. */
+/* Addresses and ports in network order; IPv4 in the first 4 bytes of an address, the rest zero.
+ * family keeps 32.1.13.184 and 2001:db8:: apart.  40 bytes, no padding: usable as a hash key as it
+ * is. */
 struct toe_tuple {
 	uint8_t local_addr[16];
 	uint8_t remote_addr[16];
 	uint16_t local_port;
 	uint16_t remote_port;
+	uint32_t family; /* AF_INET or AF_INET6; IPv4 is never written as an IPv6 address */
 };
 
 /* CRC32C (Castagnoli, reflected), seed and result as rte_hash_crc(data, len, seed). */

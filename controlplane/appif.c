@@ -186,6 +186,7 @@ void cp_keeper_msg(struct cp *cp, struct toe_ctl_msg *m, const int *fds, unsigne
 		token_hup(cp, m);
 		break;
 	case TOE_CTL_CP_ENGINE:
+		cp_addrs_take(cp, &m->u.engine);
 		cp_engine_changed(cp, m->u.engine.epoch, m->u.engine.up);
 		cp_reply(cp, m, 0);
 		break;

@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "isn.h"
+
 static uint32_t pow2_at_least(uint32_t n)
 {
 	uint32_t p = 64;
@@ -28,7 +30,8 @@ static void map_state(struct cp *cp, struct cp_state_hdr *st)
 	cp->listeners = (struct cp_listener *)(base + st->off_listeners);
 	cp->conns = (struct cp_conn *)(base + st->off_conns);
 	cp->tw = (struct cp_tw *)(base + st->off_tw);
-	cp->ports_told = base + st->off_ports;
+	cp->ports_told[0] = base + st->off_ports;
+	cp->ports_told[1] = cp->ports_told[0] + CP_PORT_N;
 }
 
 static int alloc_tables(struct cp *cp)
@@ -141,4 +144,15 @@ void cp_cmd(struct cp *cp, uint16_t type, uint32_t conn, const void *data, uint1
 void cp_cmd_frame(struct cp *cp, uint16_t type, const uint8_t *frame, uint32_t len)
 {
 	cp_cmd(cp, type, TOE_NONE, frame, (uint16_t)len);
+}
+
+struct cp_build cp_build_for(const struct cp *cp, const struct toe_tuple *t,
+			     const uint8_t remote_mac[6])
+{
+	return (struct cp_build){
+		.src_mac = cp->port_mac,
+		.dst_mac = remote_mac,
+		.t = *t,
+		.flow_label = cp_flow_label(cp->st->key[CP_KEY_LABEL], t),
+	};
 }

@@ -30,9 +30,9 @@
 
 /* A route as the kernel sees it. */
 struct cp_route {
-	uint32_t next_hop; /* gateway, or the destination if it is on-link; network order */
-	uint16_t mtu;      /* of the route, 0 = the interface's */
-	bool via_port;     /* leaves through the TAP that stands for the port */
+	struct cp_addr next_hop; /* gateway, or the destination if it is on-link */
+	uint16_t mtu;            /* of the route, 0 = the interface's */
+	bool via_port;           /* leaves through the TAP that stands for the port */
 	bool on_link;
 	bool local; /* the address is this machine's */
 };
@@ -48,13 +48,13 @@ struct cp_io {
 	/* A message for the keeper. */
 	void (*keeper)(void *ctx, struct toe_ctl_msg *m);
 	/* 0 or -ENETUNREACH and such. */
-	int (*route)(void *ctx, uint32_t dst, struct cp_route *r);
+	int (*route)(void *ctx, const struct cp_addr *dst, struct cp_route *r);
 	/* MAC of an on-link address: 0; -EAGAIN = the kernel has been asked, come back;
 	 * -EHOSTUNREACH = it does not answer. */
-	int (*neigh)(void *ctx, uint32_t ip, uint8_t mac[6]);
+	int (*neigh)(void *ctx, const struct cp_addr *ip, uint8_t mac[6]);
 	/* Makes sure that the socket has a local port on addr: 0 with *port in host order, -EXDEV
 	 * if it is bound to another address, -EADDRNOTAVAIL if there is no port left. */
-	int (*bind)(void *ctx, int fd, uint32_t addr, uint16_t *port);
+	int (*bind)(void *ctx, int fd, const struct cp_addr *addr, uint16_t *port);
 	/* Maps the control segment; NULL on failure. */
 	uint8_t *(*map)(void *ctx, int fd, uint64_t bytes);
 	void (*unmap)(void *ctx, uint8_t *p, uint64_t bytes);
@@ -70,8 +70,8 @@ struct cp_half {
 	uint32_t irs;
 	uint32_t ts_recent;
 	uint32_t ts_offset;
-	uint32_t next_hop; /* 0 = remote_mac is where the SYN came from */
-	uint16_t peer_mss; /* 0 = not said */
+	struct cp_addr next_hop; /* none: remote_mac is where the SYN came from */
+	uint16_t peer_mss;       /* 0 = not said */
 	uint16_t listener_gen;
 	uint8_t remote_mac[6];
 	uint8_t have_mac;
@@ -146,7 +146,7 @@ struct cp_app_rt {
 
 struct cp_port {
 	uint32_t listener; /* first of the listeners on it, TOE_NONE = none */
-	uint32_t users;    /* connections and TIME-WAITs */
+	uint32_t users[2]; /* connections and TIME-WAITs: IPv4, IPv6 */
 };
 
 struct cp {
@@ -158,6 +158,7 @@ struct cp {
 
 	/* the port, from CP_START and CP_ENGINE */
 	uint32_t port_ipv4;
+	uint8_t port_ipv6[2][16]; /* global, link-local; zero: none */
 	uint16_t mtu;
 	uint8_t port_mac[6];
 	bool engine_up;
@@ -174,7 +175,7 @@ struct cp {
 	struct cp_listener *listeners; /* [app][listener_n] */
 	struct cp_conn *conns;
 	struct cp_tw *tw;
-	uint8_t *ports_told;
+	uint8_t *ports_told[2]; /* IPv4, IPv6 */
 
 	/* heap */
 	struct cp_rt *rt;
@@ -224,6 +225,14 @@ void cp_fini(struct cp *cp);
 void cp_set_time(struct cp *cp, uint64_t now_us);
 void cp_cmd(struct cp *cp, uint16_t type, uint32_t conn, const void *data, uint16_t len);
 void cp_cmd_frame(struct cp *cp, uint16_t type, const uint8_t *frame, uint32_t len);
+/* IPv4: 0, IPv6: 1. */
+static inline unsigned cp_family_index(uint32_t family)
+{
+	return family == AF_INET6;
+}
+/* The frame's part that is a connection's: addresses, MACs, flow label; t as we see it. */
+struct cp_build cp_build_for(const struct cp *cp, const struct toe_tuple *t,
+			     const uint8_t remote_mac[6]);
 /* Timestamp value to send now. */
 static inline uint32_t cp_ts(const struct cp *cp, uint32_t ts_offset)
 {
@@ -257,8 +266,9 @@ struct cp_slot *cp_slot_rec(const struct cp *cp, uint32_t app, uint32_t slot);
 struct toe_slot *cp_slot_mem(const struct cp *cp, uint32_t app, uint32_t slot);
 uint32_t cp_app_find(const struct cp *cp, uint32_t app_id); /* index or TOE_NONE */
 void cp_port_update(struct cp *cp, uint16_t port);
-void cp_port_use(struct cp *cp, uint16_t port);
-void cp_port_unuse(struct cp *cp, uint16_t port);
+/* t's local port has a connection or TIME-WAIT more, or less. */
+void cp_port_use(struct cp *cp, const struct toe_tuple *t);
+void cp_port_unuse(struct cp *cp, const struct toe_tuple *t);
 /* Tells the keeper to let go of the kernel socket that held the port. */
 void cp_port_release(struct cp *cp, uint32_t app_id, uint32_t slot, uint32_t gen);
 
@@ -276,8 +286,11 @@ void cp_listen_slow(struct cp *cp);                                     /* grace
 void cp_listen_durable(struct cp *cp);
 struct cp_listener *cp_listener_rec(const struct cp *cp, uint32_t app, uint32_t listener);
 struct cp_listener_rt *cp_listener_rt(const struct cp *cp, uint32_t app, uint32_t listener);
-/* Listener for a SYN: exact address before wildcard.  False: none. */
-bool cp_listener_find(const struct cp *cp, uint32_t addr, uint16_t port, struct cp_half *out);
+/* Listener for a SYN to t's local address: that before a wildcard, before one of both families.
+ * False: none. */
+bool cp_listener_find(const struct cp *cp, const struct toe_tuple *t, struct cp_half *out);
+/* The port has a listener that takes connections of this family. */
+bool cp_listener_covers(const struct cp *cp, uint32_t family, uint16_t port);
 bool cp_listener_full(const struct cp *cp, uint32_t app, uint32_t listener);
 
 /* ---- input.c ---- */
@@ -295,14 +308,16 @@ void cp_listen_input(struct cp *cp, const struct cp_seg *s, uint32_t iss_min);
 void cp_half_free(struct cp *cp, uint32_t i);
 void cp_half_house(struct cp *cp);
 void cp_half_drop_listener(struct cp *cp, uint32_t app, uint32_t listener);
-void cp_half_neigh(struct cp *cp, uint32_t ip, const uint8_t mac[6]);
+void cp_half_neigh(struct cp *cp, const struct cp_addr *ip, const uint8_t mac[6]);
 
 /* ---- install.c: from a finished handshake to an established connection ---- */
 uint8_t cp_wscale(uint32_t buf_bytes);
-uint16_t cp_local_mss(const struct cp *cp);
+uint16_t cp_local_mss(const struct cp *cp, uint32_t family);
+/* What a peer that says nothing can take (RFC 9293 §3.7.1). */
+uint16_t cp_default_mss(uint32_t family);
 /* Bytes of payload per segment, given what the peer said (0 = nothing). */
-uint16_t cp_send_mss(const struct cp *cp, uint16_t peer_mss, bool ts);
-uint16_t cp_mtu_mss(uint32_t mtu, bool ts);
+uint16_t cp_send_mss(const struct cp *cp, uint32_t family, uint16_t peer_mss, bool ts);
+uint16_t cp_mtu_mss(uint32_t family, uint32_t mtu, bool ts);
 /* MSS of this connection by peer, port and route; and another value from now on. */
 uint16_t cp_mss_full(const struct cp *cp, uint32_t id);
 void cp_mss_set(struct cp *cp, uint32_t id, uint16_t mss);
@@ -319,7 +334,7 @@ void cp_active_house(struct cp *cp);
 void cp_active_icmp(struct cp *cp, uint32_t id, const struct cp_icmp *m);
 /* The connection never came to be: error to the application, id free. */
 void cp_active_fail(struct cp *cp, uint32_t id, uint32_t error);
-void cp_active_neigh(struct cp *cp, uint32_t ip, const uint8_t *mac);
+void cp_active_neigh(struct cp *cp, const struct cp_addr *ip, const uint8_t *mac);
 
 /* ---- teardown.c ---- */
 void cp_token_hup(struct cp *cp, uint32_t app, uint32_t token);
@@ -360,11 +375,18 @@ uint32_t cp_rx_segs(const struct cp *cp, uint32_t id);
 /* ---- keepalive.c: once a second ---- */
 void cp_slow_conns(struct cp *cp);
 
-/* ---- neigh.c: next hops of connections ---- */
+/* ---- neigh.c: next hops of connections, our own addresses ---- */
 /* MAC for packets to dst: as cp_io.neigh; *next_hop is filled in. -EXDEV: not through the port. */
-int cp_next_hop(struct cp *cp, uint32_t dst, uint32_t *next_hop, uint8_t mac[6]);
+int cp_next_hop(struct cp *cp, const struct cp_addr *dst, struct cp_addr *next_hop, uint8_t mac[6]);
 /* The kernel's table changed; mac NULL = unreachable. */
-void cp_neigh_changed(struct cp *cp, uint32_t ip, const uint8_t *mac);
+void cp_neigh_changed(struct cp *cp, const struct cp_addr *ip, const uint8_t *mac);
+/* One of the port's addresses. */
+bool cp_addr_ours(const struct cp *cp, const struct cp_addr *a);
+/* Our address for connections to dst; false: none of ours fits. */
+bool cp_addr_source(const struct cp *cp, const struct cp_addr *dst, struct cp_addr *src);
+/* The port's addresses as the keeper has them. */
+void cp_addrs_take(struct cp *cp, const struct toe_ctl_engine *e);
+void cp_addrs_tell(struct cp *cp); /* the IPv6 ones, to the datapath */
 
 /* ---- appif.c ---- */
 void cp_keeper_msg(struct cp *cp, struct toe_ctl_msg *m, const int *fds, unsigned nfds);

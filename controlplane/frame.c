@@ -1,22 +1,20 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Parses and builds control segments (SYN, SYN-ACK, ACK, RST) and reads ICMP errors.  Input comes
- * from the network: every length is checked against the frame.  No state.
+ * Parses and builds control segments (SYN, SYN-ACK, ACK, RST) over IPv4 and IPv6, and reads ICMP
+ * errors.  Input comes from the network: every length is checked against the frame.  No state.
  */
 #include "frame.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <string.h>
 
-#define ETH_BYTES    14u
-#define IP4_MIN      20u
-#define TCP_MIN      20u
-#define IP4_DF       0x4000u
-#define IP4_FRAG     0x3fffu /* more fragments, or an offset */
-#define IP4_TTL      64u
-#define ICMP_UNREACH 3u
+#define ETH_BYTES  14u
+#define VLAN_BYTES 4u
+#define TCP_MIN    20u
+#define IP4_DF     0x4000u
+#define IP4_FRAG   0x3fffu /* more fragments, or an offset */
+#define HOPS       64u
 
 static uint16_t get16(const uint8_t *p)
 {
@@ -55,10 +53,12 @@ static uint16_t fold(uint64_t s)
 	return (uint16_t)~s;
 }
 
-/* addrs: the two addresses of the IP header. */
-static uint16_t tcp_cksum(const uint8_t *addrs, const uint8_t *tcp, uint32_t len)
+/* Over the pseudo header, too (RFC 9293 §3.1, RFC 8200 §8.1); addrs: the two addresses of the IP
+ * header. */
+static uint16_t upper_cksum(uint32_t family, const uint8_t *addrs, uint8_t proto, const uint8_t *p,
+			    uint32_t len)
 {
-	return fold(sum(tcp, len, sum(addrs, 8, IPPROTO_TCP + len)));
+	return fold(sum(p, len, sum(addrs, 2 * toe_ip_addr_bytes(family), proto + len)));
 }
 
 /* Options of RFC 9293 §3.1; unknown ones are skipped, a bad length ends the walk. */
@@ -95,56 +95,99 @@ static void parse_options(const uint8_t *p, uint32_t len, struct cp_seg *s)
 	}
 }
 
-/* Checks Ethernet and IP; returns the payload of IP and its length, NULL if it is not for us. */
-static const uint8_t *parse_ip(const uint8_t *frame, uint32_t len, uint8_t proto, uint32_t *out_len)
+/* An IP packet that is complete and no fragment. */
+struct packet {
+	uint32_t family;
+	uint8_t proto;
+	const uint8_t *addrs; /* source, destination */
+	const uint8_t *p;     /* what follows the IP header */
+	uint32_t len;
+};
+
+static bool parse_ip4(const uint8_t *ip, uint32_t room, struct packet *k)
 {
-	const uint8_t *ip = frame + ETH_BYTES;
 	uint32_t hl;
 	uint32_t total;
 
-	if (len < ETH_BYTES + IP4_MIN || get16(frame + 12) != 0x0800 || ip[0] >> 4 != 4)
-		return NULL;
+	if (room < TOE_IP4_BYTES || ip[0] >> 4 != 4)
+		return false;
 	hl = (ip[0] & 15u) * 4u;
 	total = get16(ip + 2);
-	if (hl < IP4_MIN || total < hl || total > len - ETH_BYTES || ip[9] != proto ||
-	    (get16(ip + 6) & IP4_FRAG))
-		return NULL;
-	if (fold(sum(ip, hl, 0)))
-		return NULL;
-	*out_len = total - hl;
-	return ip + hl;
+	if (hl < TOE_IP4_BYTES || total < hl || total > room || (get16(ip + 6) & IP4_FRAG) ||
+	    fold(sum(ip, hl, 0)))
+		return false;
+	*k = (struct packet){AF_INET, ip[9], ip + 12, ip + hl, total - hl};
+	return true;
+}
+
+static bool parse_ip6(const uint8_t *ip, uint32_t room, struct packet *k)
+{
+	struct toe_ip6_upper up;
+	uint32_t total;
+
+	if (room < TOE_IP6_BYTES || ip[0] >> 4 != 6)
+		return false;
+	total = TOE_IP6_BYTES + get16(ip + 4);
+	if (total > room || !toe_ip6_upper(ip, total, &up) || up.fragment)
+		return false;
+	*k = (struct packet){AF_INET6, up.proto, ip + 8, ip + up.off, total - up.off};
+	return true;
+}
+
+static bool parse_frame(const uint8_t *frame, uint32_t len, struct packet *k)
+{
+	uint32_t off = ETH_BYTES;
+
+	if (len < ETH_BYTES + VLAN_BYTES)
+		return false;
+	if (get16(frame + 12) == TOE_ETHER_VLAN)
+		off += VLAN_BYTES; /* the data path lets priority tags pass, no other */
+	switch (get16(frame + off - 2)) {
+	case TOE_ETHER_IP4:
+		return parse_ip4(frame + off, len - off, k);
+	case TOE_ETHER_IP6:
+		return parse_ip6(frame + off, len - off, k);
+	default:
+		return false;
+	}
+}
+
+/* From addresses and ports as they are on the wire; ours: which side is local, 0 = the source. */
+static struct toe_tuple wire_tuple(uint32_t family, const uint8_t *addrs, const uint8_t *ports,
+				   unsigned ours)
+{
+	uint32_t n = toe_ip_addr_bytes(family);
+	struct cp_addr local = cp_addr_make(family, addrs + ours * n);
+	struct cp_addr remote = cp_addr_make(family, addrs + (1 - ours) * n);
+
+	return cp_tuple(&local, get16(ports + ours * 2), &remote, get16(ports + (1 - ours) * 2));
 }
 
 int cp_frame_parse(const uint8_t *frame, uint32_t len, struct cp_seg *s)
 {
-	const uint8_t *ip = frame + ETH_BYTES;
-	const uint8_t *tcp;
-	uint32_t tcp_len;
+	struct packet k;
 	uint32_t off;
 
 	memset(s, 0, sizeof(*s));
-	tcp = parse_ip(frame, len, IPPROTO_TCP, &tcp_len);
-	if (!tcp || tcp_len < TCP_MIN)
+	if (!parse_frame(frame, len, &k) || k.proto != IPPROTO_TCP || k.len < TCP_MIN)
 		return -EPROTO;
-	off = (tcp[12] >> 4) * 4u;
-	if (off < TCP_MIN || off > tcp_len)
+	off = (k.p[12] >> 4) * 4u;
+	if (off < TCP_MIN || off > k.len)
 		return -EPROTO;
-	if (tcp_cksum(ip + 12, tcp, tcp_len))
+	if (upper_cksum(k.family, k.addrs, IPPROTO_TCP, k.p, k.len))
 		return -EBADMSG;
 	s->frame = frame;
 	s->frame_len = len;
 	s->src_mac = frame + 6;
-	memcpy(&s->src, ip + 12, 4);
-	memcpy(&s->dst, ip + 16, 4);
-	s->sport = get16(tcp);
-	s->dport = get16(tcp + 2);
-	s->seq = get32(tcp + 4);
-	s->ack = get32(tcp + 8);
-	s->flags = tcp[13];
-	s->wnd = get16(tcp + 14);
-	s->payload_len = (uint16_t)(tcp_len - off);
+	s->t = wire_tuple(k.family, k.addrs, k.p, 1);
+	s->dport = get16(k.p + 2);
+	s->seq = get32(k.p + 4);
+	s->ack = get32(k.p + 8);
+	s->flags = k.p[13];
+	s->wnd = get16(k.p + 14);
+	s->payload_len = (uint16_t)(k.len - off);
 	s->seg_len = s->payload_len + !!(s->flags & CP_TCP_SYN) + !!(s->flags & CP_TCP_FIN);
-	parse_options(tcp + TCP_MIN, off - TCP_MIN, s);
+	parse_options(k.p + TCP_MIN, off - TCP_MIN, s);
 	return 0;
 }
 
@@ -186,45 +229,68 @@ static uint32_t build_options(uint8_t *p, const struct cp_build *b)
 	return (uint32_t)(p - start);
 }
 
+static void build_ip4(uint8_t *ip, const struct cp_build *b, uint32_t tcp_len)
+{
+	memset(ip, 0, TOE_IP4_BYTES);
+	ip[0] = 0x45;
+	put16(ip + 2, TOE_IP4_BYTES + tcp_len);
+	put16(ip + 6, IP4_DF);
+	ip[8] = HOPS;
+	ip[9] = IPPROTO_TCP;
+	memcpy(ip + 12, b->t.local_addr, 4);
+	memcpy(ip + 16, b->t.remote_addr, 4);
+	put16(ip + 10, fold(sum(ip, TOE_IP4_BYTES, 0)));
+}
+
+static void build_ip6(uint8_t *ip, const struct cp_build *b, uint32_t tcp_len)
+{
+	put32(ip, 6u << 28 | b->flow_label);
+	put16(ip + 4, tcp_len);
+	ip[6] = IPPROTO_TCP;
+	ip[7] = HOPS;
+	memcpy(ip + 8, b->t.local_addr, 16);
+	memcpy(ip + 24, b->t.remote_addr, 16);
+}
+
 uint32_t cp_frame_build(uint8_t *buf, const struct cp_build *b)
 {
+	uint32_t ip_bytes = toe_ip_header_bytes(b->t.family);
 	uint8_t *ip = buf + ETH_BYTES;
-	uint8_t *tcp = ip + IP4_MIN;
+	uint8_t *tcp = ip + ip_bytes;
 	uint32_t tcp_len;
 
-	memset(buf, 0, ETH_BYTES + IP4_MIN + TCP_MIN);
 	memcpy(buf, b->dst_mac, 6);
 	memcpy(buf + 6, b->src_mac, 6);
-	put16(buf + 12, 0x0800);
+	memset(tcp, 0, TCP_MIN);
 	tcp_len = TCP_MIN + build_options(tcp + TCP_MIN, b);
-	ip[0] = 0x45;
-	put16(ip + 2, IP4_MIN + tcp_len);
-	put16(ip + 6, IP4_DF);
-	ip[8] = IP4_TTL;
-	ip[9] = IPPROTO_TCP;
-	memcpy(ip + 12, &b->src, 4);
-	memcpy(ip + 16, &b->dst, 4);
-	put16(ip + 10, fold(sum(ip, IP4_MIN, 0)));
-	put16(tcp, b->sport);
-	put16(tcp + 2, b->dport);
+	if (b->t.family == AF_INET6) {
+		put16(buf + 12, TOE_ETHER_IP6);
+		build_ip6(ip, b, tcp_len);
+	} else {
+		put16(buf + 12, TOE_ETHER_IP4);
+		build_ip4(ip, b, tcp_len);
+	}
+	memcpy(tcp, &b->t.local_port, 2);
+	memcpy(tcp + 2, &b->t.remote_port, 2);
 	put32(tcp + 4, b->seq);
 	put32(tcp + 8, b->ack);
 	tcp[12] = (uint8_t)(tcp_len / 4 << 4);
 	tcp[13] = b->flags;
 	put16(tcp + 14, b->wnd);
-	put16(tcp + 16, tcp_cksum(ip + 12, tcp, tcp_len));
-	return ETH_BYTES + IP4_MIN + tcp_len;
+	/* both headers end with the addresses */
+	put16(tcp + 16, upper_cksum(b->t.family, tcp - 2 * toe_ip_addr_bytes(b->t.family),
+				    IPPROTO_TCP, tcp, tcp_len));
+	return ETH_BYTES + ip_bytes + tcp_len;
 }
 
-uint32_t cp_frame_rst(uint8_t *buf, const struct cp_seg *s, const uint8_t *src_mac)
+uint32_t cp_frame_rst(uint8_t *buf, const struct cp_seg *s, const uint8_t *src_mac,
+		      uint32_t flow_label)
 {
 	struct cp_build b = {
 		.src_mac = src_mac,
 		.dst_mac = s->src_mac,
-		.src = s->dst,
-		.dst = s->src,
-		.sport = s->dport,
-		.dport = s->sport,
+		.t = s->t,
+		.flow_label = flow_label,
 		.flags = CP_TCP_RST,
 	};
 
@@ -239,40 +305,101 @@ uint32_t cp_frame_rst(uint8_t *buf, const struct cp_seg *s, const uint8_t *src_m
 	return cp_frame_build(buf, &b);
 }
 
-int cp_icmp_parse(const uint8_t *frame, uint32_t len, struct cp_icmp *m)
-{
-	uint32_t icmp_len;
-	const uint8_t *icmp = parse_ip(frame, len, IPPROTO_ICMP, &icmp_len);
-	const uint8_t *ip;
-	uint32_t hl;
+/* ---- ICMP errors ---- */
 
-	memset(m, 0, sizeof(*m));
-	if (!icmp || icmp_len < 8 + IP4_MIN + 8 || icmp[0] != ICMP_UNREACH ||
-	    fold(sum(icmp, icmp_len, 0)))
-		return -EPROTO;
-	ip = icmp + 8;
-	hl = (ip[0] & 15u) * 4u;
-	if (ip[0] >> 4 != 4 || hl < IP4_MIN || icmp_len < 8 + hl + 8 || ip[9] != IPPROTO_TCP)
-		return -EPROTO;
-	m->code = icmp[1];
-	m->mtu = get16(icmp + 6);
-	m->len = get16(ip + 2);
-	memcpy(m->t.local_addr, ip + 12, 4);
-	memcpy(m->t.remote_addr, ip + 16, 4);
-	memcpy(&m->t.local_port, ip + hl, 2);
-	memcpy(&m->t.remote_port, ip + hl + 2, 2);
-	m->seq = get32(ip + hl + 4);
-	return 0;
+/* Destination unreachable, RFC 792 and RFC 1122 §3.2.2.1; other errors say nothing to us. */
+static bool icmp4_kind(const uint8_t *icmp, struct cp_icmp *m)
+{
+	if (icmp[0] != 3)
+		return false;
+	m->kind = CP_ICMP_SOFT;
+	switch (icmp[1]) {
+	case 4:
+		m->kind = CP_ICMP_TOO_BIG;
+		m->mtu = get16(icmp + 6);
+		break;
+	case 2:
+	case 3:
+		m->kind = CP_ICMP_REFUSED;
+		m->error = ECONNREFUSED;
+		break;
+	case 0:
+	case 6:
+		m->error = ENETUNREACH;
+		break;
+	default:
+		m->error = EHOSTUNREACH;
+		break;
+	}
+	return true;
 }
 
-struct toe_tuple cp_seg_tuple(const struct cp_seg *s)
+/* RFC 4443 §3.1 and §3.2. */
+static bool icmp6_kind(const uint8_t *icmp, struct cp_icmp *m)
 {
-	struct toe_tuple t;
+	if (icmp[0] == 2) {
+		m->kind = CP_ICMP_TOO_BIG;
+		m->mtu = get32(icmp + 4);
+		return true;
+	}
+	if (icmp[0] != 1)
+		return false;
+	m->kind = CP_ICMP_SOFT;
+	switch (icmp[1]) {
+	case 0: /* no route */
+		m->error = ENETUNREACH;
+		break;
+	case 1: /* prohibited; by policy; rejected */
+	case 5:
+	case 6:
+		m->error = EACCES;
+		break;
+	case 4:
+		m->kind = CP_ICMP_REFUSED;
+		m->error = ECONNREFUSED;
+		break;
+	default:
+		m->error = EHOSTUNREACH;
+		break;
+	}
+	return true;
+}
 
-	memset(&t, 0, sizeof(t));
-	memcpy(t.local_addr, &s->dst, 4);
-	memcpy(t.remote_addr, &s->src, 4);
-	t.local_port = htons(s->dport);
-	t.remote_port = htons(s->sport);
-	return t;
+/* ip: the quotation, header and at least 8 bytes of our segment (RFC 792); it was sent as we build
+ * it, without extension headers. */
+static bool parse_quoted(uint32_t family, const uint8_t *ip, uint32_t len, struct cp_icmp *m)
+{
+	uint32_t hl = toe_ip_header_bytes(family);
+
+	if (len < hl + 8)
+		return false;
+	if (family == AF_INET) {
+		hl = (ip[0] & 15u) * 4u;
+		if (ip[0] >> 4 != 4 || hl < TOE_IP4_BYTES || len < hl + 8 || ip[9] != IPPROTO_TCP)
+			return false;
+		m->len = get16(ip + 2);
+	} else {
+		if (ip[0] >> 4 != 6 || ip[6] != IPPROTO_TCP)
+			return false;
+		m->len = TOE_IP6_BYTES + get16(ip + 4);
+	}
+	m->t = wire_tuple(family, ip + (family == AF_INET ? 12 : 8), ip + hl, 0);
+	m->seq = get32(ip + hl + 4);
+	return true;
+}
+
+int cp_icmp_parse(const uint8_t *frame, uint32_t len, struct cp_icmp *m)
+{
+	struct packet k;
+
+	memset(m, 0, sizeof(*m));
+	if (!parse_frame(frame, len, &k) || k.len < 8)
+		return -EPROTO;
+	if (k.family == AF_INET
+		    ? k.proto != IPPROTO_ICMP || fold(sum(k.p, k.len, 0)) || !icmp4_kind(k.p, m)
+		    : k.proto != IPPROTO_ICMPV6 ||
+			      upper_cksum(AF_INET6, k.addrs, IPPROTO_ICMPV6, k.p, k.len) ||
+			      !icmp6_kind(k.p, m))
+		return -EPROTO;
+	return parse_quoted(k.family, k.p + 8, k.len - 8, m) ? 0 : -EPROTO;
 }

@@ -17,8 +17,6 @@
 #define SYN_TRIES_MAX 7u /* the first one and 6 retransmissions: 127 s, as Linux */
 #define SYN_ECN_TRIES 2u /* then without ECN, for paths that drop it (RFC 3168 §6.1.1.1) */
 #define SYN_RTO_MS    1000u
-#define ICMP_PROTO    2u
-#define ICMP_PORT     3u
 
 /* What a SYN offers: never scaled (RFC 7323 §2.2). */
 static uint16_t syn_window(const struct cp *cp, const struct cp_conn *c)
@@ -30,21 +28,16 @@ static uint16_t syn_window(const struct cp *cp, const struct cp_conn *c)
 
 static struct cp_build conn_build(const struct cp *cp, const struct cp_conn *c, uint8_t flags)
 {
-	return (struct cp_build){
-		.src_mac = cp->port_mac,
-		.dst_mac = c->in.remote_mac,
-		.src = cp_ip4(c->t.local_addr),
-		.dst = cp_ip4(c->t.remote_addr),
-		.sport = ntohs(c->t.local_port),
-		.dport = ntohs(c->t.remote_port),
-		.seq = flags & CP_TCP_SYN ? c->in.iss : c->in.iss + 1,
-		.ack = flags & CP_TCP_ACK ? c->in.irs + 1 : 0,
-		.flags = flags,
-		.wnd = syn_window(cp, c),
-		.opts = c->in.flags & TOE_INSTALL_TS ? CP_OPT_TS : 0,
-		.ts_val = cp_ts(cp, c->in.ts_offset),
-		.ts_ecr = flags & CP_TCP_ACK ? c->in.ts_recent : 0,
-	};
+	struct cp_build b = cp_build_for(cp, &c->t, c->in.remote_mac);
+
+	b.seq = flags & CP_TCP_SYN ? c->in.iss : c->in.iss + 1;
+	b.ack = flags & CP_TCP_ACK ? c->in.irs + 1 : 0;
+	b.flags = flags;
+	b.wnd = syn_window(cp, c);
+	b.opts = c->in.flags & TOE_INSTALL_TS ? CP_OPT_TS : 0;
+	b.ts_val = cp_ts(cp, c->in.ts_offset);
+	b.ts_ecr = flags & CP_TCP_ACK ? c->in.ts_recent : 0;
+	return b;
 }
 
 static void send_build(struct cp *cp, const struct cp_build *b)
@@ -70,7 +63,7 @@ static void send_syn(struct cp *cp, uint32_t id)
 	else if ((c->in.flags & TOE_INSTALL_ECN) && rt->tries < SYN_ECN_TRIES)
 		flags |= CP_TCP_ECE | CP_TCP_CWR;
 	b = conn_build(cp, c, flags);
-	b.mss = cp_local_mss(cp);
+	b.mss = cp_local_mss(cp, c->t.family);
 	b.opts |= CP_OPT_MSS;
 	if (c->in.flags & TOE_INSTALL_SACK)
 		b.opts |= CP_OPT_SACK;
@@ -105,38 +98,35 @@ static uint32_t make_conn(struct cp *cp, uint32_t app, const struct toe_tuple *t
 	c->in.iss = cp_isn(cp->st->key[CP_KEY_ISN], t, cp->now_us);
 	c->in.ts_offset = cp_ts_offset(cp->st->key[CP_KEY_TS], t);
 	c->in.flags = TOE_INSTALL_TS | TOE_INSTALL_SACK | (cp->cfg->ecn ? TOE_INSTALL_ECN : 0);
-	c->in.mss = cp_send_mss(cp, cp_local_mss(cp), true);
+	c->in.mss = cp_send_mss(cp, t->family, cp_local_mss(cp, t->family), true);
 	cp->app_rt[app].conn_n++;
 	return id;
 }
 
 int cp_connect(struct cp *cp, uint32_t app, struct toe_ctl_conn *m, int fd)
 {
-	uint32_t dst = cp_ip4(m->remote_addr);
+	struct cp_addr dst = cp_addr_make(m->family, m->remote_addr);
 	struct toe_cmd_slot clear = {.app_id = cp->apps[app].app_id};
 	struct toe_tuple t;
-	uint32_t hop = 0;
+	struct cp_addr src;
+	struct cp_addr hop = {0};
 	uint8_t mac[6] = {0};
 	uint16_t port = 0;
 	uint32_t id;
 	int hop_err;
 	int err;
 
-	hop_err = m->family == AF_INET && m->remote_port && cp->engine_up
-			  ? cp_next_hop(cp, dst, &hop, mac)
+	hop_err = m->remote_port && cp->engine_up && cp_addr_source(cp, &dst, &src)
+			  ? cp_next_hop(cp, &dst, &hop, mac)
 			  : -EXDEV;
 	if (hop_err && hop_err != -EAGAIN && hop_err != -EHOSTUNREACH)
 		goto kernel;
-	err = cp->io.bind(cp->io.ctx, fd, cp->port_ipv4, &port);
+	err = cp->io.bind(cp->io.ctx, fd, &src, &port);
 	if (err == -EXDEV)
 		goto kernel;
 	if (err)
 		return err;
-	memset(&t, 0, sizeof(t));
-	memcpy(t.local_addr, &cp->port_ipv4, 4);
-	memcpy(t.remote_addr, &dst, 4);
-	t.local_port = htons(port);
-	t.remote_port = htons(m->remote_port);
+	t = cp_tuple(&src, port, &dst, m->remote_port);
 	if (m->token < cp->apps[app].token_n)
 		cp_token_renew(cp, app, m->token);
 	if (cp_lookup(cp, &t).kind != CP_NODE_NONE)
@@ -212,7 +202,6 @@ static void establish(struct cp *cp, uint32_t id, const struct cp_seg *s)
 		c->in.ts_recent = s->ts_val;
 	if (cp->rt[id].syn_us) {
 		c->in.srtt_us = (uint32_t)(cp->now_us - cp->rt[id].syn_us) | 1;
-		c->in.rttvar_us = c->in.srtt_us / 2;
 	}
 	if (syn) {
 		struct cp_build b = conn_build(cp, c, CP_TCP_ACK);
@@ -327,7 +316,8 @@ void cp_active_house(struct cp *cp)
 	for (uint32_t id = cp->syn_sent.head; id != TOE_NONE; id = next) {
 		struct cp_conn *c = &cp->conns[id];
 		struct cp_rt *rt = &cp->rt[id];
-		uint32_t hop;
+		struct cp_addr dst = cp_remote(&c->t);
+		struct cp_addr hop;
 
 		next = cp->syn_sent.link[id].next;
 		if (user_timeout(cp, id)) {
@@ -340,8 +330,7 @@ void cp_active_house(struct cp *cp)
 			cp_active_fail(cp, id, syn_error(cp, id));
 			continue;
 		}
-		if (rt->need_mac &&
-		    !cp_next_hop(cp, cp_ip4(c->t.remote_addr), &hop, c->in.remote_mac))
+		if (rt->need_mac && !cp_next_hop(cp, &dst, &hop, c->in.remote_mac))
 			rt->need_mac = false;
 		send_syn(cp, id);
 	}
@@ -351,21 +340,21 @@ void cp_active_icmp(struct cp *cp, uint32_t id, const struct cp_icmp *m)
 {
 	struct cp_rt *rt = &cp->rt[id];
 
-	if (m->seq != cp->conns[id].in.iss || m->code == CP_ICMP_FRAG)
+	if (m->seq != cp->conns[id].in.iss || m->kind == CP_ICMP_TOO_BIG)
 		return;
-	if (m->code == ICMP_PROTO || m->code == ICMP_PORT) {
-		cp_active_fail(cp, id, ECONNREFUSED);
+	if (m->kind == CP_ICMP_REFUSED) {
+		cp_active_fail(cp, id, m->error);
 		return;
 	}
 	/* Soft (RFC 1122 §4.2.3.9, RFC 5461): believed when it comes again for a later SYN. */
-	rt->soft_error = m->code == 0 || m->code == 6 ? ENETUNREACH : EHOSTUNREACH;
+	rt->soft_error = m->error;
 	if (rt->icmp_seen && rt->tries)
 		cp_active_fail(cp, id, rt->soft_error);
 	else
 		rt->icmp_seen = true;
 }
 
-void cp_active_neigh(struct cp *cp, uint32_t ip, const uint8_t *mac)
+void cp_active_neigh(struct cp *cp, const struct cp_addr *ip, const uint8_t *mac)
 {
 	uint32_t next;
 
@@ -374,7 +363,7 @@ void cp_active_neigh(struct cp *cp, uint32_t ip, const uint8_t *mac)
 		struct cp_rt *rt = &cp->rt[id];
 
 		next = cp->syn_sent.link[id].next;
-		if (c->next_hop != ip)
+		if (!cp_addr_same(&c->next_hop, ip))
 			continue;
 		if (mac) {
 			memcpy(c->in.remote_mac, mac, 6);

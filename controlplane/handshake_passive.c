@@ -28,21 +28,16 @@ static uint16_t syn_window(const struct cp *cp, uint32_t app)
 /* Everything a segment from h has in common. */
 static struct cp_build half_build(const struct cp *cp, const struct cp_half *h, uint8_t flags)
 {
-	return (struct cp_build){
-		.src_mac = cp->port_mac,
-		.dst_mac = h->remote_mac,
-		.src = cp_ip4(h->t.local_addr),
-		.dst = cp_ip4(h->t.remote_addr),
-		.sport = ntohs(h->t.local_port),
-		.dport = ntohs(h->t.remote_port),
-		.seq = flags & CP_TCP_SYN ? h->iss : h->iss + 1,
-		.ack = h->irs + 1,
-		.flags = flags,
-		.wnd = syn_window(cp, h->app),
-		.opts = h->flags & TOE_INSTALL_TS ? CP_OPT_TS : 0,
-		.ts_val = cp_ts(cp, h->ts_offset),
-		.ts_ecr = h->ts_recent,
-	};
+	struct cp_build b = cp_build_for(cp, &h->t, h->remote_mac);
+
+	b.seq = flags & CP_TCP_SYN ? h->iss : h->iss + 1;
+	b.ack = h->irs + 1;
+	b.flags = flags;
+	b.wnd = syn_window(cp, h->app);
+	b.opts = h->flags & TOE_INSTALL_TS ? CP_OPT_TS : 0;
+	b.ts_val = cp_ts(cp, h->ts_offset);
+	b.ts_ecr = h->ts_recent;
+	return b;
 }
 
 static void send_half(struct cp *cp, const struct cp_build *b)
@@ -57,7 +52,7 @@ static struct cp_build synack_build(const struct cp *cp, const struct cp_half *h
 	uint8_t ece = h->flags & TOE_INSTALL_ECN ? CP_TCP_ECE : 0;
 	struct cp_build b = half_build(cp, h, CP_TCP_SYN | CP_TCP_ACK | ece);
 
-	b.mss = cp_local_mss(cp);
+	b.mss = cp_local_mss(cp, h->t.family);
 	b.opts |= CP_OPT_MSS;
 	if (h->flags & TOE_INSTALL_SACK)
 		b.opts |= CP_OPT_SACK;
@@ -95,17 +90,19 @@ static void send_half_ack(struct cp *cp, struct cp_half *h)
  * is on-link, or not routed through the port at all; else wait. */
 static void half_next_hop(struct cp *cp, struct cp_half *h, const uint8_t *src_mac)
 {
+	struct cp_addr peer = cp_remote(&h->t);
+	struct cp_addr hop = {0};
 	uint8_t mac[6];
-	uint32_t hop = 0;
-	int err = cp_next_hop(cp, cp_ip4(h->t.remote_addr), &hop, mac);
+	int err = cp_next_hop(cp, &peer, &hop, mac);
 
-	h->next_hop = err == 0 || err == -EAGAIN || err == -EHOSTUNREACH ? hop : 0;
+	h->next_hop =
+		err == 0 || err == -EAGAIN || err == -EHOSTUNREACH ? hop : (struct cp_addr){0};
 	h->have_mac = 1;
 	if (!err) {
 		memcpy(h->remote_mac, mac, 6);
 	} else {
 		memcpy(h->remote_mac, src_mac, 6);
-		if (h->next_hop && h->next_hop != cp_ip4(h->t.remote_addr))
+		if (h->next_hop.family && !cp_addr_same(&h->next_hop, &peer))
 			h->have_mac = 0;
 	}
 }
@@ -116,7 +113,7 @@ static void half_from_syn(struct cp *cp, struct cp_half *h, const struct cp_seg 
 {
 	bool ecn = cp->cfg->ecn && (s->flags & CP_TCP_ECE) && (s->flags & CP_TCP_CWR);
 
-	h->t = cp_seg_tuple(s);
+	h->t = s->t;
 	h->irs = s->seq;
 	h->iss = cp_isn(cp->st->key[CP_KEY_ISN], &h->t, cp->now_us);
 	if (iss_min && seq_leq(h->iss, iss_min))
@@ -146,8 +143,9 @@ static void send_cookie(struct cp *cp, struct cp_half *h)
 		h->has_ws = 0;
 		h->flags = 0;
 	}
-	h->iss = cp_cookie_make(cp->st->key[CP_KEY_COOKIE], &h->t, h->irs,
-				h->peer_mss ? h->peer_mss : 536, cp->now_ms);
+	h->iss =
+		cp_cookie_make(cp->st->key[CP_KEY_COOKIE], &h->t, h->irs,
+			       h->peer_mss ? h->peer_mss : cp_default_mss(h->t.family), cp->now_ms);
 	b = synack_build(cp, h);
 	b.ts_val = cp_cookie_ts(b.ts_val, &o);
 	send_half(cp, &b);
@@ -162,7 +160,7 @@ static void listen_syn(struct cp *cp, const struct cp_seg *s, uint32_t iss_min)
 	uint32_t i;
 
 	memset(&h, 0, sizeof(h));
-	if (!cp_listener_find(cp, s->dst, s->dport, &h)) {
+	if (!cp_listener_find(cp, &s->t, &h)) {
 		cp_send_rst(cp, s);
 		return;
 	}
@@ -233,11 +231,10 @@ static bool establish(struct cp *cp, const struct cp_half *h, const struct cp_se
 	c->in.ctl = cp_listener_rec(cp, h->app, h->listener)->defaults;
 	if (h->tries == 1) {
 		c->in.srtt_us = (uint32_t)(cp->now_us - h->sent_us) | 1;
-		c->in.rttvar_us = c->in.srtt_us / 2;
 	} else if (h->tries > 1) {
 		c->flags |= CP_CONN_SYN_LOST;
 	}
-	c->in.mss = cp_send_mss(cp, h->peer_mss, h->flags & TOE_INSTALL_TS);
+	c->in.mss = cp_send_mss(cp, h->t.family, h->peer_mss, h->flags & TOE_INSTALL_TS);
 	cp->app_rt[h->app].conn_n++;
 	cp_listener_rt(cp, h->app, h->listener)->installing++;
 	cp_slot_prepare(cp, c);
@@ -306,9 +303,9 @@ static bool listen_cookie(struct cp *cp, const struct cp_seg *s)
 	memset(&h, 0, sizeof(h));
 	if (!cp->cookie_ms || cp->now_ms - cp->cookie_ms > COOKIE_WINDOW_MS)
 		return false;
-	if (!cp_listener_find(cp, s->dst, s->dport, &h))
+	if (!cp_listener_find(cp, &s->t, &h))
 		return false;
-	h.t = cp_seg_tuple(s);
+	h.t = s->t;
 	h.irs = s->seq - 1;
 	h.iss = s->ack - 1;
 	mss = cp_cookie_check(cp->st->key[CP_KEY_COOKIE], &h.t, h.irs, h.iss, cp->now_ms);
@@ -382,12 +379,12 @@ void cp_half_drop_listener(struct cp *cp, uint32_t app, uint32_t listener)
 	}
 }
 
-void cp_half_neigh(struct cp *cp, uint32_t ip, const uint8_t mac[6])
+void cp_half_neigh(struct cp *cp, const struct cp_addr *ip, const uint8_t mac[6])
 {
 	for (uint32_t i = cp->half_list.head; i != TOE_NONE; i = cp->half_list.link[i].next) {
 		struct cp_half *h = &cp->half[i];
 
-		if (h->next_hop != ip)
+		if (!cp_addr_same(&h->next_hop, ip))
 			continue;
 		memcpy(h->remote_mac, mac, 6);
 		if (h->have_mac)

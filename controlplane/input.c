@@ -10,34 +10,38 @@
 #include <string.h>
 
 #include "common/tcp_seq.h"
+#include "isn.h"
 
 /* Unicast on both sides, not from ourselves (RFC 1122 §3.2.1.3, RFC 9293 MUST-57). */
 static bool addresses_ok(const struct cp *cp, const struct cp_seg *s)
 {
-	uint8_t src = (uint8_t)s->src;
-	uint8_t dst = (uint8_t)s->dst;
+	const struct toe_tuple *t = &s->t;
 
 	if (memcmp(s->frame, cp->port_mac, 6) || (s->src_mac[0] & 1))
 		return false;
-	if (src == 0 || src == 127 || src >= 224 || dst == 0 || dst == 127 || dst >= 224)
+	if (toe_addr_martian(t->family, t->local_addr) ||
+	    toe_addr_martian(t->family, t->remote_addr))
 		return false;
-	return s->src != s->dst && s->sport && s->dport;
+	return memcmp(t->local_addr, t->remote_addr, sizeof(t->local_addr)) != 0 && t->local_port &&
+	       t->remote_port;
 }
 
 /* A new connection may only be made to one of our addresses. */
-static bool for_us(struct cp *cp, uint32_t dst)
+static bool for_us(struct cp *cp, const struct toe_tuple *t)
 {
+	struct cp_addr dst = cp_local(t);
 	struct cp_route r;
 
-	if (dst == cp->port_ipv4)
+	if (cp_addr_ours(cp, &dst))
 		return true;
-	return !cp->io.route(cp->io.ctx, dst, &r) && r.local;
+	return !cp->io.route(cp->io.ctx, &dst, &r) && r.local;
 }
 
 void cp_send_rst(struct cp *cp, const struct cp_seg *s)
 {
 	uint8_t frame[CP_FRAME_MAX];
-	uint32_t len = cp_frame_rst(frame, s, cp->port_mac);
+	uint32_t len = cp_frame_rst(frame, s, cp->port_mac,
+				    cp_flow_label(cp->st->key[CP_KEY_LABEL], &s->t));
 
 	if (!len)
 		return;
@@ -76,7 +80,6 @@ static void conn_input(struct cp *cp, uint32_t id, const struct cp_seg *s)
 
 void cp_input(struct cp *cp, const uint8_t *frame, uint32_t len)
 {
-	struct toe_tuple t;
 	struct cp_node n;
 	struct cp_seg s;
 
@@ -86,8 +89,7 @@ void cp_input(struct cp *cp, const uint8_t *frame, uint32_t len)
 	}
 	if (!addresses_ok(cp, &s))
 		return;
-	t = cp_seg_tuple(&s);
-	n = cp_lookup(cp, &t);
+	n = cp_lookup(cp, &s.t);
 	switch (n.kind) {
 	case CP_NODE_CONN:
 		conn_input(cp, n.index, &s);
@@ -100,13 +102,13 @@ void cp_input(struct cp *cp, const uint8_t *frame, uint32_t len)
 		break;
 	default:
 		/* the kernel's again since the segment was queued: it will be retransmitted */
-		if (cp->ports_told[s.dport] && for_us(cp, s.dst))
+		if (cp->ports_told[cp_family_index(s.t.family)][s.dport] && for_us(cp, &s.t))
 			cp_listen_input(cp, &s, 0);
 	}
 }
 
 /* Next smaller MTU in use, for routers that do not say theirs (RFC 1191 §7.1). */
-static uint16_t plateau(uint16_t len)
+static uint16_t plateau(uint32_t len)
 {
 	static const uint16_t table[] = {32000, 17914, 8166, 4352, 2002, 1492, 1006, 508, 296};
 
@@ -117,25 +119,31 @@ static uint16_t plateau(uint16_t len)
 }
 
 /*
- * Fragmentation needed (RFC 1191).  Anybody can send one: it must quote a segment that is in flight
- * (RFC 5927 §4.1) and larger than the MTU it claims, and there is a floor.  The next ten minutes
- * the path is believed to be like this (keepalive.c).
+ * Fragmentation needed (RFC 1191), Packet Too Big (RFC 8201).  Anybody can send one: it must quote
+ * a segment that is in flight (RFC 5927 §4.1) and larger than the MTU it claims, and there is a
+ * floor; less than what every IPv6 link has is a lie (RFC 8201 §4).  The next ten minutes the path
+ * is believed to be like this (keepalive.c).
  */
-static void frag_needed(struct cp *cp, uint32_t id, const struct cp_icmp *m)
+static void too_big(struct cp *cp, uint32_t id, const struct cp_icmp *m)
 {
 	const struct cp_conn *c = &cp->conns[id];
 	const struct toe_flow_prog *p = &cp->prog[id];
 	uint32_t una = __atomic_load_n(&p->snd_una, __ATOMIC_RELAXED);
 	uint32_t nxt = __atomic_load_n(&p->snd_nxt, __ATOMIC_RELAXED);
-	uint32_t mtu = m->mtu ? m->mtu : plateau(m->len);
+	uint32_t family = c->t.family;
+	uint32_t mtu = m->mtu || family == AF_INET6 ? m->mtu : plateau(m->len);
 	uint32_t mss;
 
+	if (family == AF_INET6 && mtu < TOE_IP6_MTU) {
+		CP_COUNT(cp, icmp_ignored);
+		return;
+	}
 	if (p->gen != c->gen || seq_lt(m->seq, una) || seq_geq(m->seq, nxt) || mtu >= m->len) {
 		CP_COUNT(cp, icmp_ignored);
 		return;
 	}
 	mtu = mtu > cp->cfg->pmtu_min ? mtu : cp->cfg->pmtu_min;
-	mss = cp_mtu_mss(mtu, c->in.flags & TOE_INSTALL_TS);
+	mss = cp_mtu_mss(family, mtu, c->in.flags & TOE_INSTALL_TS);
 	if (mss >= c->in.mss)
 		return;
 	cp->rt[id].pmtu_ms = cp->now_ms;
@@ -158,8 +166,8 @@ static void icmp_input(struct cp *cp, const uint8_t *frame, uint32_t len)
 	 * decide. */
 	if (cp->conns[n.index].state == CP_SYN_SENT)
 		cp_active_icmp(cp, n.index, &m);
-	else if (m.code == CP_ICMP_FRAG && cp->conns[n.index].state != CP_REMOVING)
-		frag_needed(cp, n.index, &m);
+	else if (m.kind == CP_ICMP_TOO_BIG && cp->conns[n.index].state != CP_REMOVING)
+		too_big(cp, n.index, &m);
 }
 
 static void accept_full(struct cp *cp, uint32_t id)

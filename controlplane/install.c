@@ -8,10 +8,13 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#define MSS_DEFAULT  536u /* RFC 9293 §3.7.1, nothing said */
-#define MSS_MIN      64u  /* less is an attack (CVE-2019-11479) */
-#define MSS_FLOOR    16u  /* what the smallest MTU there may be leaves, 68 (RFC 791) */
-#define HEADER_BYTES 40u  /* IPv4 and TCP without options */
+#include "isn.h"
+
+#define MSS_DEFAULT4 536u /* RFC 9293 §3.7.1, nothing said */
+#define MSS_DEFAULT6 1220u
+#define MSS_MIN      64u /* less is an attack (CVE-2019-11479) */
+#define MSS_FLOOR    16u /* what the smallest MTU there may be leaves, 68 (RFC 791) */
+#define TCP_BYTES    20u /* header without options */
 
 uint8_t cp_wscale(uint32_t buf_bytes)
 {
@@ -22,26 +25,31 @@ uint8_t cp_wscale(uint32_t buf_bytes)
 	return ws;
 }
 
-uint16_t cp_local_mss(const struct cp *cp)
+uint16_t cp_local_mss(const struct cp *cp, uint32_t family)
 {
-	return (uint16_t)(cp->mtu - HEADER_BYTES);
+	return (uint16_t)(cp->mtu - toe_ip_header_bytes(family) - TCP_BYTES);
 }
 
-uint16_t cp_mtu_mss(uint32_t mtu, bool ts)
+uint16_t cp_default_mss(uint32_t family)
 {
-	uint32_t head = HEADER_BYTES + (ts ? CP_TS_BYTES : 0);
+	return family == AF_INET6 ? MSS_DEFAULT6 : MSS_DEFAULT4;
+}
+
+uint16_t cp_mtu_mss(uint32_t family, uint32_t mtu, bool ts)
+{
+	uint32_t head = toe_ip_header_bytes(family) + TCP_BYTES + (ts ? CP_TS_BYTES : 0);
 
 	return (uint16_t)(mtu > head + MSS_FLOOR ? mtu - head : MSS_FLOOR);
 }
 
-uint16_t cp_send_mss(const struct cp *cp, uint16_t peer_mss, bool ts)
+uint16_t cp_send_mss(const struct cp *cp, uint32_t family, uint16_t peer_mss, bool ts)
 {
-	uint32_t mss = peer_mss ? peer_mss : MSS_DEFAULT;
+	uint32_t mss = peer_mss ? peer_mss : cp_default_mss(family);
 
 	if (mss < MSS_MIN)
 		mss = MSS_MIN;
-	if (mss > cp_local_mss(cp))
-		mss = cp_local_mss(cp);
+	if (mss > cp_local_mss(cp, family))
+		mss = cp_local_mss(cp, family);
 	return (uint16_t)(mss - (ts ? CP_TS_BYTES : 0));
 }
 
@@ -49,12 +57,13 @@ uint16_t cp_mss_full(const struct cp *cp, uint32_t id)
 {
 	const struct cp_conn *c = &cp->conns[id];
 	bool ts = c->in.flags & TOE_INSTALL_TS;
-	uint16_t mss = cp_send_mss(cp, c->peer_mss, ts);
+	uint16_t mss = cp_send_mss(cp, c->t.family, c->peer_mss, ts);
+	struct cp_addr peer = cp_remote(&c->t);
 	struct cp_route r;
 
-	if (!cp->io.route(cp->io.ctx, cp_ip4(c->t.remote_addr), &r) && r.mtu &&
-	    cp_mtu_mss(r.mtu, ts) < mss)
-		mss = cp_mtu_mss(r.mtu, ts);
+	if (!cp->io.route(cp->io.ctx, &peer, &r) && r.mtu &&
+	    cp_mtu_mss(c->t.family, r.mtu, ts) < mss)
+		mss = cp_mtu_mss(c->t.family, r.mtu, ts);
 	return mss;
 }
 
@@ -81,7 +90,8 @@ void cp_install(struct cp *cp, uint32_t id)
 	const struct cp_app *a = &cp->apps[c->app];
 
 	c->in.app_id = a->app_id;
-	c->in.family = AF_INET;
+	c->in.family = (uint16_t)c->t.family;
+	c->in.flow_label = cp_flow_label(cp->st->key[CP_KEY_LABEL], &c->t);
 	memcpy(c->in.local_addr, c->t.local_addr, sizeof(c->in.local_addr));
 	memcpy(c->in.remote_addr, c->t.remote_addr, sizeof(c->in.remote_addr));
 	c->in.local_port = __builtin_bswap16(c->t.local_port);

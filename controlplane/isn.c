@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * SipHash-2-4 (Aumasson, Bernstein 2012) and the numbers made with it that a peer must not be able
- * to guess: initial sequence numbers and timestamp offsets.  Pure; keys and time are arguments.
+ * to guess: initial sequence numbers, timestamp offsets, flow labels.  Pure; keys and time are
+ * arguments.
  */
 #include "isn.h"
 
 #include <string.h>
+#include <sys/socket.h>
 
 static uint64_t rotl(uint64_t x, unsigned b)
 {
@@ -63,4 +65,14 @@ uint32_t cp_isn(const uint64_t key[2], const struct toe_tuple *t, uint64_t now_u
 uint32_t cp_ts_offset(const uint64_t key[2], const struct toe_tuple *t)
 {
 	return (uint32_t)cp_siphash(key, t, 2 * sizeof(t->local_addr));
+}
+
+uint32_t cp_flow_label(const uint64_t key[2], const struct toe_tuple *t)
+{
+	uint32_t label;
+
+	if (t->family != AF_INET6)
+		return 0;
+	label = (uint32_t)cp_siphash(key, t, sizeof(*t)) & 0xfffff;
+	return label ? label : 1;
 }

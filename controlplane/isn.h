@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Keyed numbers: SipHash-2-4, initial sequence numbers, timestamp offsets, SYN cookies. */
+/* Keyed numbers: SipHash-2-4, initial sequence numbers, timestamp offsets, flow labels, SYN
+ * cookies. */
 #ifndef CP_ISN_H
 #define CP_ISN_H
 
@@ -15,6 +16,9 @@ uint32_t cp_isn(const uint64_t key[2], const struct toe_tuple *t, uint64_t now_u
 
 /* Per pair of addresses, so that timestamps of successive connections grow (RFC 6191). */
 uint32_t cp_ts_offset(const uint64_t key[2], const struct toe_tuple *t);
+
+/* RFC 6437 §3: constant for a connection, not to be guessed, 20 bits and not 0; IPv4: 0. */
+uint32_t cp_flow_label(const uint64_t key[2], const struct toe_tuple *t);
 
 /* Options a cookie cannot carry in its 32 bits: low 6 bits of the SYN-ACK's TSval. */
 struct cp_cookie_opts {

@@ -97,7 +97,7 @@ static void pmtu_raise(struct cp *cp, uint32_t id)
 	struct cp_rt *rt = &cp->rt[id];
 	uint16_t full;
 
-	if (c->in.mss >= cp_send_mss(cp, c->peer_mss, c->in.flags & TOE_INSTALL_TS) ||
+	if (c->in.mss >= cp_send_mss(cp, c->t.family, c->peer_mss, c->in.flags & TOE_INSTALL_TS) ||
 	    cp->now_ms - rt->pmtu_ms < PMTU_RAISE_MS)
 		return;
 	rt->pmtu_ms = cp->now_ms; /* do not ask for the route every second */
@@ -120,7 +120,7 @@ void cp_slow_conns(struct cp *cp)
 {
 	bool refresh = cp->now_ms >= cp->refresh_at;
 	uint32_t left = cp->conn_count;
-	uint32_t hop = 0;
+	struct cp_addr hop = {0};
 	uint8_t mac[6];
 
 	if (refresh)
@@ -131,9 +131,9 @@ void cp_slow_conns(struct cp *cp)
 		if (c->state == CP_FREE)
 			continue;
 		left--;
-		if (refresh && c->next_hop && c->next_hop != hop) {
+		if (refresh && c->next_hop.family && !cp_addr_same(&c->next_hop, &hop)) {
 			hop = c->next_hop;
-			cp->io.neigh(cp->io.ctx, hop, mac);
+			cp->io.neigh(cp->io.ctx, &hop, mac);
 		}
 		if (c->state == CP_ESTABLISHED || c->state == CP_CLOSING)
 			pmtu_raise(cp, id);

@@ -8,6 +8,7 @@
  */
 #include "cp.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -89,19 +90,46 @@ static void listener_unlink(struct cp *cp, uint32_t app, uint32_t listener)
 		*p = chain_rt(cp, me)->next;
 }
 
-bool cp_listener_find(const struct cp *cp, uint32_t addr, uint16_t port, struct cp_half *out)
+/* Takes connections of this family, if they are to its address. */
+static bool covers(const struct cp_listener *l, uint32_t family)
 {
+	return l->addr.family == family ||
+	       (family == AF_INET && !l->v6only && cp_addr_any(&l->addr));
+}
+
+bool cp_listener_covers(const struct cp *cp, uint32_t family, uint16_t port)
+{
+	for (uint32_t i = cp->ports[port].listener; i != TOE_NONE; i = chain_rt(cp, i)->next)
+		if (covers(&cp->listeners[i], family))
+			return true;
+	return false;
+}
+
+/* How well l fits a SYN to addr, 0: not at all.  As Linux: the address, then a wildcard of the
+ * family, then one of both. */
+static unsigned score(const struct cp_listener *l, const struct cp_addr *addr)
+{
+	if (cp_addr_same(&l->addr, addr))
+		return 3;
+	if (!cp_addr_any(&l->addr) || !covers(l, addr->family))
+		return 0;
+	return l->addr.family == addr->family ? 2 : 1;
+}
+
+bool cp_listener_find(const struct cp *cp, const struct toe_tuple *t, struct cp_half *out)
+{
+	struct cp_addr addr = cp_local(t);
 	uint32_t found = TOE_NONE;
+	unsigned best = 0;
 
-	for (uint32_t i = cp->ports[port].listener; i != TOE_NONE; i = chain_rt(cp, i)->next) {
-		const struct cp_listener *l = &cp->listeners[i];
+	for (uint32_t i = cp->ports[ntohs(t->local_port)].listener; i != TOE_NONE;
+	     i = chain_rt(cp, i)->next) {
+		unsigned s = score(&cp->listeners[i], &addr);
 
-		if (l->addr == addr) {
+		if (s > best) {
+			best = s;
 			found = i;
-			break;
 		}
-		if (!l->addr)
-			found = i;
 	}
 	if (found == TOE_NONE)
 		return false;
@@ -137,37 +165,48 @@ static void listener_cmd(struct cp *cp, uint32_t app, uint32_t listener, uint32_
 	cp_cmd(cp, TOE_CMD_LISTENER, TOE_NONE, &cmd, sizeof(cmd));
 }
 
-/* The address as we store it: 0 = wildcard.  IPv6 wildcards and mapped addresses are IPv4 here. */
-static int listen_addr(const struct cp *cp, const struct toe_ctl_listen *l, uint32_t *addr)
+/* The address as we store it, in want: one of ours, or a wildcard. */
+static int listen_addr(const struct cp *cp, const struct toe_ctl_listen *l,
+		       struct cp_listener *want)
 {
-	static const uint8_t zero[16];
 	static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
 
-	if (l->family == AF_INET)
-		*addr = cp_ip4(l->addr);
-	else if (l->family == AF_INET6 && !memcmp(l->addr, zero, 16))
-		*addr = 0;
-	else if (l->family == AF_INET6 && !memcmp(l->addr, mapped, 12))
-		*addr = cp_ip4(l->addr + 12);
-	else
+	if (l->family != AF_INET && l->family != AF_INET6)
 		return -EAFNOSUPPORT;
-	return !*addr || *addr == cp->port_ipv4 ? 0 : -EXDEV;
+	want->port = l->port;
+	want->addr = cp_addr_make(l->family, l->addr);
+	want->v6only = l->family == AF_INET6 && (l->v6only || !cp_addr_any(&want->addr));
+	if (l->family == AF_INET6 && !memcmp(l->addr, mapped, sizeof(mapped)))
+		return -EAFNOSUPPORT; /* libtoe says AF_INET */
+	return cp_addr_any(&want->addr) || cp_addr_ours(cp, &want->addr) ? 0 : -EXDEV;
 }
 
 /* Another process, or another socket with SO_REUSEPORT, of the same application. */
-static uint32_t find_own(const struct cp *cp, uint32_t app, uint32_t addr, uint16_t port)
+static uint32_t find_own(const struct cp *cp, uint32_t app, const struct cp_listener *want)
 {
-	for (uint32_t i = cp->ports[port].listener; i != TOE_NONE; i = chain_rt(cp, i)->next)
-		if (i / cp->st->listener_n == app && cp->listeners[i].addr == addr)
+	for (uint32_t i = cp->ports[want->port].listener; i != TOE_NONE;
+	     i = chain_rt(cp, i)->next) {
+		const struct cp_listener *l = &cp->listeners[i];
+
+		if (i / cp->st->listener_n == app && cp_addr_same(&l->addr, &want->addr) &&
+		    l->v6only == want->v6only)
 			return i % cp->st->listener_n;
+	}
 	return TOE_NONE;
 }
 
-static bool taken_by_other(const struct cp *cp, uint32_t app, uint32_t addr, uint16_t port)
+/* Some connection would be both's. */
+static bool overlap(const struct cp_listener *a, const struct cp_listener *b)
 {
-	for (uint32_t i = cp->ports[port].listener; i != TOE_NONE; i = chain_rt(cp, i)->next)
-		if (i / cp->st->listener_n != app &&
-		    (!addr || !cp->listeners[i].addr || cp->listeners[i].addr == addr))
+	if (!covers(a, b->addr.family) && !covers(b, a->addr.family))
+		return false;
+	return cp_addr_any(&a->addr) || cp_addr_any(&b->addr) || cp_addr_same(&a->addr, &b->addr);
+}
+
+static bool taken_by_other(const struct cp *cp, uint32_t app, const struct cp_listener *want)
+{
+	for (uint32_t i = cp->ports[want->port].listener; i != TOE_NONE; i = chain_rt(cp, i)->next)
+		if (i / cp->st->listener_n != app && overlap(&cp->listeners[i], want))
 			return true;
 	return false;
 }
@@ -200,25 +239,26 @@ static void open_listener(struct cp *cp, uint32_t app, uint32_t i)
 
 int cp_listen(struct cp *cp, uint32_t app, uint32_t proc, struct toe_ctl_listen *l)
 {
+	struct cp_listener want = {0};
 	struct cp_listener *rec;
-	uint32_t addr;
 	uint32_t i;
-	int err = listen_addr(cp, l, &addr);
+	int err = listen_addr(cp, l, &want);
 
 	if (err)
 		return err;
 	if (!l->port || proc >= TOE_CTX_N)
 		return -EINVAL;
-	if (taken_by_other(cp, app, addr, l->port))
+	if (taken_by_other(cp, app, &want))
 		return -EADDRINUSE;
-	i = find_own(cp, app, addr, l->port);
+	i = find_own(cp, app, &want);
 	if (i == TOE_NONE) {
 		i = free_listener(cp, app);
 		if (i == TOE_NONE)
 			return -ENOBUFS;
 		rec = cp_listener_rec(cp, app, i);
-		rec->port = l->port;
-		rec->addr = addr;
+		rec->port = want.port;
+		rec->addr = want.addr;
+		rec->v6only = want.v6only;
 		rec->procs = 0;
 		rec->backlog = l->backlog;
 		rec->defaults = l->defaults;

@@ -52,6 +52,7 @@ static struct {
 	struct cp_nl *nl;
 	int keeper_fd;
 	int kick_fd;
+	int tap_ifindex;
 	struct out *out_head;
 	struct out **out_tail;
 } g;
@@ -102,22 +103,22 @@ static void io_keeper(void *ctx, struct toe_ctl_msg *m)
 	watch_keeper();
 }
 
-static int io_route(void *ctx, uint32_t dst, struct cp_route *r)
+static int io_route(void *ctx, const struct cp_addr *dst, struct cp_route *r)
 {
 	(void)ctx;
 	return g.nl ? cp_nl_route(g.nl, dst, g.cp.now_ms, r) : -ENETUNREACH;
 }
 
-static int io_neigh(void *ctx, uint32_t ip, uint8_t mac[6])
+static int io_neigh(void *ctx, const struct cp_addr *ip, uint8_t mac[6])
 {
 	(void)ctx;
 	return g.nl ? cp_nl_neigh(g.nl, ip, g.cp.now_ms, mac) : -ENETUNREACH;
 }
 
-static int io_bind(void *ctx, int fd, uint32_t addr, uint16_t *port)
+static int io_bind(void *ctx, int fd, const struct cp_addr *addr, uint16_t *port)
 {
 	(void)ctx;
-	return cp_sock_bind(fd, addr, port);
+	return cp_sock_bind(fd, addr, g.tap_ifindex, port);
 }
 
 static uint8_t *io_map(void *ctx, int fd, uint64_t bytes)
@@ -132,7 +133,7 @@ static void io_unmap(void *ctx, uint8_t *p, uint64_t bytes)
 	cp_region_unmap(p, bytes);
 }
 
-static void neigh_changed(void *ctx, uint32_t ip, const uint8_t *mac)
+static void neigh_changed(void *ctx, const struct cp_addr *ip, const uint8_t *mac)
 {
 	(void)ctx;
 	cp_neigh_changed(&g.cp, ip, mac);
@@ -270,6 +271,8 @@ static void take_engine(const struct toe_ctl_engine *e)
 	g.cp.port_ipv4 = e->port_ipv4;
 	g.cp.mtu = e->mtu ? e->mtu : (uint16_t)g.cp.cfg->mtu;
 	memcpy(g.cp.port_mac, e->port_mac, 6);
+	g.tap_ifindex = e->tap_ifindex;
+	cp_addrs_take(&g.cp, e);
 }
 
 static int open_netlink(int ifindex)

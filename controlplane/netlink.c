@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Routes and neighbours of the kernel (libmnl).  Two sockets: one for questions, answered by the
- * kernel within the system call, one for notifications.  Keeps a copy of the TAP's IPv4 neighbours
+ * kernel within the system call, one for notifications.  Keeps a copy of the TAP's neighbours
  * and a short-lived cache of routes.  Control-plane thread; heap state only, rebuilt by a dump.
  */
 #include "netlink.h"
@@ -30,7 +30,7 @@
 
 struct neigh {
 	struct neigh *next;
-	uint32_t ip;
+	struct cp_addr ip;
 	uint16_t state; /* NUD_* */
 	uint8_t mac[6];
 	bool has_mac;
@@ -38,7 +38,7 @@ struct neigh {
 };
 
 struct route {
-	uint32_t dst;
+	struct cp_addr dst;
 	int err;
 	uint64_t until_ms;
 	struct cp_route r;
@@ -60,21 +60,30 @@ struct cp_nl {
 
 #define NUD_USABLE (NUD_REACHABLE | NUD_STALE | NUD_DELAY | NUD_PROBE | NUD_PERMANENT | NUD_NOARP)
 
-static uint32_t hash_ip(uint32_t ip)
+/* Not keyed: entries are bounded, and the kernel's neighbours are. */
+static uint32_t hash_ip(const struct cp_addr *ip)
 {
-	return (ip * 2654435761u) >> 16;
+	uint32_t h = ip->family;
+	uint32_t word;
+
+	for (unsigned i = 0; i < sizeof(ip->b); i += sizeof(word)) {
+		memcpy(&word, ip->b + i, sizeof(word));
+		h = (h ^ word) * 2654435761u;
+		h ^= h >> 15;
+	}
+	return h >> 16;
 }
 
-static struct neigh **find(struct cp_nl *nl, uint32_t ip)
+static struct neigh **find(struct cp_nl *nl, const struct cp_addr *ip)
 {
 	struct neigh **p = &nl->bucket[hash_ip(ip) % BUCKETS];
 
-	while (*p && (*p)->ip != ip)
+	while (*p && !cp_addr_same(&(*p)->ip, ip))
 		p = &(*p)->next;
 	return p;
 }
 
-static struct neigh *find_or_add(struct cp_nl *nl, uint32_t ip)
+static struct neigh *find_or_add(struct cp_nl *nl, const struct cp_addr *ip)
 {
 	struct neigh **p = find(nl, ip);
 
@@ -82,7 +91,7 @@ static struct neigh *find_or_add(struct cp_nl *nl, uint32_t ip)
 		return *p;
 	*p = calloc(1, sizeof(**p));
 	if (*p) {
-		(*p)->ip = ip;
+		(*p)->ip = *ip;
 		nl->neigh_n++;
 	}
 	return *p;
@@ -109,7 +118,15 @@ static bool attr_u32(const struct attrs *as, unsigned type, uint32_t *v)
 	return true;
 }
 
-static void drop_neigh(struct cp_nl *nl, uint32_t ip)
+static bool attr_addr(const struct attrs *as, unsigned type, uint32_t family, struct cp_addr *a)
+{
+	if (!as->a[type] || mnl_attr_get_payload_len(as->a[type]) != toe_ip_addr_bytes(family))
+		return false;
+	*a = cp_addr_make(family, mnl_attr_get_payload(as->a[type]));
+	return true;
+}
+
+static void drop_neigh(struct cp_nl *nl, const struct cp_addr *ip)
 {
 	struct neigh **p = find(nl, ip);
 	struct neigh *n = *p;
@@ -127,20 +144,22 @@ static void neigh_msg(struct cp_nl *nl, const struct nlmsghdr *h)
 	struct attrs as = {{0}};
 	const uint8_t *mac = NULL;
 	struct neigh *n;
-	uint32_t ip;
+	struct cp_addr ip;
 	bool news;
 
-	if (mnl_nlmsg_get_payload_len(h) < sizeof(*nd) || nd->ndm_family != AF_INET ||
+	if (mnl_nlmsg_get_payload_len(h) < sizeof(*nd) ||
+	    (nd->ndm_family != AF_INET && nd->ndm_family != AF_INET6) ||
 	    nd->ndm_ifindex != nl->ifindex)
 		return;
 	mnl_attr_parse(h, sizeof(*nd), collect, &as);
-	if (!attr_u32(&as, NDA_DST, &ip))
+	/* IPv6 keeps its multicast groups in the same table */
+	if (!attr_addr(&as, NDA_DST, nd->ndm_family, &ip) || toe_addr_martian(ip.family, ip.b))
 		return;
 	if (h->nlmsg_type == RTM_DELNEIGH) {
-		drop_neigh(nl, ip);
+		drop_neigh(nl, &ip);
 		return;
 	}
-	n = find_or_add(nl, ip);
+	n = find_or_add(nl, &ip);
 	if (!n)
 		return;
 	if (as.a[NDA_LLADDR] && mnl_attr_get_payload_len(as.a[NDA_LLADDR]) == 6)
@@ -151,10 +170,10 @@ static void neigh_msg(struct cp_nl *nl, const struct nlmsghdr *h)
 		memcpy(n->mac, mac, 6);
 		n->has_mac = true;
 		if (news)
-			nl->changed(nl->ctx, ip, n->mac);
+			nl->changed(nl->ctx, &ip, n->mac);
 	} else if (n->state & NUD_FAILED) {
 		n->has_mac = false;
-		nl->changed(nl->ctx, ip, NULL);
+		nl->changed(nl->ctx, &ip, NULL);
 	} else if (!(n->state & NUD_USABLE)) {
 		n->has_mac = false;
 	}
@@ -181,7 +200,7 @@ static int on_msg(const struct nlmsghdr *h, void *data)
 	return MNL_CB_OK;
 }
 
-/* The whole neighbour table, over the asking socket. */
+/* The whole neighbour table, of both families, over the asking socket. */
 static int dump_neigh(struct cp_nl *nl)
 {
 	struct nlmsghdr *h = mnl_nlmsg_put_header(nl->reply);
@@ -193,7 +212,7 @@ static int dump_neigh(struct cp_nl *nl)
 	h->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
 	h->nlmsg_seq = seq;
 	nd = mnl_nlmsg_put_extra_header(h, sizeof(*nd));
-	nd->ndm_family = AF_INET;
+	nd->ndm_family = AF_UNSPEC;
 	nd->ndm_ifindex = nl->ifindex;
 	if (mnl_socket_sendto(nl->ask, h, h->nlmsg_len) < 0)
 		return -errno;
@@ -231,7 +250,8 @@ int cp_nl_open(struct cp_nl **out, int ifindex, cp_nl_changed *changed, void *ct
 	    mnl_socket_bind(nl->watch, 0, MNL_SOCKET_AUTOPID) < 0 ||
 	    setsockopt(mnl_socket_get_fd(nl->ask), SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv)) < 0 ||
 	    join(nl, RTNLGRP_NEIGH) < 0 || join(nl, RTNLGRP_IPV4_ROUTE) < 0 ||
-	    join(nl, RTNLGRP_IPV4_IFADDR) < 0) {
+	    join(nl, RTNLGRP_IPV4_IFADDR) < 0 || join(nl, RTNLGRP_IPV6_ROUTE) < 0 ||
+	    join(nl, RTNLGRP_IPV6_IFADDR) < 0) {
 		err = -errno;
 		cp_nl_close(nl);
 		return err;
@@ -251,8 +271,11 @@ void cp_nl_close(struct cp_nl *nl)
 	if (!nl)
 		return;
 	for (uint32_t i = 0; i < BUCKETS; i++)
-		while (nl->bucket[i])
-			drop_neigh(nl, nl->bucket[i]->ip);
+		while (nl->bucket[i]) {
+			struct cp_addr ip = nl->bucket[i]->ip;
+
+			drop_neigh(nl, &ip);
+		}
 	if (nl->ask)
 		mnl_socket_close(nl->ask);
 	if (nl->watch)
@@ -289,7 +312,7 @@ static void parse_route(const struct cp_nl *nl, const struct nlmsghdr *h, struct
 	struct attrs metrics = {{0}};
 	uint32_t oif = 0;
 	uint32_t mtu = 0;
-	uint32_t gw;
+	struct cp_addr gw;
 
 	mnl_attr_parse(h, sizeof(*rm), collect, &as);
 	if (rm->rtm_type != RTN_UNICAST && rm->rtm_type != RTN_LOCAL) {
@@ -300,7 +323,7 @@ static void parse_route(const struct cp_nl *nl, const struct nlmsghdr *h, struct
 	e->r.local = rm->rtm_type == RTN_LOCAL;
 	attr_u32(&as, RTA_OIF, &oif);
 	e->r.via_port = !e->r.local && oif == (uint32_t)nl->ifindex && !as.a[RTA_VIA];
-	e->r.on_link = !attr_u32(&as, RTA_GATEWAY, &gw);
+	e->r.on_link = !attr_addr(&as, RTA_GATEWAY, e->dst.family, &gw);
 	e->r.next_hop = e->r.on_link ? e->dst : gw;
 	if (as.a[RTA_METRICS]) {
 		mnl_attr_parse_nested(as.a[RTA_METRICS], collect, &metrics);
@@ -320,9 +343,12 @@ static void ask_route(struct cp_nl *nl, struct route *e)
 	h->nlmsg_flags = NLM_F_REQUEST;
 	h->nlmsg_seq = seq;
 	rm = mnl_nlmsg_put_extra_header(h, sizeof(*rm));
-	rm->rtm_family = AF_INET;
-	rm->rtm_dst_len = 32;
-	mnl_attr_put_u32(h, RTA_DST, e->dst);
+	rm->rtm_family = (uint8_t)e->dst.family;
+	rm->rtm_dst_len = (uint8_t)(toe_ip_addr_bytes(e->dst.family) * 8);
+	mnl_attr_put(h, RTA_DST, toe_ip_addr_bytes(e->dst.family), e->dst.b);
+	/* every link has such a network */
+	if (toe_addr_link_local(e->dst.family, e->dst.b))
+		mnl_attr_put_u32(h, RTA_OIF, (uint32_t)nl->ifindex);
 	e->err = -ENETUNREACH;
 	if (mnl_socket_sendto(nl->ask, h, h->nlmsg_len) < 0)
 		return;
@@ -341,13 +367,13 @@ static void ask_route(struct cp_nl *nl, struct route *e)
 	}
 }
 
-int cp_nl_route(struct cp_nl *nl, uint32_t dst, uint64_t now_ms, struct cp_route *r)
+int cp_nl_route(struct cp_nl *nl, const struct cp_addr *dst, uint64_t now_ms, struct cp_route *r)
 {
 	struct route *e = &nl->routes[hash_ip(dst) % ROUTES];
 
-	if (e->dst != dst || now_ms >= e->until_ms) {
+	if (!cp_addr_same(&e->dst, dst) || now_ms >= e->until_ms) {
 		memset(e, 0, sizeof(*e));
-		e->dst = dst;
+		e->dst = *dst;
 		ask_route(nl, e);
 		e->until_ms = now_ms + ROUTE_MS;
 	}
@@ -366,15 +392,15 @@ static void use(struct cp_nl *nl, struct neigh *n, uint64_t now_ms)
 	h->nlmsg_flags = NLM_F_REQUEST | NLM_F_CREATE;
 	h->nlmsg_seq = ++nl->seq;
 	nd = mnl_nlmsg_put_extra_header(h, sizeof(*nd));
-	nd->ndm_family = AF_INET;
+	nd->ndm_family = (uint8_t)n->ip.family;
 	nd->ndm_ifindex = nl->ifindex;
 	nd->ndm_flags = NTF_USE;
-	mnl_attr_put_u32(h, NDA_DST, n->ip);
+	mnl_attr_put(h, NDA_DST, toe_ip_addr_bytes(n->ip.family), n->ip.b);
 	if (mnl_socket_sendto(nl->ask, h, h->nlmsg_len) < 0)
 		LOG_DEBUG("neighbour cannot be resolved: %s", strerror(errno));
 }
 
-int cp_nl_neigh(struct cp_nl *nl, uint32_t ip, uint64_t now_ms, uint8_t mac[6])
+int cp_nl_neigh(struct cp_nl *nl, const struct cp_addr *ip, uint64_t now_ms, uint8_t mac[6])
 {
 	struct neigh *n = find_or_add(nl, ip);
 

@@ -10,7 +10,7 @@
 struct cp_nl;
 
 /* mac NULL: the address does not answer. */
-typedef void cp_nl_changed(void *ctx, uint32_t ip, const uint8_t *mac);
+typedef void cp_nl_changed(void *ctx, const struct cp_addr *ip, const uint8_t *mac);
 
 /* ifindex: the TAP that stands for the port.  0 or -errno.  Then cp_nl_sync() when changed() may be
  * called: it is, for every neighbour the kernel has. */
@@ -23,7 +23,7 @@ int cp_nl_fd(const struct cp_nl *nl);
 void cp_nl_read(struct cp_nl *nl);
 
 /* As struct cp_io says. */
-int cp_nl_route(struct cp_nl *nl, uint32_t dst, uint64_t now_ms, struct cp_route *r);
-int cp_nl_neigh(struct cp_nl *nl, uint32_t ip, uint64_t now_ms, uint8_t mac[6]);
+int cp_nl_route(struct cp_nl *nl, const struct cp_addr *dst, uint64_t now_ms, struct cp_route *r);
+int cp_nl_neigh(struct cp_nl *nl, const struct cp_addr *ip, uint64_t now_ms, uint8_t mac[6]);
 
 #endif

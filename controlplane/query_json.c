@@ -9,12 +9,19 @@
 #include <stdio.h>
 #include <unistd.h>
 
-static json_t *endpoint(const uint8_t addr[16], uint16_t port)
+/* port: network order.  IPv6 addresses in brackets (RFC 5952 §6). */
+static json_t *endpoint(struct cp_addr addr, uint16_t port)
 {
-	char ip[INET_ADDRSTRLEN];
+	char ip[INET6_ADDRSTRLEN];
 
-	inet_ntop(AF_INET, addr, ip, sizeof(ip));
-	return json_sprintf("%s:%u", ip, ntohs(port));
+	inet_ntop(addr.family, addr.b, ip, sizeof(ip));
+	return json_sprintf(addr.family == AF_INET6 ? "[%s]:%u" : "%s:%u", ip, ntohs(port));
+}
+
+static void put_ends(json_t *o, const struct toe_tuple *t)
+{
+	json_object_set_new(o, "local", endpoint(cp_local(t), t->local_port));
+	json_object_set_new(o, "remote", endpoint(cp_remote(t), t->remote_port));
 }
 
 /* RFC 9293 names as ss prints them. */
@@ -110,8 +117,7 @@ json_t *cp_query_conn(const struct cp *cp, uint32_t id)
 	json_t *o = json_object();
 
 	json_object_set_new(o, "state", json_string(state_name(c, &cp->prog[id])));
-	json_object_set_new(o, "local", endpoint(c->t.local_addr, c->t.local_port));
-	json_object_set_new(o, "remote", endpoint(c->t.remote_addr, c->t.remote_port));
+	put_ends(o, &c->t);
 	put(o, "app", cp->apps[c->app].app_id);
 	put(o, "slot", c->in.slot);
 	put(o, "id", id);
@@ -137,8 +143,7 @@ json_t *cp_query_half(const struct cp *cp, uint32_t i)
 	json_t *o = json_object();
 
 	json_object_set_new(o, "state", json_string("SYN-RECV"));
-	json_object_set_new(o, "local", endpoint(h->t.local_addr, h->t.local_port));
-	json_object_set_new(o, "remote", endpoint(h->t.remote_addr, h->t.remote_port));
+	put_ends(o, &h->t);
 	put(o, "app", cp->apps[h->app].app_id);
 	json_object_set_new(o, "orphan", json_false());
 	put(o, "retrans", h->tries ? h->tries - 1u : 0);
@@ -151,8 +156,7 @@ json_t *cp_query_tw(const struct cp *cp, uint32_t i)
 	json_t *o = json_object();
 
 	json_object_set_new(o, "state", json_string("TIME-WAIT"));
-	json_object_set_new(o, "local", endpoint(w->t.local_addr, w->t.local_port));
-	json_object_set_new(o, "remote", endpoint(w->t.remote_addr, w->t.remote_port));
+	put_ends(o, &w->t);
 	put(o, "app", w->app_id);
 	json_object_set_new(o, "orphan", json_true());
 	put(o, "expires_ms", w->expire_ms > cp->now_ms ? w->expire_ms - cp->now_ms : 0);
@@ -164,7 +168,7 @@ json_t *cp_query_listener(const struct cp *cp, uint32_t app, uint32_t i)
 	const struct cp_listener *l = cp_listener_rec(cp, app, i);
 	const struct cp_app *a = &cp->apps[app];
 	const uint8_t *base = cp->app_rt[app].control;
-	uint8_t addr[16] = {0};
+	bool both = l->addr.family == AF_INET6 && !l->v6only;
 	json_t *o = json_object();
 	uint32_t waiting = 0;
 
@@ -175,8 +179,9 @@ json_t *cp_query_listener(const struct cp *cp, uint32_t app, uint32_t i)
 
 		waiting = m->prod - m->cons;
 	}
-	__builtin_memcpy(addr, &l->addr, sizeof(l->addr));
-	json_object_set_new(o, "local", endpoint(addr, htons(l->port)));
+	json_object_set_new(o, "local",
+			    both ? json_sprintf("*:%u", l->port)
+				 : endpoint(l->addr, htons(l->port)));
 	put(o, "app", a->app_id);
 	json_object_set_new(o, "name", json_string(a->name));
 	put(o, "listener", i);

@@ -44,7 +44,7 @@ static void rebuild_conn(struct cp *cp, uint32_t id)
 	cp->conn_count++;
 	cp->app_rt[c->app].conn_n++;
 	cp_node_add(cp, CP_NODE_CONN, id);
-	cp_port_use(cp, ntohs(c->t.local_port));
+	cp_port_use(cp, &c->t);
 }
 
 /* A slot that was taken and never given to anyone, or whose connection is gone. */
@@ -107,16 +107,24 @@ void cp_rebuild(struct cp *cp)
 		rebuild_app(cp, app);
 }
 
-/* Everything the datapath should have been told of ports and listeners, again. */
+static void tell_port(struct cp *cp, uint32_t family, uint16_t port)
+{
+	struct toe_cmd_port cmd = {.family = (uint16_t)family,
+				   .port = port,
+				   .state = cp->ports_told[cp_family_index(family)][port]};
+
+	if (cmd.state)
+		cp_cmd(cp, TOE_CMD_PORT, TOE_NONE, &cmd, sizeof(cmd));
+}
+
+/* Everything the datapath should have been told of ports and addresses, again. */
 static void tell_ports(struct cp *cp)
 {
+	cp_addrs_tell(cp);
 	for (uint32_t port = 0; port < CP_PORT_N; port++) {
-		struct toe_cmd_port cmd = {.family = AF_INET, .port = (uint16_t)port};
-
 		cp_port_update(cp, (uint16_t)port);
-		cmd.state = cp->ports_told[port];
-		if (cmd.state)
-			cp_cmd(cp, TOE_CMD_PORT, TOE_NONE, &cmd, sizeof(cmd));
+		tell_port(cp, AF_INET, (uint16_t)port);
+		tell_port(cp, AF_INET6, (uint16_t)port);
 	}
 }
 

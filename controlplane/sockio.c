@@ -26,44 +26,53 @@ static struct {
 	uint64_t bytes;
 } regions[REGIONS_MAX];
 
-static int local_name(int fd, struct sockaddr_storage *ss, uint32_t *addr, uint16_t *port)
+/* What the socket is bound to: *addr has family 0 if it is no address yet. */
+static int local_name(int fd, struct sockaddr_storage *ss, struct cp_addr *addr, uint16_t *port)
 {
 	struct sockaddr_in *in = (struct sockaddr_in *)ss;
 	struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)ss;
 	socklen_t len = sizeof(*ss);
 
 	memset(ss, 0, sizeof(*ss));
+	memset(addr, 0, sizeof(*addr));
 	if (getsockname(fd, (struct sockaddr *)ss, &len) < 0)
 		return -errno;
 	if (ss->ss_family == AF_INET) {
-		*addr = in->sin_addr.s_addr;
+		*addr = cp_addr_make(AF_INET, &in->sin_addr);
 		*port = ntohs(in->sin_port);
-		return 0;
-	}
-	if (ss->ss_family != AF_INET6)
+	} else if (ss->ss_family == AF_INET6) {
+		*addr = IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr)
+				? cp_addr_make(AF_INET, &in6->sin6_addr.s6_addr[12])
+				: cp_addr_make(AF_INET6, &in6->sin6_addr);
+		*port = ntohs(in6->sin6_port);
+	} else {
 		return -EAFNOSUPPORT;
-	*port = ntohs(in6->sin6_port);
-	if (IN6_IS_ADDR_UNSPECIFIED(&in6->sin6_addr))
-		*addr = 0;
-	else if (IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr))
-		memcpy(addr, &in6->sin6_addr.s6_addr[12], 4);
-	else
-		return -EXDEV;
+	}
+	if (cp_addr_any(addr))
+		addr->family = 0;
 	return 0;
 }
 
-static int bind_any_port(int fd, struct sockaddr_storage *ss, uint32_t addr)
+/* ss: as local_name() filled it. */
+static int bind_any_port(int fd, struct sockaddr_storage *ss, const struct cp_addr *addr,
+			 int ifindex)
 {
 	struct sockaddr_in *in = (struct sockaddr_in *)ss;
 	struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)ss;
 	socklen_t len = ss->ss_family == AF_INET ? sizeof(*in) : sizeof(*in6);
 
-	if (ss->ss_family == AF_INET) {
-		in->sin_addr.s_addr = addr;
-	} else {
+	if (ss->ss_family == AF_INET && addr->family == AF_INET) {
+		memcpy(&in->sin_addr, addr->b, 4);
+	} else if (ss->ss_family == AF_INET6 && addr->family == AF_INET6) {
+		memcpy(&in6->sin6_addr, addr->b, 16);
+		if (toe_addr_link_local(AF_INET6, addr->b))
+			in6->sin6_scope_id = (uint32_t)ifindex;
+	} else if (ss->ss_family == AF_INET6) {
 		memset(&in6->sin6_addr, 0, sizeof(in6->sin6_addr));
 		in6->sin6_addr.s6_addr[10] = in6->sin6_addr.s6_addr[11] = 0xff;
-		memcpy(&in6->sin6_addr.s6_addr[12], &addr, 4);
+		memcpy(&in6->sin6_addr.s6_addr[12], addr->b, 4);
+	} else {
+		return -EXDEV;
 	}
 	if (bind(fd, (struct sockaddr *)ss, len) == 0)
 		return 0;
@@ -71,17 +80,17 @@ static int bind_any_port(int fd, struct sockaddr_storage *ss, uint32_t addr)
 	return errno == EADDRINUSE ? -EADDRNOTAVAIL : -EXDEV;
 }
 
-int cp_sock_bind(int fd, uint32_t addr, uint16_t *port)
+int cp_sock_bind(int fd, const struct cp_addr *addr, int ifindex, uint16_t *port)
 {
 	struct sockaddr_storage ss;
-	uint32_t bound = 0;
+	struct cp_addr bound;
 	int err = local_name(fd, &ss, &bound, port);
 
-	if (err || (bound && bound != addr))
+	if (err || (bound.family && !cp_addr_same(&bound, addr)))
 		return -EXDEV;
 	if (*port)
 		return 0;
-	err = bind_any_port(fd, &ss, addr);
+	err = bind_any_port(fd, &ss, addr, ifindex);
 	if (err)
 		return err;
 	err = local_name(fd, &ss, &bound, port);

@@ -5,8 +5,10 @@
 
 #include <stdint.h>
 
-/* As struct cp_io says. */
-int cp_sock_bind(int fd, uint32_t addr, uint16_t *port);
+#include "addr.h"
+
+/* As struct cp_io says.  ifindex: of the TAP, for link-local addresses. */
+int cp_sock_bind(int fd, const struct cp_addr *addr, int ifindex, uint16_t *port);
 uint8_t *cp_region_map(int fd, uint64_t bytes);
 void cp_region_unmap(uint8_t *p, uint64_t bytes);
 

@@ -43,7 +43,7 @@ void cp_state_layout(const struct cp_state_geometry *g, struct cp_state_hdr *h)
 		take(&off, (uint64_t)h->app_n * h->listener_n * sizeof(struct cp_listener));
 	h->off_conns = take(&off, (uint64_t)h->conn_n * sizeof(struct cp_conn));
 	h->off_tw = take(&off, (uint64_t)h->tw_n * sizeof(struct cp_tw));
-	h->off_ports = take(&off, CP_PORT_N);
+	h->off_ports = take(&off, 2u * CP_PORT_N);
 	h->total_bytes = off;
 }
 

@@ -10,6 +10,7 @@
 #ifndef CP_STATE_H
 #define CP_STATE_H
 
+#include "addr.h"
 #include "cc.h"
 #include "common/config.h"
 #include "common/flow_hash.h"
@@ -17,7 +18,7 @@
 #include "toe/region.h"
 
 #define CP_STATE_MAGIC   0x3154535043454f54ull /* "TOECPST1" */
-#define CP_STATE_VERSION 4u
+#define CP_STATE_VERSION 5u
 #define CP_PORT_N        65536u
 
 /* name, text.  Cumulative since the engine was started. */
@@ -86,12 +87,11 @@ struct cp_conn {
 	TOE_LINE_ALIGNED uint8_t state; /* enum cp_conn_state */
 	uint8_t flags;                  /* CP_CONN_* */
 	uint16_t listener_gen;
-	uint32_t gen;      /* of this id; not 0 */
-	uint32_t app;      /* index of struct cp_app */
-	uint32_t next_hop; /* IPv4, network order; 0 = the peer's own MAC was taken from a frame */
-	uint64_t since_ms; /* when the present state was entered */
+	uint32_t gen;            /* of this id; not 0 */
+	uint32_t app;            /* index of struct cp_app */
+	struct cp_addr next_hop; /* none: the peer's own MAC was taken from a frame */
 	uint16_t peer_mss;
-	uint16_t reserved;
+	uint64_t since_ms; /* when the present state was entered */
 	struct toe_tuple t;
 	struct toe_cmd_install in; /* complete from INSTALLING on */
 	struct cc_state cc;
@@ -114,17 +114,15 @@ TOE_ASSERT_SIZE(struct cp_slot, 16);
 enum cp_listener_state { CP_LISTENER_FREE, CP_LISTENER_OPENING, CP_LISTENER_OPEN };
 struct cp_listener {
 	uint8_t state;
-	uint8_t reserved;
-	uint16_t port; /* host order */
+	uint8_t v6only; /* the IPv6 wildcard is not IPv4's, too */
+	uint16_t port;  /* host order */
 	uint16_t gen;
-	uint16_t reserved1;
-	uint32_t addr; /* IPv4, network order, 0 = wildcard */
+	struct cp_addr addr; /* or a wildcard */
 	uint32_t backlog;
 	uint32_t defaults; /* TOE_CTL_* of accepted connections */
-	uint32_t reserved2;
-	uint64_t procs; /* bit p: process p uses it */
+	uint64_t procs;    /* bit p: process p uses it */
 };
-TOE_ASSERT_SIZE(struct cp_listener, 32);
+TOE_ASSERT_SIZE(struct cp_listener, 40);
 
 enum cp_app_state { CP_APP_FREE, CP_APP_ACTIVE, CP_APP_GONE };
 /* An application: the engine's copy of its geometry. */
@@ -167,7 +165,7 @@ struct cp_tw {
 };
 
 /* Indices of cp_state_hdr.key: each use of SipHash has its own key. */
-enum cp_key { CP_KEY_ISN, CP_KEY_TS, CP_KEY_COOKIE, CP_KEY_HASH, CP_KEY_N };
+enum cp_key { CP_KEY_ISN, CP_KEY_TS, CP_KEY_COOKIE, CP_KEY_HASH, CP_KEY_LABEL, CP_KEY_N };
 
 struct cp_state_hdr {
 	uint64_t magic;
@@ -185,7 +183,8 @@ struct cp_state_hdr {
 	uint64_t off_listeners;
 	uint64_t off_conns;
 	uint64_t off_tw;
-	uint64_t off_ports; /* uint8_t[CP_PORT_N]: TOE_PORT_* last told to the datapath */
+	uint64_t off_ports; /* uint8_t[2][CP_PORT_N], IPv4 and IPv6: TOE_PORT_* last told to the
+			       datapath */
 	uint64_t key[CP_KEY_N][2];
 	uint32_t epoch;   /* datapath start these connections live in */
 	uint32_t starts;  /* of the control plane */

@@ -22,8 +22,9 @@
 #define TS_ECN         0x20u
 #define TS_MASK        0x3fu
 
-/* Usual path MTUs: PPPoE 1452-1492, Ethernet 1460, jumbo 8960; 536 is the default MSS. */
-static const uint16_t mss_table[] = {88, 536, 1220, 1300, 1400, 1440, 1460, 8960};
+/* Usual path MTUs: PPPoE 1452-1492, Ethernet 1460, jumbo 8960, each 20 less over IPv6; 536 and 1220
+ * are the default MSS. */
+static const uint16_t mss_table[] = {88, 536, 1220, 1300, 1400, 1420, 1440, 1460, 8940, 8960};
 #define MSS_N (sizeof(mss_table) / sizeof(mss_table[0]))
 
 static uint32_t cookie_hash(const uint64_t key[2], const struct toe_tuple *t, uint32_t irs,

@@ -115,7 +115,7 @@ uint32_t cp_conn_alloc(struct cp *cp, uint32_t app, const struct toe_tuple *t)
 	cp->rt[id].rx_ms = cp->now_ms;
 	cp->conn_count++;
 	cp_node_add(cp, CP_NODE_CONN, id);
-	cp_port_use(cp, ntohs(t->local_port));
+	cp_port_use(cp, t);
 	return id;
 }
 
@@ -143,7 +143,7 @@ void cp_conn_free(struct cp *cp, uint32_t id)
 
 	cp_node_del(cp, CP_NODE_CONN, id);
 	cp_poll_off(cp, id);
-	cp_port_unuse(cp, ntohs(c->t.local_port));
+	cp_port_unuse(cp, &c->t);
 	if (slot && slot->conn == id)
 		slot->conn = TOE_NONE;
 	cp_conn_enter(cp, id, CP_FREE);
@@ -199,7 +199,7 @@ void cp_slot_prepare(struct cp *cp, const struct cp_conn *c)
 	       offsetof(struct toe_slot, family) - offsetof(struct toe_slot, doorbell_pending));
 	memset(m->lib, 0, sizeof(m->lib));
 	m->ctl = c->in.ctl;
-	m->family = AF_INET;
+	m->family = (uint16_t)c->t.family;
 	m->local_port = ntohs(c->t.local_port);
 	m->remote_port = ntohs(c->t.remote_port);
 	m->mss = c->in.mss;
@@ -229,31 +229,42 @@ uint32_t cp_app_find(const struct cp *cp, uint32_t app_id)
 	return TOE_NONE;
 }
 
-void cp_port_update(struct cp *cp, uint16_t port)
+static void port_update(struct cp *cp, uint32_t family, uint16_t port)
 {
-	const struct cp_port *p = &cp->ports[port];
-	uint32_t want = p->listener != TOE_NONE ? TOE_PORT_LISTEN
-			: p->users              ? TOE_PORT_RESERVED
-						: 0;
-	struct toe_cmd_port cmd = {.family = AF_INET, .port = port, .state = want};
+	unsigned f = cp_family_index(family);
+	uint32_t want = cp_listener_covers(cp, family, port) ? TOE_PORT_LISTEN
+			: cp->ports[port].users[f]           ? TOE_PORT_RESERVED
+							     : 0;
+	struct toe_cmd_port cmd = {.family = (uint16_t)family, .port = port, .state = want};
 
-	if (cp->ports_told[port] == want)
+	if (cp->ports_told[f][port] == want)
 		return;
 	cp_cmd(cp, TOE_CMD_PORT, TOE_NONE, &cmd, sizeof(cmd));
-	cp->ports_told[port] = (uint8_t)want;
+	cp->ports_told[f][port] = (uint8_t)want;
 }
 
-void cp_port_use(struct cp *cp, uint16_t port)
+void cp_port_update(struct cp *cp, uint16_t port)
 {
-	cp->ports[port].users++;
-	cp_port_update(cp, port);
+	port_update(cp, AF_INET, port);
+	port_update(cp, AF_INET6, port);
 }
 
-void cp_port_unuse(struct cp *cp, uint16_t port)
+void cp_port_use(struct cp *cp, const struct toe_tuple *t)
 {
-	TOE_CHECK(cp->ports[port].users > 0);
-	cp->ports[port].users--;
-	cp_port_update(cp, port);
+	uint16_t port = ntohs(t->local_port);
+
+	cp->ports[port].users[cp_family_index(t->family)]++;
+	port_update(cp, t->family, port);
+}
+
+void cp_port_unuse(struct cp *cp, const struct toe_tuple *t)
+{
+	uint16_t port = ntohs(t->local_port);
+	uint32_t *users = &cp->ports[port].users[cp_family_index(t->family)];
+
+	TOE_CHECK(*users > 0);
+	(*users)--;
+	port_update(cp, t->family, port);
 }
 
 void cp_port_release(struct cp *cp, uint32_t app_id, uint32_t slot, uint32_t gen)

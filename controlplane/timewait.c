@@ -6,7 +6,6 @@
  */
 #include "cp.h"
 
-#include <arpa/inet.h>
 #include <string.h>
 
 #include "common/tcp_seq.h"
@@ -16,7 +15,7 @@ void cp_tw_adopt(struct cp *cp, uint32_t i)
 	cp->tw_ack_ms[i] = 0;
 	cp_list_add(&cp->tw_list, i);
 	cp_node_add(cp, CP_NODE_TW, i);
-	cp_port_use(cp, ntohs(cp->tw[i].t.local_port));
+	cp_port_use(cp, &cp->tw[i].t);
 }
 
 static void tw_free(struct cp *cp, uint32_t i)
@@ -29,7 +28,7 @@ static void tw_free(struct cp *cp, uint32_t i)
 		cp_port_release(cp, w->app_id, w->slot, w->slot_gen);
 	cp_commit(&w->flags, 0);
 	cp->free_tw[cp->free_tw_n++] = i;
-	cp_port_unuse(cp, ntohs(w->t.local_port));
+	cp_port_unuse(cp, &w->t);
 }
 
 void cp_tw_enter(struct cp *cp, uint32_t id)
@@ -66,22 +65,15 @@ void cp_tw_enter(struct cp *cp, uint32_t id)
 static void tw_ack(struct cp *cp, const struct cp_tw *w)
 {
 	uint8_t frame[CP_FRAME_MAX];
-	struct cp_build b = {
-		.src_mac = cp->port_mac,
-		.dst_mac = w->remote_mac,
-		.src = cp_ip4(w->t.local_addr),
-		.dst = cp_ip4(w->t.remote_addr),
-		.sport = ntohs(w->t.local_port),
-		.dport = ntohs(w->t.remote_port),
-		.seq = w->snd_nxt,
-		.ack = w->rcv_nxt,
-		.flags = CP_TCP_ACK,
-		.wnd = w->wnd,
-		.opts = w->flags & CP_TW_TS ? CP_OPT_TS : 0,
-		.ts_val = cp_ts(cp, w->ts_offset),
-		.ts_ecr = w->ts_recent,
-	};
+	struct cp_build b = cp_build_for(cp, &w->t, w->remote_mac);
 
+	b.seq = w->snd_nxt;
+	b.ack = w->rcv_nxt;
+	b.flags = CP_TCP_ACK;
+	b.wnd = w->wnd;
+	b.opts = w->flags & CP_TW_TS ? CP_OPT_TS : 0;
+	b.ts_val = cp_ts(cp, w->ts_offset);
+	b.ts_ecr = w->ts_recent;
 	cp_cmd_frame(cp, TOE_CMD_FRAME_TX, frame, cp_frame_build(frame, &b));
 }
 
@@ -108,7 +100,7 @@ void cp_tw_input(struct cp *cp, uint32_t i, const struct cp_seg *s)
 	if ((s->flags & (CP_TCP_SYN | CP_TCP_ACK | CP_TCP_FIN)) == CP_TCP_SYN && newer_syn(w, s)) {
 		struct cp_half l;
 
-		if (cp_listener_find(cp, s->dst, s->dport, &l)) {
+		if (cp_listener_find(cp, &s->t, &l)) {
 			iss_min = w->snd_nxt;
 			tw_free(cp, i);
 			CP_COUNT(cp, time_wait_reused);

@@ -151,6 +151,7 @@ struct toe_flow_post {
 	uint16_t app_id;
 	uint8_t flags; /* TOE_POST_* */
 	uint8_t reserved;
+	uint32_t flow_label; /* IPv6, 20 bits */
 };
 #define TOE_POST_TS     0x01u
 #define TOE_POST_IPV6   0x02u

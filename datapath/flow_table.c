@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: BSD-3-Clause
 /*
- * Flow table and port table.
+ * Flow table, port table and the port's IPv6 addresses.
  *
  * Job: 4-tuple -> connection id, and who owns a TCP port.  Owns an rte_hash with lock-free readers
- * and 65536 bytes per address family.  add, del and port_set are called by the ctrl stage only;
- * lookup and port_get by the pre replicas.  A deleted key's memory is reused only after every
- * reader has been quiescent (deferred queue of rte_hash on the engine's QSBR variable).
+ * and 65536 bytes per address family.  add, del, port_set and addr6_set are called by the ctrl
+ * stage only; lookup, port_get and addr6_ours by the pre replicas and netif_rx.  A deleted key's
+ * memory is reused only after every reader has been quiescent (deferred queue of rte_hash on the
+ * engine's QSBR variable).
  */
 #include <errno.h>
 #include <stdio.h>
@@ -31,26 +32,27 @@ struct toe_flow_table {
 	struct rte_rcu_qsbr *qsbr;
 	uint32_t capacity;
 	uint32_t used;
+	/* Relaxed: a reader that sees half of a new address takes it for the kernel's. */
+	uint64_t addr6[TOE_ADDR6_N][2];
 	uint8_t port[2][PORT_N]; /* AF_INET, AF_INET6; relaxed: a port's state stands alone */
 };
 
-static_assert(sizeof(struct toe_tuple) == 36, "the key has no padding");
+static_assert(sizeof(struct toe_tuple) == 40, "the key has no padding");
 static_assert(TOE_BURST <= RTE_HASH_LOOKUP_BULK_MAX, "one bulk lookup per burst");
 
-/* rte_hash_crc() for keys of any alignment: 36 bytes as 4 * 8 + 4. */
+/* rte_hash_crc() for keys of any alignment: 40 bytes as 5 * 8. */
 static uint32_t key_hash(const void *key, uint32_t len, uint32_t seed)
 {
 	const uint8_t *p = key;
 	uint64_t eight;
-	uint32_t four, i;
+	uint32_t i;
 
 	(void)len;
-	for (i = 0; i < 4; i++, p += sizeof(eight)) {
+	for (i = 0; i < 5; i++, p += sizeof(eight)) {
 		memcpy(&eight, p, sizeof(eight));
 		seed = rte_hash_crc_8byte(eight, seed);
 	}
-	memcpy(&four, p, sizeof(four));
-	return rte_hash_crc_4byte(four, seed);
+	return seed;
 }
 
 static int flow_table_use_rcu(struct toe_flow_table *t)
@@ -173,4 +175,27 @@ void toe_port_set(struct toe_flow_table *t, uint16_t family, uint16_t port, uint
 uint32_t toe_port_get(const struct toe_flow_table *t, uint16_t family, uint16_t port)
 {
 	return __atomic_load_n(&t->port[port_family(family)][port], __ATOMIC_RELAXED);
+}
+
+void toe_addr6_set(struct toe_flow_table *t, unsigned i, const uint8_t addr[16])
+{
+	uint64_t half[2];
+
+	memcpy(half, addr, sizeof(half));
+	__atomic_store_n(&t->addr6[i][0], half[0], __ATOMIC_RELAXED);
+	__atomic_store_n(&t->addr6[i][1], half[1], __ATOMIC_RELAXED);
+}
+
+bool toe_addr6_ours(const struct toe_flow_table *t, const uint8_t addr[16])
+{
+	uint64_t half[2];
+
+	memcpy(half, addr, sizeof(half));
+	if ((half[0] | half[1]) == 0)
+		return false; /* an entry that is not used */
+	for (unsigned i = 0; i < TOE_ADDR6_N; i++)
+		if (__atomic_load_n(&t->addr6[i][0], __ATOMIC_RELAXED) == half[0] &&
+		    __atomic_load_n(&t->addr6[i][1], __ATOMIC_RELAXED) == half[1])
+			return true;
+	return false;
 }

@@ -6,6 +6,7 @@
 #ifndef TOE_FLOW_TABLE_H
 #define TOE_FLOW_TABLE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include <rte_rcu_qsbr.h>
@@ -29,5 +30,11 @@ void toe_flow_table_lookup(const struct toe_flow_table *t, const struct toe_tupl
 /* Port ownership (TOE_PORT_*), host-order port; 0 = the kernel's. */
 void toe_port_set(struct toe_flow_table *t, uint16_t family, uint16_t port, uint32_t state);
 uint32_t toe_port_get(const struct toe_flow_table *t, uint16_t family, uint16_t port);
+
+/* The port's IPv6 addresses, i < TOE_ADDR6_N, network order; all zero: none.  Connections to
+ * others are the kernel's. */
+#define TOE_ADDR6_N 2u
+void toe_addr6_set(struct toe_flow_table *t, unsigned i, const uint8_t addr[16]);
+bool toe_addr6_ours(const struct toe_flow_table *t, const uint8_t addr[16]);
 
 #endif

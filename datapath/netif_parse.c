@@ -1,29 +1,30 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Minimal parse of a received frame: Ethernet with at most one 802.1Q tag, IPv4, TCP or an ICMP
- * error (RFC 792) that quotes TCP.  Input: bytes that are really there; output: class and 4-tuple.
- * Pure; never reads past len.  A second network protocol is one more case in netif_parse().
+ * Minimal parse of a received frame: Ethernet with at most one 802.1Q tag, IPv4 or IPv6, TCP or an
+ * ICMP error (RFC 792, RFC 4443) that quotes TCP.  Input: bytes that are really there; output:
+ * class and 4-tuple.  Pure; never reads past len.
  */
 #include <string.h>
 
 #include <sys/socket.h>
 
+#include "common/ip.h"
 #include "netif_parse.h"
 
 #define ETH_BYTES    14u
 #define VLAN_BYTES   4u
-#define IPV4_MIN     20u
-#define TCP_MIN      20u
+#define TCP_PORTS    4u
+#define QUOTED_TCP   8u /* at least: ports and sequence number */
 #define ICMP_BYTES   8u
 #define PROTO_ICMP   1u
 #define PROTO_TCP    6u
-#define ETHER_IPV4   0x0800u
-#define ETHER_VLAN   0x8100u
+#define PROTO_ICMP6  58u
 #define FRAG_OFFSET  0x1fffu
 #define FRAG_MORE    0x2000u
 #define ICMP_UNREACH 3u
 #define ICMP_TIME    11u
 #define ICMP_PARAM   12u
+#define ICMP6_ERRORS 4u /* unreachable, too big, time exceeded, parameter problem: 1 to 4 */
 
 static uint16_t be16(const uint8_t *p)
 {
@@ -35,22 +36,26 @@ static uint32_t ipv4_header(const uint8_t *p, uint32_t len)
 {
 	uint32_t ihl;
 
-	if (len < IPV4_MIN || p[0] >> 4 != 4)
+	if (len < TOE_IP4_BYTES || p[0] >> 4 != 4)
 		return 0;
 	ihl = (p[0] & 0x0fu) * 4u;
-	return ihl < IPV4_MIN || ihl > len ? 0 : ihl;
+	return ihl < TOE_IP4_BYTES || ihl > len ? 0 : ihl;
 }
 
-static void fill_key(struct netif_key *key, const uint8_t *local, const uint8_t *remote,
-		     const uint8_t *local_port, const uint8_t *remote_port)
+/* addrs: source and destination as in the IP header; ports likewise.  ours: which of them is our
+ * side, 0 the source. */
+static void fill_key(struct netif_key *key, uint32_t family, const uint8_t *addrs,
+		     const uint8_t *ports, unsigned ours)
 {
+	uint32_t n = toe_ip_addr_bytes(family);
+
 	memset(key, 0, sizeof(*key));
-	memcpy(key->tuple.local_addr, local, 4);
-	memcpy(key->tuple.remote_addr, remote, 4);
-	memcpy(&key->tuple.local_port, local_port, 2);
-	memcpy(&key->tuple.remote_port, remote_port, 2);
-	key->family = AF_INET;
-	key->local_port = be16(local_port);
+	memcpy(key->tuple.local_addr, addrs + ours * n, n);
+	memcpy(key->tuple.remote_addr, addrs + (1 - ours) * n, n);
+	memcpy(&key->tuple.local_port, ports + ours * 2, 2);
+	memcpy(&key->tuple.remote_port, ports + (1 - ours) * 2, 2);
+	key->tuple.family = family;
+	key->local_port = be16(ports + ours * 2);
 }
 
 /* p: the ICMP header.  The quotation is header plus at least 8 bytes (RFC 792), sent by us. */
@@ -63,9 +68,10 @@ static enum netif_class parse_icmp(const uint8_t *p, uint32_t len, struct netif_
 		return NETIF_OTHER;
 	len -= ICMP_BYTES;
 	ihl = ipv4_header(ip, len);
-	if (ihl == 0 || len - ihl < 8 || ip[9] != PROTO_TCP || (be16(ip + 6) & FRAG_OFFSET) != 0)
+	if (ihl == 0 || len - ihl < QUOTED_TCP || ip[9] != PROTO_TCP ||
+	    (be16(ip + 6) & FRAG_OFFSET) != 0)
 		return NETIF_OTHER;
-	fill_key(key, ip + 12, ip + 16, ip + ihl, ip + ihl + 2);
+	fill_key(key, AF_INET, ip + 12, ip + ihl, 0);
 	return NETIF_ICMP_TCP;
 }
 
@@ -73,13 +79,39 @@ static enum netif_class parse_ipv4(const uint8_t *ip, uint32_t len, struct netif
 {
 	uint32_t ihl = ipv4_header(ip, len);
 
-	if (ihl == 0 || (be16(ip + 6) & (FRAG_OFFSET | FRAG_MORE)) != 0)
+	if (ihl == 0 || (be16(ip + 6) & FRAG_OFFSET) != 0)
 		return NETIF_OTHER;
-	if (ip[9] == PROTO_ICMP)
+	if (ip[9] == PROTO_ICMP && (be16(ip + 6) & FRAG_MORE) == 0)
 		return parse_icmp(ip + ihl, len - ihl, key);
-	if (ip[9] != PROTO_TCP || len - ihl < TCP_MIN)
+	if (ip[9] != PROTO_TCP || len - ihl < TCP_PORTS)
 		return NETIF_OTHER;
-	fill_key(key, ip + 16, ip + 12, ip + ihl + 2, ip + ihl);
+	fill_key(key, AF_INET, ip + 12, ip + ihl, 1);
+	return NETIF_TCP;
+}
+
+/* Our own packets have no extension headers, so there are none in a quotation. */
+static enum netif_class parse_icmp6(const uint8_t *p, uint32_t len, struct netif_key *key)
+{
+	const uint8_t *ip = p + ICMP_BYTES;
+
+	if (len < ICMP_BYTES + TOE_IP6_BYTES + QUOTED_TCP || p[0] == 0 || p[0] > ICMP6_ERRORS ||
+	    ip[0] >> 4 != 6 || ip[6] != PROTO_TCP)
+		return NETIF_OTHER;
+	fill_key(key, AF_INET6, ip + 8, ip + TOE_IP6_BYTES, 0);
+	return NETIF_ICMP_TCP;
+}
+
+static enum netif_class parse_ipv6(const uint8_t *ip, uint32_t len, struct netif_key *key)
+{
+	struct toe_ip6_upper up;
+
+	if (len < TOE_IP6_BYTES || ip[0] >> 4 != 6 || !toe_ip6_upper(ip, len, &up))
+		return NETIF_OTHER;
+	if (up.proto == PROTO_ICMP6 && !up.fragment)
+		return parse_icmp6(ip + up.off, len - up.off, key);
+	if (up.proto != PROTO_TCP || len - up.off < TCP_PORTS)
+		return NETIF_OTHER;
+	fill_key(key, AF_INET6, ip + 8, ip + up.off, 1);
 	return NETIF_TCP;
 }
 
@@ -89,11 +121,13 @@ enum netif_class netif_parse(const uint8_t *frame, uint32_t len, struct netif_ke
 
 	if (len < ETH_BYTES + VLAN_BYTES)
 		return NETIF_OTHER;
-	if (be16(frame + 12) == ETHER_VLAN)
+	if (be16(frame + 12) == TOE_ETHER_VLAN)
 		off += VLAN_BYTES;
 	switch (be16(frame + off - 2)) {
-	case ETHER_IPV4:
+	case TOE_ETHER_IP4:
 		return parse_ipv4(frame + off, len - off, key);
+	case TOE_ETHER_IP6:
+		return parse_ipv6(frame + off, len - off, key);
 	default:
 		return NETIF_OTHER;
 	}

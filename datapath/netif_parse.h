@@ -11,14 +11,13 @@
 #include "common/flow_hash.h"
 
 enum netif_class {
-	NETIF_OTHER,    /* not TCP, fragment, short: the kernel's */
-	NETIF_TCP,      /* key: local = destination of the frame */
+	NETIF_OTHER, /* not TCP, later fragment, short: the kernel's */
+	NETIF_TCP,   /* ports are there, no more is known; key: local = destination of the frame */
 	NETIF_ICMP_TCP, /* ICMP error that quotes TCP; key: local = source of the quoted header */
 };
 
 struct netif_key {
 	struct toe_tuple tuple;
-	uint16_t family;     /* AF_INET; of the tuple */
 	uint16_t local_port; /* host order */
 };
 

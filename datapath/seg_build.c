@@ -2,9 +2,10 @@
 /*
  * Header builder.
  *
- * Job: {flow_post, snapshot, clock} -> Ethernet, IPv4 and TCP header bytes.  Pure: no state, any
- * thread.  IPv4 with DF and id 0 (RFC 6864: atomic datagrams need none).  The TCP checksum of the
- * whole segment is not done here: the payload is not there yet.
+ * Job: {flow_post, snapshot, clock} -> Ethernet, IP and TCP header bytes.  Pure: no state, any
+ * thread.  IPv4 with DF and id 0 (RFC 6864: atomic datagrams need none); IPv6 with the flow label
+ * of the connection (RFC 6437), never an extension header.  The TCP checksum of the whole segment
+ * is not done here: the payload is not there yet.
  */
 #include <string.h>
 
@@ -14,7 +15,7 @@
 
 #define TS_BYTES  12u /* NOP, NOP, option */
 #define PROTO_TCP 6u
-#define TTL       64u
+#define TTL       64u /* hop limit */
 #define ECT0      2u
 
 static void wr16(uint8_t *p, uint32_t v)
@@ -57,31 +58,42 @@ static void build_options(uint8_t *p, const struct toe_seg_build *b)
 	}
 }
 
-static void build_ip(uint8_t *ip, const struct toe_seg_build *b, uint32_t tcp_bytes)
+static void build_ip4(uint8_t *ip, const struct toe_seg_build *b, uint32_t tcp_bytes)
 {
 	uint16_t sum;
 
-	memset(ip, 0, TOE_SEG_L3_BYTES);
+	memset(ip, 0, TOE_IP4_BYTES);
 	ip[0] = 0x45;
 	ip[1] = b->snap->ect ? ECT0 : 0;
-	wr16(ip + 2, TOE_SEG_L3_BYTES + tcp_bytes + b->payload_len);
+	wr16(ip + 2, TOE_IP4_BYTES + tcp_bytes + b->payload_len);
 	ip[6] = 0x40; /* DF */
 	ip[8] = TTL;
 	ip[9] = PROTO_TCP;
 	memcpy(ip + 12, b->flow->local_addr, 4);
 	memcpy(ip + 16, b->flow->remote_addr, 4);
 	if (b->ip_cksum) {
-		sum = (uint16_t)~toe_cksum_fold(toe_cksum_add(ip, TOE_SEG_L3_BYTES, 0));
+		sum = (uint16_t)~toe_cksum_fold(toe_cksum_add(ip, TOE_IP4_BYTES, 0));
 		memcpy(ip + 10, &sum, 2);
 	}
 }
 
+static void build_ip6(uint8_t *ip, const struct toe_seg_build *b, uint32_t tcp_bytes)
+{
+	uint32_t ecn = b->snap->ect ? ECT0 : 0;
+
+	wr32(ip, 6u << 28 | ecn << 20 | b->flow->flow_label);
+	wr16(ip + 4, tcp_bytes + b->payload_len);
+	ip[6] = PROTO_TCP;
+	ip[7] = TTL;
+	memcpy(ip + 8, b->flow->local_addr, 16);
+	memcpy(ip + 24, b->flow->remote_addr, 16);
+}
+
 /* What a port that inserts TCP checksums expects in the checksum field: the folded, not inverted,
  * sum of the pseudo-header. */
-static void build_phdr(uint8_t *field, const uint8_t *ip, uint32_t l4_bytes)
+static void build_phdr(uint8_t *field, const uint8_t *addrs, uint32_t addr_bytes, uint32_t l4_bytes)
 {
-	const uint8_t pseudo[4] = {0, PROTO_TCP, (uint8_t)(l4_bytes >> 8), (uint8_t)l4_bytes};
-	uint16_t sum = toe_cksum_fold(toe_cksum_add(pseudo, 4, toe_cksum_add(ip + 12, 8, 0)));
+	uint16_t sum = toe_cksum_fold(toe_cksum_phdr(addrs, addr_bytes, l4_bytes, 0));
 
 	memcpy(field, &sum, 2);
 }
@@ -90,14 +102,19 @@ unsigned toe_seg_build(uint8_t *dst, const struct toe_seg_build *b)
 {
 	const struct toe_flow_post *flow = b->flow;
 	unsigned tcp_bytes = toe_seg_tcp_bytes(flow, b->sack_n);
+	unsigned l3_bytes = toe_seg_l3_bytes(flow);
+	bool v6 = l3_bytes == TOE_IP6_BYTES;
 	uint8_t *ip = dst + TOE_SEG_L2_BYTES;
-	uint8_t *tcp = ip + TOE_SEG_L3_BYTES;
+	uint8_t *tcp = ip + l3_bytes;
 
 	TOE_ASSERT(b->sack_n <= 3);
 	memcpy(dst, flow->remote_mac, 6);
 	memcpy(dst + 6, flow->local_mac, 6);
-	wr16(dst + 12, 0x0800);
-	build_ip(ip, b, tcp_bytes);
+	wr16(dst + 12, v6 ? TOE_ETHER_IP6 : TOE_ETHER_IP4);
+	if (v6)
+		build_ip6(ip, b, tcp_bytes);
+	else
+		build_ip4(ip, b, tcp_bytes);
 	memcpy(tcp, &flow->local_port, 2);
 	memcpy(tcp + 2, &flow->remote_port, 2);
 	wr32(tcp + 4, b->snap->seq);
@@ -108,6 +125,6 @@ unsigned toe_seg_build(uint8_t *dst, const struct toe_seg_build *b)
 	wr32(tcp + 16, 0);
 	build_options(tcp + 20, b);
 	if (b->tcp_phdr)
-		build_phdr(tcp + 16, ip, tcp_bytes + b->payload_len);
-	return TOE_SEG_L2_BYTES + TOE_SEG_L3_BYTES + tcp_bytes;
+		build_phdr(tcp + 16, tcp - (v6 ? 32 : 8), v6 ? 16 : 4, tcp_bytes + b->payload_len);
+	return TOE_SEG_L2_BYTES + l3_bytes + tcp_bytes;
 }

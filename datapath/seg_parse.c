@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 /*
- * Checked parser of Ethernet, 802.1Q, IPv4, TCP and TCP options.
+ * Checked parser of Ethernet, 802.1Q, IPv4, IPv6, TCP and TCP options.
  *
  * Job: bytes of a frame -> layers, 4-tuple, segment summary, or the reason why not.  Pure: no
  * state, no DPDK calls, any thread; the fuzz target tests/fuzz/fuzz_seg_parse.c calls it with
@@ -8,13 +8,11 @@
  */
 #include <string.h>
 
+#include "common/ip.h"
 #include "seg_parse.h"
 
 #define ETH_HDR      14u
 #define VLAN_TAG     4u
-#define TYPE_IPV4    0x0800u
-#define TYPE_VLAN    0x8100u
-#define IP_HDR_MIN   20u
 #define TCP_HDR_MIN  20u
 #define PROTO_TCP    6u
 #define IP_OFF_MASK  0x1fffu
@@ -58,28 +56,39 @@ uint64_t toe_cksum_add(const uint8_t *p, uint32_t len, uint64_t sum)
 	return sum;
 }
 
-static void key_fill(struct toe_tuple *k, const uint8_t *local, const uint8_t *remote,
-		     const uint8_t *ports_local_remote[2])
+uint64_t toe_cksum_phdr(const uint8_t *addrs, uint32_t addr_bytes, uint32_t len, uint64_t sum)
 {
-	memset(k, 0, sizeof(*k));
-	memcpy(k->local_addr, local, 4);
-	memcpy(k->remote_addr, remote, 4);
-	memcpy(&k->local_port, ports_local_remote[0], 2);
-	memcpy(&k->remote_port, ports_local_remote[1], 2);
+	/* RFC 9293 §3.1 and RFC 8200 §8.1 differ in the width of fields that are zero here */
+	const uint8_t pseudo[4] = {0, PROTO_TCP, (uint8_t)(len >> 8), (uint8_t)len};
+
+	return toe_cksum_add(pseudo, 4, toe_cksum_add(addrs, 2 * addr_bytes, sum));
 }
 
-static enum toe_frame_kind parse_ip(const uint8_t *frame, uint32_t len, struct toe_frame *f)
+/* src: source and destination address of the IP header. */
+static void key_fill(struct toe_tuple *k, uint32_t family, const uint8_t *src, const uint8_t *tcp)
+{
+	uint32_t n = toe_ip_addr_bytes(family);
+
+	memset(k, 0, sizeof(*k));
+	memcpy(k->local_addr, src + n, n);
+	memcpy(k->remote_addr, src, n);
+	memcpy(&k->local_port, tcp + 2, 2);
+	memcpy(&k->remote_port, tcp, 2);
+	k->family = family;
+}
+
+static enum toe_frame_kind parse_ip4(const uint8_t *frame, uint32_t len, struct toe_frame *f)
 {
 	const uint8_t *ip = frame + f->l3_off;
 	uint32_t room = len - f->l3_off;
 	uint32_t hdr, total;
 	uint16_t frag;
 
-	if (room < IP_HDR_MIN)
+	if (room < TOE_IP4_BYTES)
 		return TOE_FRAME_SHORT;
 	hdr = (ip[0] & 0x0fu) * 4u;
 	total = rd16(ip + 2);
-	if (ip[0] >> 4 != 4 || hdr < IP_HDR_MIN || total < hdr)
+	if (ip[0] >> 4 != 4 || hdr < TOE_IP4_BYTES || total < hdr)
 		return TOE_FRAME_IP_BAD;
 	if (total > room)
 		return TOE_FRAME_SHORT;
@@ -90,9 +99,35 @@ static enum toe_frame_kind parse_ip(const uint8_t *frame, uint32_t len, struct t
 	/* later fragments have no ports: the kernel's, which never gets the first one of ours */
 	if (ip[9] != PROTO_TCP || (frag & IP_OFF_MASK) != 0 || total - hdr < 4)
 		return TOE_FRAME_IP;
-	key_fill(&f->key, ip + 16, ip + 12,
-		 (const uint8_t *[2]){frame + f->l4_off + 2, frame + f->l4_off});
+	f->addrs_off = (uint16_t)(f->l3_off + 12);
+	key_fill(&f->key, AF_INET, ip + 12, frame + f->l4_off);
 	return (frag & IP_MF) ? TOE_FRAME_FRAGMENT : TOE_FRAME_TCP;
+}
+
+static enum toe_frame_kind parse_ip6(const uint8_t *frame, uint32_t len, struct toe_frame *f)
+{
+	const uint8_t *ip = frame + f->l3_off;
+	uint32_t room = len - f->l3_off;
+	struct toe_ip6_upper up;
+	uint32_t total;
+
+	if (room < TOE_IP6_BYTES)
+		return TOE_FRAME_SHORT;
+	/* 0 is a jumbogram or nothing at all: no TCP either way */
+	total = TOE_IP6_BYTES + rd16(ip + 4);
+	if (ip[0] >> 4 != 6)
+		return TOE_FRAME_IP_BAD;
+	if (total > room)
+		return TOE_FRAME_SHORT;
+	f->l4_off = (uint16_t)(f->l3_off + TOE_IP6_BYTES);
+	f->end = f->l3_off + total;
+	f->ecn = (ip[1] >> 4) & 3u;
+	if (!toe_ip6_upper(ip, total, &up) || up.proto != PROTO_TCP || total - up.off < 4)
+		return TOE_FRAME_IP;
+	f->l4_off = (uint16_t)(f->l3_off + up.off);
+	f->addrs_off = (uint16_t)(f->l3_off + 8);
+	key_fill(&f->key, AF_INET6, ip + 8, frame + f->l4_off);
+	return up.fragment ? TOE_FRAME_FRAGMENT : TOE_FRAME_TCP;
 }
 
 enum toe_frame_kind toe_frame_parse(const uint8_t *frame, uint32_t len, struct toe_frame *f)
@@ -108,7 +143,7 @@ enum toe_frame_kind toe_frame_parse(const uint8_t *frame, uint32_t len, struct t
 	if (len < ETH_HDR)
 		return TOE_FRAME_SHORT;
 	type = rd16(frame + 12);
-	if (type == TYPE_VLAN) {
+	if (type == TOE_ETHER_VLAN) {
 		if (len < ETH_HDR + VLAN_TAG)
 			return TOE_FRAME_SHORT;
 		f->vlan = rd16(frame + ETH_HDR) & 0x0fffu;
@@ -116,17 +151,17 @@ enum toe_frame_kind toe_frame_parse(const uint8_t *frame, uint32_t len, struct t
 		type = rd16(frame + ETH_HDR + 2);
 	}
 	f->kind = TOE_FRAME_OTHER;
-	if (type == TYPE_IPV4)
-		f->kind = (uint8_t)parse_ip(frame, len, f);
+	if (type == TOE_ETHER_IP4)
+		f->kind = (uint8_t)parse_ip4(frame, len, f);
+	else if (type == TOE_ETHER_IP6)
+		f->kind = (uint8_t)parse_ip6(frame, len, f);
 	return f->kind;
 }
 
 bool toe_frame_martian(const struct toe_frame *f)
 {
-	uint8_t r = f->key.remote_addr[0];
-	uint8_t l = f->key.local_addr[0];
-
-	return r == 0 || r == 127 || r >= 224 || l == 0 || l == 127 || l >= 224;
+	return toe_addr_martian(f->key.family, f->key.remote_addr) ||
+	       toe_addr_martian(f->key.family, f->key.local_addr);
 }
 
 static void parse_sack(const uint8_t *p, unsigned bytes, struct toe_seg *seg)
@@ -170,13 +205,10 @@ static void parse_options(const uint8_t *p, unsigned len, struct toe_seg *seg)
 static bool tcp_cksum_ok(const uint8_t *frame, const struct toe_frame *f)
 {
 	uint32_t len = f->end - f->l4_off;
-	const uint8_t pseudo[4] = {0, PROTO_TCP, (uint8_t)(len >> 8), (uint8_t)len};
-	uint64_t sum;
+	uint64_t sum =
+		toe_cksum_phdr(frame + f->addrs_off, toe_ip_addr_bytes(f->key.family), len, 0);
 
-	sum = toe_cksum_add(frame + f->l3_off + 12, 8, 0);
-	sum = toe_cksum_add(pseudo, 4, sum);
-	sum = toe_cksum_add(frame + f->l4_off, len, sum);
-	return toe_cksum_fold(sum) == 0xffff;
+	return toe_cksum_fold(toe_cksum_add(frame + f->l4_off, len, sum)) == 0xffff;
 }
 
 enum toe_drop toe_seg_parse(const uint8_t *frame, const struct toe_frame *f, unsigned trust,
@@ -186,7 +218,7 @@ enum toe_drop toe_seg_parse(const uint8_t *frame, const struct toe_frame *f, uns
 	uint32_t len = f->end - f->l4_off;
 	uint32_t doff;
 
-	if (!(trust & TOE_TRUST_IP_CKSUM) &&
+	if (!(trust & TOE_TRUST_IP_CKSUM) && f->key.family == AF_INET &&
 	    toe_cksum_fold(toe_cksum_add(frame + f->l3_off, f->l4_off - f->l3_off, 0)) != 0xffff)
 		return TOE_D_IP_HEADER;
 	if (len < TCP_HDR_MIN)

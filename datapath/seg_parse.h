@@ -28,19 +28,20 @@
 
 enum toe_frame_kind {
 	TOE_FRAME_SHORT,    /* ends before its Ethernet or IP header says */
-	TOE_FRAME_IP_BAD,   /* IPv4 whose header makes no sense */
-	TOE_FRAME_OTHER,    /* not IPv4 */
-	TOE_FRAME_IP,       /* IPv4, but no TCP ports to be read */
+	TOE_FRAME_IP_BAD,   /* IPv4 or IPv6 whose header makes no sense */
+	TOE_FRAME_OTHER,    /* neither */
+	TOE_FRAME_IP,       /* IP, but no TCP ports to be read */
 	TOE_FRAME_FRAGMENT, /* first fragment of a TCP segment: key is valid */
 	TOE_FRAME_TCP,      /* key is valid */
 };
 
 struct toe_frame {
 	uint16_t l3_off;
-	uint16_t l4_off;
-	uint32_t end;  /* offset after the last byte of the IP packet; padding may follow */
-	uint16_t vlan; /* VLAN id of an 802.1Q tag, 0 = none or priority tag */
-	uint8_t kind;  /* enum toe_frame_kind */
+	uint16_t l4_off;    /* behind IPv6 extension headers */
+	uint16_t addrs_off; /* source and destination address; valid if key is */
+	uint32_t end;       /* offset after the last byte of the IP packet; padding may follow */
+	uint16_t vlan;      /* VLAN id of an 802.1Q tag, 0 = none or priority tag */
+	uint8_t kind;       /* enum toe_frame_kind */
 	uint8_t ecn;
 	struct toe_tuple key; /* local = destination, remote = source */
 };
@@ -55,8 +56,7 @@ enum toe_frame_kind toe_frame_parse(const uint8_t *frame, uint32_t len, struct t
 enum toe_drop toe_seg_parse(const uint8_t *frame, const struct toe_frame *f, unsigned trust,
 			    struct toe_seg *seg);
 
-/* Addresses of f that no unicast peer on a wire can have: 0/8, 127/8, multicast, class E,
- * broadcast. */
+/* Addresses of f that no unicast peer on a wire can have, see toe_addr_martian(). */
 bool toe_frame_martian(const struct toe_frame *f);
 
 /* SYN with FIN or RST, or none of SYN, RST and ACK. */
@@ -70,6 +70,9 @@ static inline bool toe_flags_impossible(uint8_t flags)
 /* Internet checksum (RFC 1071): adds len bytes to sum; fold() gives the 16-bit one's complement sum
  * in memory order. */
 uint64_t toe_cksum_add(const uint8_t *p, uint32_t len, uint64_t sum);
+/* Adds TCP's pseudo header: source and destination address, one behind the other, and len bytes of
+ * header and payload. */
+uint64_t toe_cksum_phdr(const uint8_t *addrs, uint32_t addr_bytes, uint32_t len, uint64_t sum);
 static inline uint16_t toe_cksum_fold(uint64_t sum)
 {
 	sum = (sum >> 32) + (sum & 0xffffffffu);

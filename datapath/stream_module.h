@@ -118,8 +118,9 @@ struct toe_stream_conn *toe_stream_conn(struct toe_stream *s, uint32_t id, uint3
 uint32_t toe_stream_conn_max(const struct toe_stream *s); /* ids are below it */
 
 struct toe_stream_peer {
-	uint8_t addr[4]; /* network order */
-	uint16_t port;   /* host order */
+	uint8_t addr[16]; /* network order; IPv4: the first 4 bytes, the rest zero */
+	uint16_t family;  /* AF_INET or AF_INET6 */
+	uint16_t port;    /* host order */
 	uint16_t local_port;
 	uint32_t app_id;
 };

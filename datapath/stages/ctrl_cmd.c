@@ -58,6 +58,7 @@ static void tuple_of(const struct toe_cmd_install *in, struct toe_tuple *t)
 	memcpy(t->remote_addr, in->remote_addr, sizeof(t->remote_addr));
 	t->local_port = rte_cpu_to_be_16(in->local_port);
 	t->remote_port = rte_cpu_to_be_16(in->remote_port);
+	t->family = in->family;
 }
 
 static bool install_ok(const struct toe_engine *e, const struct command *c,
@@ -65,7 +66,7 @@ static bool install_ok(const struct toe_engine *e, const struct command *c,
 {
 	const struct toe_app *a = toe_app_get(e, in->app_id);
 
-	if (in->family != AF_INET || in->app_id >= TOE_APP_N)
+	if ((in->family != AF_INET && in->family != AF_INET6) || in->app_id >= TOE_APP_N)
 		return false;
 	if (toe_flow_group(toe_flow_hash(t), e->flow_group_n) != c->e.conn % e->flow_group_n)
 		return false;
@@ -315,6 +316,16 @@ static enum outcome do_frame_rx(struct toe_stage *s, const struct command *c)
 	return DONE;
 }
 
+static enum outcome do_addr6(struct toe_stage *s, const struct command *c)
+{
+	struct toe_cmd_addr6 cmd;
+
+	memcpy(&cmd, c->data, sizeof(cmd));
+	for (unsigned i = 0; i < TOE_ADDR6_N; i++)
+		toe_addr6_set(s->engine->flows, i, cmd.addr[i]);
+	return DONE;
+}
+
 /* ---- dispatch ---- */
 
 static const struct {
@@ -332,6 +343,7 @@ static const struct {
 	[TOE_CMD_KEEPALIVE] = {do_conn, 0, true},
 	[TOE_CMD_CLOSE] = {do_conn, sizeof(struct toe_cmd_close), true},
 	[TOE_CMD_PORT] = {do_port, sizeof(struct toe_cmd_port), false},
+	[TOE_CMD_ADDR6] = {do_addr6, sizeof(struct toe_cmd_addr6), false},
 	[TOE_CMD_NEIGH] = {do_conn, sizeof(struct toe_cmd_neigh), true},
 	[TOE_CMD_SLOT_ERROR] = {do_host, sizeof(struct toe_cmd_slot), false},
 	[TOE_CMD_QUIET] = {do_conn, 0, true},

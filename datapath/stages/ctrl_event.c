@@ -9,13 +9,11 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#include <rte_byteorder.h>
-#include <rte_ether.h>
-#include <rte_ip.h>
 #include <rte_mbuf.h>
 
 #include "common/log.h"
 #include "ctrl.h"
+#include "netif_parse.h"
 
 #define DUMP_EVENTS 32u
 #define DUMP_SCAN   1024u
@@ -90,14 +88,12 @@ unsigned ctrl_flush_notes(struct toe_stage *s)
 
 static uint16_t frame_event(const struct rte_mbuf *m)
 {
-	const struct rte_ether_hdr *eth = rte_pktmbuf_mtod(m, const struct rte_ether_hdr *);
-	const struct rte_ipv4_hdr *ip = (const struct rte_ipv4_hdr *)(eth + 1);
+	struct netif_key key;
 
-	if (m->data_len >= sizeof(*eth) + sizeof(*ip) &&
-	    eth->ether_type == rte_cpu_to_be_16(RTE_ETHER_TYPE_IPV4) &&
-	    ip->next_proto_id == IPPROTO_ICMP)
-		return TOE_EV_ICMP;
-	return TOE_EV_FRAME;
+	return netif_parse(rte_pktmbuf_mtod(m, const uint8_t *), m->data_len, &key) ==
+			       NETIF_ICMP_TCP
+		       ? TOE_EV_ICMP
+		       : TOE_EV_FRAME;
 }
 
 void ctrl_frame(struct toe_stage *s, const struct rte_mbuf *m)

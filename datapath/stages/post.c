@@ -17,8 +17,8 @@
 #include "stage.h"
 
 struct post {
-	uint64_t ol_flags; /* offloads asked of the port */
-	bool ip_cksum;     /* by the port */
+	uint64_t ol_flags[2]; /* offloads asked of the port: IPv4, IPv6 */
+	bool ip_cksum;        /* by the port */
 	bool tcp_cksum;
 	uint16_t mtu;
 };
@@ -40,9 +40,11 @@ static int post_init(struct toe_stage *s)
 	p->tcp_cksum = caps->tx_tcp_cksum;
 	p->mtu = caps->mtu;
 	if (p->ip_cksum)
-		p->ol_flags |= RTE_MBUF_F_TX_IP_CKSUM | RTE_MBUF_F_TX_IPV4;
-	if (p->tcp_cksum)
-		p->ol_flags |= RTE_MBUF_F_TX_TCP_CKSUM | RTE_MBUF_F_TX_IPV4;
+		p->ol_flags[0] |= RTE_MBUF_F_TX_IP_CKSUM | RTE_MBUF_F_TX_IPV4;
+	if (p->tcp_cksum) {
+		p->ol_flags[0] |= RTE_MBUF_F_TX_TCP_CKSUM | RTE_MBUF_F_TX_IPV4;
+		p->ol_flags[1] |= RTE_MBUF_F_TX_TCP_CKSUM | RTE_MBUF_F_TX_IPV6;
+	}
 	s->priv = p;
 	return 0;
 }
@@ -86,19 +88,20 @@ static bool post_build(struct toe_stage *s, struct toe_work *w, struct rte_mbuf 
 		.tcp_phdr = p->tcp_cksum,
 	};
 	unsigned tcp_bytes = toe_seg_tcp_bytes(b.flow, b.sack_n);
+	unsigned l3_bytes = toe_seg_l3_bytes(b.flow);
 	uint8_t *dst;
 
 	b.ts_val = w->snap.ts_ms + b.flow->ts_offset;
 	/* the MSS leaves room for timestamps only: data before SACK blocks */
-	while (b.sack_n > 0 && TOE_SEG_L3_BYTES + tcp_bytes + b.payload_len > p->mtu)
+	while (b.sack_n > 0 && l3_bytes + tcp_bytes + b.payload_len > p->mtu)
 		tcp_bytes = toe_seg_tcp_bytes(b.flow, --b.sack_n);
 	m->l2_len = TOE_SEG_L2_BYTES;
-	m->l3_len = TOE_SEG_L3_BYTES;
+	m->l3_len = l3_bytes;
 	m->l4_len = tcp_bytes;
-	m->ol_flags |= p->ol_flags;
+	m->ol_flags |= p->ol_flags[(b.flow->flags & TOE_POST_IPV6) != 0];
 	m->port = s->engine->eth_port;
 	dst = (uint8_t *)rte_pktmbuf_append(
-		m, (uint16_t)(TOE_SEG_L2_BYTES + TOE_SEG_L3_BYTES + tcp_bytes + b.payload_len));
+		m, (uint16_t)(TOE_SEG_L2_BYTES + l3_bytes + tcp_bytes + b.payload_len));
 	if (dst == NULL)
 		return false;
 	toe_seg_build(dst, &b);

@@ -21,7 +21,7 @@
 #include "toe/region.h"
 
 struct pre {
-	uint32_t addr; /* the port's address, network order; 0: any the port table names */
+	uint32_t addr; /* the port's IPv4 address, network order; 0: any the port table names */
 };
 
 static int pre_init(struct toe_stage *s)
@@ -103,8 +103,10 @@ static bool pre_port_ours(const struct toe_stage *s, const struct toe_frame *f)
 {
 	const struct pre *p = s->priv;
 
-	if (toe_port_get(s->engine->flows, AF_INET, ntohs(f->key.local_port)) == 0)
+	if (toe_port_get(s->engine->flows, (uint16_t)f->key.family, ntohs(f->key.local_port)) == 0)
 		return false;
+	if (f->key.family == AF_INET6)
+		return toe_addr6_ours(s->engine->flows, f->key.local_addr);
 	return p->addr == 0 || memcmp(f->key.local_addr, &p->addr, sizeof(p->addr)) == 0;
 }
 
@@ -116,7 +118,8 @@ static enum toe_drop pre_check(struct toe_work *w, const struct toe_frame *f)
 	if (f->kind == TOE_FRAME_FRAGMENT)
 		return TOE_D_FRAGMENT;
 	if (toe_frame_martian(f) ||
-	    (bad & RTE_MBUF_F_RX_IP_CKSUM_MASK) == RTE_MBUF_F_RX_IP_CKSUM_BAD)
+	    (f->key.family == AF_INET &&
+	     (bad & RTE_MBUF_F_RX_IP_CKSUM_MASK) == RTE_MBUF_F_RX_IP_CKSUM_BAD))
 		return TOE_D_IP_HEADER;
 	if ((bad & RTE_MBUF_F_RX_L4_CKSUM_MASK) == RTE_MBUF_F_RX_L4_CKSUM_BAD)
 		return TOE_D_TCP_CHECKSUM;

@@ -106,7 +106,7 @@ static void ctrl_install_flow(struct toe_flow_proto *fp, const struct toe_cmd_in
 	fp->challenge_at = proto_at(now->ms, PROTO_CHALLENGE_SHIFT) - 0x8000u;
 	fp->oow_at = proto_at(now->ms, PROTO_OOW_SHIFT) - 0x8000u;
 	fp->srtt_us = in->srtt_us;
-	fp->rttvar_us = in->rttvar_us;
+	fp->rttvar_us = in->srtt_us / 2;   /* RFC 6298 §2.2: one measurement, the handshake's */
 	fp->app_id = (uint16_t)in->app_id; /* < TOE_APP_N, ctrl has checked */
 	fp->app_slot = in->slot;
 	fp->ctl = (uint8_t)in->ctl;
@@ -128,8 +128,10 @@ static void ctrl_install_post(struct toe_flow_post *post, const struct toe_cmd_i
 		post->flags |= TOE_POST_TS;
 	if (in->flags & TOE_INSTALL_STREAM)
 		post->flags |= TOE_POST_STREAM;
-	if (in->family == AF_INET6)
+	if (in->family == AF_INET6) {
 		post->flags |= TOE_POST_IPV6;
+		post->flow_label = in->flow_label & 0xfffff;
+	}
 }
 
 static void ctrl_remove(struct toe_flow_proto *fp, struct proto_out *out)

@@ -7,6 +7,7 @@
  * were.  Owns nothing.  Thread: the stage's.
  */
 #include <errno.h>
+#include <sys/socket.h>
 
 #include <rte_byteorder.h>
 
@@ -81,7 +82,8 @@ void toe_stream_peer(struct toe_stream *s, const struct toe_stream_conn *c,
 {
 	const struct toe_flow_post *post = &s->core->engine->flow_post[c->id];
 
-	*out = (struct toe_stream_peer){.port = rte_be_to_cpu_16(post->remote_port),
+	*out = (struct toe_stream_peer){.family = post->flags & TOE_POST_IPV6 ? AF_INET6 : AF_INET,
+					.port = rte_be_to_cpu_16(post->remote_port),
 					.local_port = rte_be_to_cpu_16(post->local_port),
 					.app_id = c->app_id};
 	memcpy(out->addr, post->remote_addr, sizeof(out->addr));

@@ -81,6 +81,7 @@ TOE_ASSERT_SIZE(struct toe_cpq_entry, 16);
 #define TOE_CMD_LISTENER   16u /* toe_cmd_listener: open/close a listener record */
 #define TOE_CMD_MSS                                                                                \
 	17u /* toe_cmd_mss: path MTU changed; what is out and too large now is sent again */
+#define TOE_CMD_ADDR6 18u /* toe_cmd_addr6: IPv6 connections to these addresses may be ours */
 
 /* ---- events (datapath -> control plane) ---- */
 #define TOE_EV_FRAME       1u /* whole Ethernet frame: a port of ours, but no flow */
@@ -118,15 +119,15 @@ struct toe_cmd_install {
 	uint32_t rx_buf_bytes;
 	uint32_t tx_buf_bytes;
 	uint32_t ts_recent;
-	uint32_t ts_offset; /* TSval = CLOCK_MONOTONIC in ms + this: the handshake's timestamps and
-			       the connection's are one sequence (a datapath with another clock
-			       converts once, at INSTALL) */
-	uint8_t snd_wscale; /* shift applied to windows we receive */
-	uint8_t rcv_wscale; /* shift applied to windows we send */
-	uint8_t flags;      /* TOE_INSTALL_* */
-	uint8_t module;     /* 0; the ctrl stage's with TOE_INSTALL_STREAM: index of the module */
-	uint32_t srtt_us;   /* from the handshake, 0 = none */
-	uint32_t rttvar_us;
+	uint32_t ts_offset;  /* TSval = CLOCK_MONOTONIC in ms + this: the handshake's timestamps and
+				the connection's are one sequence (a datapath with another clock
+				converts once, at INSTALL) */
+	uint8_t snd_wscale;  /* shift applied to windows we receive */
+	uint8_t rcv_wscale;  /* shift applied to windows we send */
+	uint8_t flags;       /* TOE_INSTALL_* */
+	uint8_t module;      /* 0; the ctrl stage's with TOE_INSTALL_STREAM: index of the module */
+	uint32_t srtt_us;    /* from the handshake, 0 = none */
+	uint32_t flow_label; /* of our packets, 20 bits (RFC 6437); IPv4: 0 */
 	uint32_t ctl; /* TOE_CTL_* the connection starts with (inherited from the listener) */
 };
 #define TOE_INSTALL_TS   0x01u /* timestamps negotiated (RFC 7323) */
@@ -167,6 +168,11 @@ struct toe_cmd_port {
 	uint16_t family;
 	uint16_t port;  /* host order */
 	uint32_t state; /* TOE_PORT_* or 0 = give it back to the kernel */
+};
+
+/* All of them, whatever was said before.  IPv4 needs none: its address is configured. */
+struct toe_cmd_addr6 {
+	uint8_t addr[2][16]; /* network order; all zero: none */
 };
 
 struct toe_cmd_neigh {

@@ -400,6 +400,7 @@ static inline void sim_conn_open(struct sim_conn *c, unsigned slot, uint32_t gen
 	memcpy(k.remote_addr, in.remote_addr, 4);
 	k.local_port = rte_cpu_to_be_16(sim_port);
 	k.remote_port = rte_cpu_to_be_16(c->port);
+	k.family = AF_INET;
 	c->id = slot * 4 + toe_flow_group(toe_flow_hash(&k), 4);
 	c->iss = in.iss = (uint32_t) - (int32_t)sim_rnd(100000); /* wraps soon */
 	c->irs = in.irs = (uint32_t) - (int32_t)sim_rnd(100000);

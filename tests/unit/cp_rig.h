@@ -64,12 +64,26 @@ static struct {
 	bool not_durable;
 } rig;
 
+static uint16_t rig_family = AF_INET; /* of everything the helpers below make */
+
 static const uint8_t rig_mac[6] = {2, 0, 0, 0, 0, 1};
 static const uint8_t peer_mac[6] = {2, 0, 0, 0, 0, 2};
 
-static inline uint32_t rig_ip(const char *s)
+/* 10.0.0.host or 2001:db8::host.  1: ours, 2: clients, 9: the server of connects. */
+static inline struct cp_addr rig_addr(uint8_t host)
 {
-	return inet_addr(s);
+	const uint8_t v4[4] = {10, 0, 0, host};
+	const uint8_t v6[16] = {0x20, 1, 0xd, 0xb8, [15] = host};
+
+	return cp_addr_make(rig_family, rig_family == AF_INET6 ? v6 : v4);
+}
+
+static inline struct toe_tuple rig_tuple(uint8_t local, uint16_t local_port, uint8_t remote,
+					 uint16_t remote_port)
+{
+	struct cp_addr l = rig_addr(local), r = rig_addr(remote);
+
+	return cp_tuple(&l, local_port, &r, remote_port);
 }
 
 static inline void rig_io_cmd(void *ctx, const struct toe_cpq_entry *e, const void *data)
@@ -96,17 +110,19 @@ static inline void rig_io_keeper(void *ctx, struct toe_ctl_msg *m)
 	rig.msg[rig.msg_n++] = *m;
 }
 
-static inline int rig_io_route(void *ctx, uint32_t dst, struct cp_route *r)
+static inline int rig_io_route(void *ctx, const struct cp_addr *dst, struct cp_route *r)
 {
+	struct cp_addr us = rig_addr(1);
+
 	(void)ctx;
-	*r = (struct cp_route){.next_hop = dst,
+	*r = (struct cp_route){.next_hop = *dst,
 			       .via_port = rig.via_port,
 			       .on_link = true,
-			       .local = dst == rig_ip("10.0.0.1")};
+			       .local = cp_addr_same(dst, &us)};
 	return 0;
 }
 
-static inline int rig_io_neigh(void *ctx, uint32_t ip, uint8_t mac[6])
+static inline int rig_io_neigh(void *ctx, const struct cp_addr *ip, uint8_t mac[6])
 {
 	(void)ctx;
 	(void)ip;
@@ -114,7 +130,7 @@ static inline int rig_io_neigh(void *ctx, uint32_t ip, uint8_t mac[6])
 	return rig.neigh_err;
 }
 
-static inline int rig_io_bind(void *ctx, int fd, uint32_t addr, uint16_t *port)
+static inline int rig_io_bind(void *ctx, int fd, const struct cp_addr *addr, uint16_t *port)
 {
 	(void)ctx;
 	(void)fd;
@@ -237,8 +253,11 @@ static inline void rig_boot(void)
 	};
 	rig.cp.prog = rig.prog;
 	rig.cp.stat = rig.stat;
-	rig.cp.port_ipv4 = rig_ip("10.0.0.1");
-	rig.cp.mtu = 1500;
+	rig.cp.port_ipv4 = inet_addr("10.0.0.1");
+	if (rig_family == AF_INET6)
+		memcpy(rig.cp.port_ipv6[0], rig_addr(1).b, 16);
+	/* the same MSS over both */
+	rig.cp.mtu = (uint16_t)(1480 + toe_ip_header_bytes(rig_family));
 	memcpy(rig.cp.port_mac, rig_mac, 6);
 	rig_time(rig.now_us);
 	assert_int_equal(cp_init(&rig.cp, rig.st), 0);
@@ -366,7 +385,8 @@ static inline uint32_t rig_listen(uint32_t backlog)
 
 	memset(&m, 0, sizeof(m));
 	m.app_id = RIG_APP;
-	m.u.listen.family = AF_INET;
+	m.u.listen.family = rig_family;
+	m.u.listen.v6only = rig_family == AF_INET6;
 	m.u.listen.port = RIG_PORT;
 	m.u.listen.backlog = backlog;
 	rig_msg(TOE_CTL_LISTEN, &m);
@@ -380,10 +400,7 @@ static inline struct cp_build rig_client(uint16_t sport, uint8_t flags)
 	return (struct cp_build){
 		.src_mac = peer_mac,
 		.dst_mac = rig_mac,
-		.src = rig_ip("10.0.0.2"),
-		.dst = rig_ip("10.0.0.1"),
-		.sport = sport,
-		.dport = RIG_PORT,
+		.t = rig_tuple(2, sport, 1, RIG_PORT),
 		.seq = 1000,
 		.flags = flags,
 		.wnd = 64240,
@@ -447,14 +464,13 @@ static inline void rig_hup(uint32_t token)
 static inline struct toe_ctl_msg *rig_connect(uint32_t token)
 {
 	struct toe_ctl_msg m;
-	uint32_t dst = rig_ip("10.0.0.9");
 
 	memset(&m, 0, sizeof(m));
 	m.app_id = RIG_APP;
-	m.u.conn.family = AF_INET;
+	m.u.conn.family = rig_family;
 	m.u.conn.remote_port = 80;
 	m.u.conn.token = token;
-	memcpy(m.u.conn.remote_addr, &dst, 4);
+	memcpy(m.u.conn.remote_addr, rig_addr(9).b, 16);
 	rig_msg(TOE_CTL_CONNECT, &m);
 	return rig_last_msg(TOE_CTL_CONNECT);
 }
@@ -465,10 +481,7 @@ static inline struct cp_build rig_server(const struct cp_seg *syn, uint8_t flags
 	return (struct cp_build){
 		.src_mac = peer_mac,
 		.dst_mac = rig_mac,
-		.src = syn->dst,
-		.dst = syn->src,
-		.sport = syn->dport,
-		.dport = syn->sport,
+		.t = syn->t,
 		.seq = 9000,
 		.ack = syn->seq + 1,
 		.flags = flags,
@@ -481,5 +494,19 @@ static inline struct cp_build rig_server(const struct cp_seg *syn, uint8_t flags
 					   : CP_OPT_TS,
 	};
 }
+
+static inline void rig_neigh(uint8_t host, const uint8_t *mac)
+{
+	struct cp_addr ip = rig_addr(host);
+
+	cp_neigh_changed(&rig.cp, &ip, mac);
+}
+
+/* The group over IPv4, then over IPv6; as cmocka_run_group_tests_name(). */
+#define rig_run_both(name, tests)                                                                  \
+	(_cmocka_run_group_tests(name, tests, sizeof(tests) / sizeof(tests[0]), NULL, NULL) +      \
+	 (rig_family = AF_INET6,                                                                   \
+	  _cmocka_run_group_tests(name "_ipv6", tests, sizeof(tests) / sizeof(tests[0]), NULL,     \
+				  NULL)))
 
 #endif

@@ -5,6 +5,8 @@
  * Input: the module's questions and wishes.  Output: byte queues of struct toe_stream_conn.  What
  * the engine forbids aborts.  Owns nothing.  One thread.
  */
+#include <sys/socket.h>
+
 #include <errno.h>
 
 #include "common/log.h"
@@ -70,7 +72,11 @@ void toe_stream_peer(struct toe_stream *s, const struct toe_stream_conn *c,
 		     struct toe_stream_peer *out)
 {
 	*out = (struct toe_stream_peer){
-		.port = (uint16_t)(1024 + c->id), .local_port = 1883, .app_id = s->app_id};
+		.family = AF_INET,
+		.port = (uint16_t)(1024 + c->id),
+		.local_port = 1883,
+		.app_id = s->app_id,
+	};
 }
 
 uint32_t toe_stream_kernel_conns(struct toe_stream *s, uint32_t app_id)

@@ -68,7 +68,7 @@ static void no_options(void **state)
 	b.ack = s.seq + 1;
 	rig_rx(&b);
 	memcpy(&in, rig_last(TOE_CMD_INSTALL)->data, sizeof(in));
-	assert_int_equal(in.mss, 536);
+	assert_int_equal(in.mss, rig_family == AF_INET6 ? 1220 : 536);
 	assert_int_equal(in.flags, 0);
 	assert_int_equal(in.snd_wnd, 64240);
 	assert_int_equal(in.rcv_wscale, 0);
@@ -193,7 +193,7 @@ static void nobody_listens(void **state)
 	rig_rx(&b); /* the kernel's port: silence */
 	assert_int_equal(rig.cmd_n, 0);
 	rig_listen(8);
-	b.dport = RIG_PORT + 1;
+	b.t.remote_port = htons(RIG_PORT + 1);
 	rig_rx(&b);
 	assert_int_equal(rig_count(TOE_CMD_FRAME_TX), 0);
 	b = rig_client(5006, CP_TCP_ACK);
@@ -207,10 +207,10 @@ static void nobody_listens(void **state)
 	b = rig_client(5006, 0);
 	rig_rx(&b);
 	b = rig_client(5006, CP_TCP_SYN);
-	b.src = b.dst; /* LAND */
+	memcpy(b.t.local_addr, b.t.remote_addr, 16); /* LAND */
 	rig_rx(&b);
 	b = rig_client(5006, CP_TCP_SYN);
-	b.src = rig_ip("224.0.0.1");
+	b.t.local_addr[0] = rig_family == AF_INET6 ? 0xff : 224; /* multicast */
 	rig_rx(&b);
 	assert_int_equal(rig_count(TOE_CMD_FRAME_TX), 1);
 }
@@ -266,7 +266,7 @@ static void cookies_when_the_table_is_full(void **state)
 	assert_int_equal(in.flags, TOE_INSTALL_TS | TOE_INSTALL_SACK);
 	/* later timestamps do not run behind the one of the SYN-ACK */
 	assert_true((int32_t)((uint32_t)rig.cp.now_ms + in.ts_offset - s.ts_val) >= 0);
-	b.sport = 6101;
+	b.t.local_port = htons(6101);
 	rig_clear();
 	rig_rx(&b);
 	assert_int_equal(rig_sent().flags, CP_TCP_RST);
@@ -290,7 +290,8 @@ static void listeners_of_processes(void **state)
 	memset(&m, 0, sizeof(m));
 	m.app_id = RIG_APP;
 	m.proc = 1;
-	m.u.listen.family = AF_INET;
+	m.u.listen.family = rig_family;
+	m.u.listen.v6only = rig_family == AF_INET6;
 	m.u.listen.port = RIG_PORT;
 	rig_msg(TOE_CTL_LISTEN, &m); /* a second process joins */
 	assert_int_equal(rig.msg[rig.msg_n - 1].u.listen.listener, l);
@@ -344,7 +345,7 @@ static void active_open(void **state)
 	assert_non_null(rig_find(&at, TOE_CMD_SLOT_CLEAR));
 	s = rig_sent();
 	assert_int_equal(s.flags, CP_TCP_SYN | CP_TCP_ECE | CP_TCP_CWR);
-	assert_int_equal(s.sport, 40000);
+	assert_int_equal(ntohs(s.t.remote_port), 40000);
 	assert_int_equal(s.wnd, 65535);
 	assert_int_equal(s.opts, CP_OPT_MSS | CP_OPT_WS | CP_OPT_SACK | CP_OPT_TS);
 	b = rig_server(&s, CP_TCP_SYN | CP_TCP_ACK);
@@ -452,12 +453,12 @@ static void next_hop_is_waited_for(void **state)
 	assert_int_equal(rig_connect(4)->status, 0);
 	assert_int_equal(rig_count(TOE_CMD_FRAME_TX), 0);
 	rig.neigh_err = 0;
-	cp_neigh_changed(&rig.cp, rig_ip("10.0.0.9"), mac);
+	rig_neigh(9, mac);
 	assert_memory_equal(rig_last(TOE_CMD_FRAME_TX)->data, mac, 6);
 	rig.neigh_err = -EAGAIN;
 	rig.bind_port = 40001;
 	rig_connect(5);
-	cp_neigh_changed(&rig.cp, rig_ip("10.0.0.9"), NULL);
+	rig_neigh(9, NULL);
 	assert_int_equal(((struct toe_cmd_slot *)rig_last(TOE_CMD_SLOT_ERROR)->data)->error,
 			 EHOSTUNREACH);
 	assert_int_equal(rig.cp.syn_sent.n, 1); /* the first had its SYN out already */
@@ -485,9 +486,9 @@ static void mac_moves(void **state)
 	rig_listen(8);
 	id = rig_accept(7000);
 	rig_installed(id);
-	cp_neigh_changed(&rig.cp, rig_ip("10.0.0.2"), peer_mac);
+	rig_neigh(2, peer_mac);
 	assert_int_equal(rig_count(TOE_CMD_NEIGH), 0);
-	cp_neigh_changed(&rig.cp, rig_ip("10.0.0.2"), mac);
+	rig_neigh(2, mac);
 	assert_int_equal(rig_last(TOE_CMD_NEIGH)->e.conn, id);
 	assert_memory_equal(rig_last(TOE_CMD_NEIGH)->data, mac, 6);
 }
@@ -513,6 +514,7 @@ static void ids_are_left_for_others(void **state)
 	assert_int_equal(connect_from(40014), -EXDEV);
 	assert_int_equal(rig.st->counters[CP_CNT_share_refused], 1);
 	memset(&t, 0, sizeof(t));
+	t.family = rig_family;
 	for (uint16_t i = 0; i < 14; i++) {
 		t.local_port = htons(50000 + i);
 		assert_int_not_equal(cp_conn_alloc(&rig.cp, other, &t), TOE_NONE);
@@ -559,5 +561,5 @@ int main(void)
 		T(ids_are_left_for_others),
 	};
 
-	return cmocka_run_group_tests_name("cp_handshake", tests, NULL, NULL);
+	return rig_run_both("cp_handshake", tests);
 }

@@ -319,5 +319,5 @@ int main(void)
 		T(keepalive),
 	};
 
-	return cmocka_run_group_tests_name("cp_rto", tests, NULL, NULL);
+	return rig_run_both("cp_rto", tests);
 }

@@ -7,7 +7,7 @@ static uint32_t established(uint16_t port)
 {
 	uint32_t id;
 
-	if (!rig.cp.ports[RIG_PORT].users && rig.cp.ports[RIG_PORT].listener == TOE_NONE)
+	if (rig.cp.ports[RIG_PORT].listener == TOE_NONE)
 		rig_listen(8);
 	id = rig_accept(port);
 	rig_installed(id);
@@ -248,7 +248,7 @@ static void answers_fin_and_expires(void **state)
 	struct cp_seg s;
 
 	(void)state;
-	assert_int_equal(rig.cp.ports_told[RIG_PORT], TOE_PORT_LISTEN);
+	assert_int_equal(rig.cp.ports_told[cp_family_index(rig_family)][RIG_PORT], TOE_PORT_LISTEN);
 	b.seq = 1001;
 	b.ack = c.in.iss + 2;
 	b.ts_val = 6000;
@@ -320,10 +320,10 @@ static void active_port_is_held_through_time_wait(void **state)
 	closed(id, TOE_PROG_FIN_FIRST);
 	removed(id);
 	assert_null(rig_last_msg(TOE_CTL_CP_PORT_FREE));
-	assert_int_equal(rig.cp.ports_told[40000], TOE_PORT_RESERVED);
+	assert_int_equal(rig.cp.ports_told[cp_family_index(rig_family)][40000], TOE_PORT_RESERVED);
 	rig_run_ms(62000);
 	assert_non_null(rig_last_msg(TOE_CTL_CP_PORT_FREE));
-	assert_int_equal(rig.cp.ports_told[40000], 0);
+	assert_int_equal(rig.cp.ports_told[cp_family_index(rig_family)][40000], 0);
 	assert_true(cp_timers_run(&rig.cp) == CP_NEVER);
 }
 
@@ -349,5 +349,5 @@ int main(void)
 		T(full_table_forgets_the_oldest),
 	};
 
-	return cmocka_run_group_tests_name("cp_timewait", tests, NULL, NULL);
+	return rig_run_both("cp_timewait", tests);
 }

@@ -104,6 +104,7 @@ static struct toe_tuple tuple(uint16_t port)
 	memcpy(t.remote_addr, "\x0a\0\0\2", 4);
 	t.local_port = rte_cpu_to_be_16(80);
 	t.remote_port = rte_cpu_to_be_16(port);
+	t.family = AF_INET;
 	return t;
 }
 
@@ -261,7 +262,7 @@ static void test_install_refused(void **state)
 	bad.rx_buf_bytes = RIG_BUF * 2;
 	command(TOE_CMD_INSTALL, 5, 3, &bad, sizeof(bad));
 	bad = in;
-	bad.family = AF_INET6;
+	bad.family = AF_UNIX;
 	command(TOE_CMD_INSTALL, 5, 4, &bad, sizeof(bad));
 	poll_stage();
 	for (uint32_t gen = 1; gen <= 4; gen++) {
@@ -334,15 +335,18 @@ static void test_host_commands(void **state)
 	struct toe_cmd_slot slot = {.app_id = APP, .slot = 3, .gen = 4, .error = 111};
 	struct toe_cmd_listener listener = {.app_id = APP, .listener = 1, .open = 1};
 	struct toe_cmd_port port = {.family = AF_INET, .port = 80, .state = TOE_PORT_LISTEN};
+	const struct toe_cmd_addr6 addr = {.addr = {{0x20, 1, [15] = 1}, {0xfe, 0x80}}};
 
 	(void)state;
 	start();
 	command(TOE_CMD_PORT, TOE_NONE, 0, &port, sizeof(port));
+	command(TOE_CMD_ADDR6, TOE_NONE, 0, &addr, sizeof(addr));
 	command(TOE_CMD_SLOT_CLEAR, TOE_NONE, 0, &slot, sizeof(slot));
 	command(TOE_CMD_SLOT_ERROR, TOE_NONE, 0, &slot, sizeof(slot));
 	command(TOE_CMD_LISTENER, TOE_NONE, 0, &listener, sizeof(listener));
 	poll_stage();
 	assert_int_equal(toe_port_get(env.engine.flows, AF_INET, 80), TOE_PORT_LISTEN);
+	assert_true(toe_addr6_ours(env.engine.flows, addr.addr[1]));
 	assert_int_equal(env.emitted_n, 3);
 	for (unsigned i = 0; i < 3; i++) {
 		assert_int_equal(env.to[i], TOE_STAGE_CTXQ);
@@ -394,13 +398,14 @@ static void test_frames_down(void **state)
 static void test_frames_up(void **state)
 {
 	struct frame_spec f = FRAME_DEFAULT;
-	uint8_t frame[1600];
+	uint8_t frame[1600], *p;
 	struct toe_cpq_entry e;
 	struct toe_work *w;
 	uint32_t len;
 
 	(void)state;
 	start();
+	f.payload_len = 16;
 	len = frame_make(frame, &f);
 	w = frame_item(&f);
 	w->verdict = TOE_TO_CTRL;
@@ -412,7 +417,10 @@ static void test_frames_up(void **state)
 	assert_int_equal(e.conn, TOE_NONE);
 	assert_memory_equal(frame, rte_pktmbuf_mtod(w->mbuf, void *), len);
 	assert_int_equal(rig_take(TOE_STAGE_N) == w, 1);
-	rte_pktmbuf_mtod(w->mbuf, uint8_t *)[14 + 9] = 1; /* ICMP */
+	p = rte_pktmbuf_mtod(w->mbuf, uint8_t *);
+	memcpy(p + 14 + 20 + 8, p + 14, 28); /* quotes itself, as TCP */
+	p[14 + 9] = 1;                       /* ICMP */
+	p[14 + 20] = 3;
 	feed(w);
 	assert_int_equal(event(frame, sizeof(frame)).type, TOE_EV_ICMP);
 	/* does not fit an entry */

@@ -71,6 +71,7 @@ static struct toe_work *tx_item(enum toe_work_type type, uint32_t pos, uint16_t 
 	frame_make(p, &f);
 	memset(p + 54, 0x5a, len);
 	p[14 + 20 + 16] ^= 0xff;
+	m->l3_len = 20;
 	memset(&w->snap, 0, sizeof(w->snap));
 	w->conn = CONN;
 	w->tx_mbuf = m;

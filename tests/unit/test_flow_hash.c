@@ -50,7 +50,7 @@ static void test_tuple(void **state)
 	unsigned per_group[4] = {0};
 
 	(void)state;
-	assert_int_equal(sizeof(a), 36);
+	assert_int_equal(sizeof(a), 40);
 	memset(&a, 0, sizeof(a));
 	a.local_port = 0x5b07;
 	b = a;

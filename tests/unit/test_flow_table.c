@@ -167,12 +167,52 @@ static void test_ports(void **state)
 	toe_flow_table_free(t);
 }
 
+/* 32.1.13.184 and 2001:db8:: are the same 16 bytes. */
+static void test_families(void **state)
+{
+	struct toe_flow_table *t = toe_flow_table_create(16, NULL);
+	struct toe_tuple four = {.local_addr = {0x20, 1, 0xd, 0xb8},
+				 .remote_addr = {0x20, 1, 0xd, 0xb9},
+				 .local_port = 80,
+				 .remote_port = 81,
+				 .family = AF_INET};
+	struct toe_tuple six = four;
+
+	(void)state;
+	six.family = AF_INET6;
+	assert_int_equal(toe_flow_table_add(t, &four, 4), 0);
+	assert_int_equal(lookup_one(t, &six), TOE_NONE);
+	assert_int_equal(toe_flow_table_add(t, &six, 6), 0);
+	assert_int_equal(lookup_one(t, &four), 4);
+	assert_int_equal(lookup_one(t, &six), 6);
+	assert_int_equal(toe_flow_table_del(t, &four), 0);
+	assert_int_equal(lookup_one(t, &six), 6);
+	toe_flow_table_free(t);
+}
+
+static void test_addresses(void **state)
+{
+	static const uint8_t a[16] = {0x20, 1, [15] = 1}, b[16] = {0x20, 1, [15] = 2}, none[16];
+	struct toe_flow_table *t = toe_flow_table_create(16, NULL);
+
+	(void)state;
+	assert_false(toe_addr6_ours(t, none));
+	toe_addr6_set(t, 1, a);
+	assert_true(toe_addr6_ours(t, a));
+	assert_false(toe_addr6_ours(t, b));
+	assert_false(toe_addr6_ours(t, none));
+	toe_addr6_set(t, 1, none);
+	assert_false(toe_addr6_ours(t, a));
+	toe_flow_table_free(t);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_add_lookup_del), cmocka_unit_test(test_churn),
 		cmocka_unit_test(test_churn_rcu),      cmocka_unit_test(test_stuck_reader),
-		cmocka_unit_test(test_ports),
+		cmocka_unit_test(test_ports),          cmocka_unit_test(test_families),
+		cmocka_unit_test(test_addresses),
 	};
 
 	return cmocka_run_group_tests(tests, env_eal, NULL);

@@ -141,6 +141,7 @@ static void test_offloads(void **state)
 {
 	struct toe_work *w;
 	struct rte_ipv4_hdr *ip;
+	struct rte_ipv6_hdr *ip6;
 	struct rte_tcp_hdr *tcp;
 
 	(void)state;
@@ -157,6 +158,17 @@ static void test_offloads(void **state)
 		    (RTE_MBUF_F_TX_IP_CKSUM | RTE_MBUF_F_TX_IPV4 | RTE_MBUF_F_TX_TCP_CKSUM));
 	assert_int_equal(ip->hdr_checksum, 0);
 	assert_int_equal(tcp->cksum, rte_ipv4_phdr_cksum(ip, w->tx_mbuf->ol_flags));
+	toe_work_free(&env.stage, w);
+	env.engine.flow_post[CONN].flags |= TOE_POST_IPV6;
+	w = item(TOE_WORK_TX, TOE_TODO_TX);
+	w->snap.len = 100;
+	feed(w);
+	ip6 = rte_pktmbuf_mtod_offset(w->tx_mbuf, struct rte_ipv6_hdr *, 14);
+	tcp = (struct rte_tcp_hdr *)(ip6 + 1);
+	assert_true(w->tx_mbuf->ol_flags == (RTE_MBUF_F_TX_IPV6 | RTE_MBUF_F_TX_TCP_CKSUM));
+	assert_int_equal(w->tx_mbuf->l3_len, 40);
+	assert_int_equal(w->tx_mbuf->data_len, 14 + 40 + 32 + 100);
+	assert_int_equal(tcp->cksum, rte_ipv6_phdr_cksum(ip6, w->tx_mbuf->ol_flags));
 	toe_work_free(&env.stage, w);
 	env_stop();
 }

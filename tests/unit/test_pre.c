@@ -6,23 +6,35 @@
 #include "pipeline.h"
 #include "stage_env.h"
 
-#define CONN 5u /* 10.0.0.2:40000 -> 10.0.0.1:80, flow-group 1 */
+#define CONN  5u /* 10.0.0.2:40000 -> 10.0.0.1:80, flow-group 1 */
+#define CONN6 9u /* 2001:db8::2 -> 2001:db8::1, likewise */
 
-static int setup(void **state)
+static void add_flow(uint32_t conn, uint32_t family, const uint8_t *local, const uint8_t *remote)
 {
 	struct toe_tuple k;
 
+	memset(&k, 0, sizeof(k));
+	memcpy(k.local_addr, local, family == AF_INET6 ? 16 : 4);
+	memcpy(k.remote_addr, remote, family == AF_INET6 ? 16 : 4);
+	k.local_port = rte_cpu_to_be_16(80);
+	k.remote_port = rte_cpu_to_be_16(40000);
+	k.family = family;
+	assert_int_equal(toe_flow_table_add(env.engine.flows, &k, conn), 0);
+	env.engine.flow_pre[conn] = (struct toe_flow_pre){.gen = 77, .fg = 1, .valid = 1};
+}
+
+static const uint8_t us6[16] = {0x20, 1, 0xd, 0xb8, [15] = 1};
+static const uint8_t peer6[16] = {0x20, 1, 0xd, 0xb8, [15] = 2};
+
+static int setup(void **state)
+{
 	(void)state;
 	env_start(&toe_stage_pre, 16, 255);
 	env.engine.flows = toe_flow_table_create(16, NULL);
 	assert_non_null(env.engine.flows);
-	memset(&k, 0, sizeof(k));
-	memcpy(k.local_addr, "\x0a\0\0\1", 4);
-	memcpy(k.remote_addr, "\x0a\0\0\2", 4);
-	k.local_port = rte_cpu_to_be_16(80);
-	k.remote_port = rte_cpu_to_be_16(40000);
-	assert_int_equal(toe_flow_table_add(env.engine.flows, &k, CONN), 0);
-	env.engine.flow_pre[CONN] = (struct toe_flow_pre){.gen = 77, .fg = 1, .valid = 1};
+	add_flow(CONN, AF_INET, (const uint8_t *)"\x0a\0\0\1", (const uint8_t *)"\x0a\0\0\2");
+	add_flow(CONN6, AF_INET6, us6, peer6);
+	toe_addr6_set(env.engine.flows, 0, us6);
 	toe_port_set(env.engine.flows, AF_INET, 80, TOE_PORT_LISTEN);
 	toe_port_set(env.engine.flows, AF_INET, 81, TOE_PORT_RESERVED);
 	return 0;
@@ -85,6 +97,51 @@ static void test_forward(void **state)
 	expect(frame_item(&s), TOE_FORWARD, TOE_D_NONE);
 	toe_port_set(env.engine.flows, AF_INET, 80, 0); /* listener gone, connection lives on */
 	expect(frame_item(&s), TOE_FORWARD, TOE_D_NONE);
+}
+
+static void test_ipv6(void **state)
+{
+	static const uint8_t four[2][16] = {{10, 0, 0, 2}, {10, 0, 0, 1}};
+	static const uint8_t mapped[16] = {[10] = 0xff, [11] = 0xff, [12] = 10, [15] = 2};
+	static const uint8_t fragment[8] = {6, 0, 0, 1};
+	struct frame_spec s = FRAME_DEFAULT;
+	struct toe_work *w;
+
+	(void)state;
+	s.six = true;
+	s.payload_len = 3;
+	w = frame_item(&s);
+	feed(w);
+	assert_int_equal(w->verdict, TOE_FORWARD);
+	assert_int_equal(w->conn, CONN6);
+	assert_int_equal(w->seg.payload_off, 74);
+	toe_work_free(&env.stage, w);
+	w = frame_item(&s);
+	rte_pktmbuf_mtod(w->mbuf, uint8_t *)[74] ^= 1;
+	expect(w, TOE_NOTHING, TOE_D_TCP_CHECKSUM);
+	w = frame_item(&s); /* no header checksum to be wrong */
+	w->mbuf->ol_flags |= RTE_MBUF_F_RX_IP_CKSUM_BAD;
+	expect(w, TOE_FORWARD, TOE_D_NONE);
+	s.ext = fragment;
+	s.ext_bytes = sizeof(fragment);
+	s.ext_type = 44;
+	expect(frame_item(&s), TOE_NOTHING, TOE_D_FRAGMENT);
+	s.ext_bytes = 0;
+	/* the port's state is the family's, and so are the addresses */
+	s.sport = 40001;
+	expect(frame_item(&s), TOE_TO_TAP, TOE_D_NONE);
+	toe_port_set(env.engine.flows, AF_INET6, 80, TOE_PORT_LISTEN);
+	expect(frame_item(&s), TOE_TO_CTRL, TOE_D_NONE);
+	s.src6 = mapped;
+	expect(frame_item(&s), TOE_NOTHING, TOE_D_IP_HEADER);
+	s.src6 = NULL;
+	s.dst = 3;
+	expect(frame_item(&s), TOE_TO_TAP, TOE_D_NONE);
+	/* an IPv4 connection's addresses, written as IPv6 */
+	s.sport = 40000;
+	s.src6 = four[0];
+	s.dst6 = four[1];
+	expect(frame_item(&s), TOE_TO_TAP, TOE_D_NONE);
 }
 
 static void test_to_ctrl(void **state)
@@ -266,6 +323,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_forward, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_ipv6, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_to_ctrl, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_to_tap, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_other_address, setup, teardown),

@@ -112,7 +112,8 @@ static void test_fill_cksum(void **state)
 	for (uint16_t len = 0; len <= 1448; len++) {
 		struct toe_seg_build b = {.ts_val = 1234, .payload_len = len, .ip_cksum = 1};
 		unsigned hdr = build(&b, &snap);
-		struct rte_mbuf m = {.buf_addr = buf, .data_len = (uint16_t)(hdr + len)};
+		struct rte_mbuf m = {
+			.buf_addr = buf, .data_len = (uint16_t)(hdr + len), .l3_len = 20};
 		uint16_t want;
 
 		for (unsigned i = 0; i < len; i++)

@@ -122,6 +122,8 @@ static void test_kinds(void **state)
 	(void)state;
 	buf[12] = 0x86;
 	buf[13] = 0xdd;
+	assert_int_equal(toe_frame_parse(buf, len, &f), TOE_FRAME_IP_BAD); /* IPv4 as IPv6 */
+	buf[13] = 0xde;
 	assert_int_equal(toe_frame_parse(buf, len, &f), TOE_FRAME_OTHER);
 	len = frame_make(buf, &s);
 	buf[23] = 17; /* UDP */

@@ -2,8 +2,8 @@
 /* LINK: tests/sim/sim.h tests/unit/cp_rig.h datapath/counters.c datapath/hostmem_dmadev.c */
 /*
  * Runs the wire scripts: stages and control plane in virtual time, one result per script and per
- * case of the tables.  tests/wire/README.md describes them; TOE_WIRE=text runs only those whose
- * name contains it.  Each runs in a child process.
+ * case of the tables, over IPv4 and over IPv6.  tests/wire/README.md describes them; TOE_WIRE=text
+ * runs only those whose name contains it.  Each runs in a child process.
  */
 #include "../wire/app.h"
 #include "../wire/matrix.h"
@@ -12,7 +12,7 @@
 #include <sys/wait.h>
 
 #define WIRE_DIR   "tests/wire"
-#define WIRE_TESTS 2048u
+#define WIRE_TESTS 4096u
 
 static struct {
 	struct CMUnitTest test[WIRE_TESTS];
@@ -45,6 +45,7 @@ static void run(void **state)
 	pid = fork();
 	if (pid == 0) {
 		alarm(30);
+		wire.six = c->six;
 		if (c->table)
 			wire_case_run(c);
 		else
@@ -57,21 +58,46 @@ static void run(void **state)
 		fail_msg("%s: failed, status %d", c->name, status);
 }
 
-static void add(const struct wire_case *c)
+static void add_family(const struct wire_case *c, bool six)
 {
 	const char *only = getenv("TOE_WIRE");
+	struct wire_case *to = &all.cases[all.n];
+	char name[sizeof(c->name)];
 
-	if (only != NULL && strstr(c->name, only) == NULL)
+	snprintf(name, sizeof(name), "%.80s%s", c->name, six ? "/ipv6" : "");
+	if (only != NULL && strstr(name, only) == NULL)
 		return;
 	if (all.n == WIRE_TESTS) {
 		printf("more than %u scripts\n", WIRE_TESTS);
 		exit(1);
 	}
-	all.cases[all.n] = *c;
-	all.test[all.n] = (struct CMUnitTest){.name = all.cases[all.n].name,
-					      .test_func = run,
-					      .initial_state = &all.cases[all.n]};
-	all.n++;
+	*to = *c;
+	to->six = six;
+	memcpy(to->name, name, sizeof(name));
+	all.test[all.n++] =
+		(struct CMUnitTest){.name = to->name, .test_func = run, .initial_state = to};
+}
+
+/* A script that says "ipv4 only" or "ipv6 only". */
+static bool excludes(const struct wire_case *c, bool six)
+{
+	const char *other = six ? "ipv4 only" : "ipv6 only";
+	FILE *f = c->table ? NULL : fopen(c->path, "r");
+	char line[WIRE_LINE];
+	bool found = false;
+
+	while (f != NULL && !found && fgets(line, sizeof(line), f) != NULL)
+		found = strncmp(line, other, strlen(other)) == 0;
+	if (f != NULL)
+		fclose(f);
+	return found;
+}
+
+static void add(const struct wire_case *c)
+{
+	for (int six = 0; six < 2; six++)
+		if (!excludes(c, six))
+			add_family(c, six);
 }
 
 static int by_name(const struct dirent **a, const struct dirent **b)

@@ -17,7 +17,7 @@ static void verb_listen(char **rest)
 
 	memset(&m, 0, sizeof(m));
 	m.app_id = SIM_APP;
-	m.u.listen.family = AF_INET;
+	m.u.listen.family = wire.six ? AF_INET6 : AF_INET;
 	m.u.listen.port = WIRE_SERVER_PORT;
 	m.u.listen.backlog = backlog != NULL ? wire_number(backlog) : 8;
 	wire_keeper_msg(TOE_CTL_LISTEN, &m);
@@ -64,17 +64,16 @@ static void verb_noaccept(char **rest)
 static void verb_connect(char **rest)
 {
 	struct toe_ctl_msg m;
-	uint32_t dst = htonl(0x0a000002u);
 
 	(void)rest;
 	if (w.at->lport != w.next_port)
 		w.at = wire_peer_add(w.next_port, WIRE_REMOTE_PORT);
 	memset(&m, 0, sizeof(m));
 	m.app_id = SIM_APP;
-	m.u.conn.family = AF_INET;
+	m.u.conn.family = wire.six ? AF_INET6 : AF_INET;
 	m.u.conn.remote_port = WIRE_REMOTE_PORT;
 	m.u.conn.token = SIM_SLOTS + w.connects++ % SIM_SLOTS; /* accepted ones: below */
-	memcpy(m.u.conn.remote_addr, &dst, 4);
+	memcpy(m.u.conn.remote_addr, wire_addr(2).b, 16);
 	wire_keeper_msg(TOE_CTL_CONNECT, &m);
 	assert_int_equal(w.reply.status, 0);
 	w.at->slot = w.reply.u.conn.slot;
@@ -377,6 +376,8 @@ static void wire_line(char *line)
 	word = strtok_r(copy, " \t", &rest);
 	if (word == NULL)
 		return;
+	if (strcmp(word, "ipv4") == 0 || strcmp(word, "ipv6") == 0)
+		return; /* the runner has chosen */
 	if (strcmp(word, "config") == 0) {
 		verb_config(&rest);
 		return;

@@ -17,6 +17,7 @@
 
 struct wire_case {
 	bool table;
+	bool six; /* over IPv6 */
 	char path[128];
 	char name[96];
 	unsigned line;

@@ -6,7 +6,7 @@
 #ifndef TOE_TEST_WIRE_SCRIPT_H
 #define TOE_TEST_WIRE_SCRIPT_H
 
-#include "segment.h"
+#include "seg_frame.h"
 
 #define WIRE_LINE     512u
 #define WIRE_EARLY_US 1500u /* what is measured in ms may be early by one */
@@ -72,8 +72,8 @@ static struct wire_seg wire_take(void)
 	if (lport != c->lport || port != c->port)
 		wire_fail("a segment from port %u to %u, where %u to %u was expected", lport, port,
 			  c->lport, c->port);
-	if (!c->iss_known && (f->data[47] & TOE_TCP_SYN)) {
-		c->iss = wire_get32(f->data + 38);
+	if (!c->iss_known && (f->data[WIRE_TCP + 13] & TOE_TCP_SYN)) {
+		c->iss = wire_get32(f->data + WIRE_TCP + 4);
 		c->iss_known = true;
 	}
 	g = wire_decode(f, c);
@@ -89,7 +89,7 @@ static void wire_skip_flood(void)
 
 		if (port < WIRE_FLOOD_PORT || port >= WIRE_FLOOD_PORT + WIRE_FLOOD_N)
 			return;
-		if ((f->data[47] & 0x3f) == (TOE_TCP_SYN | TOE_TCP_ACK))
+		if ((f->data[WIRE_TCP + 13] & 0x3f) == (TOE_TCP_SYN | TOE_TCP_ACK))
 			w.flood_synacks++;
 		else
 			w.flood_others++;
@@ -146,48 +146,89 @@ static void verb_send(char **rest)
 	wire_seg_defaults(&g);
 	n = wire_seg_build(&g, frame);
 	sim_wire_put(&sim.in, frame, n);
-	if (!g.bad_sum && !g.bad_ip_sum && g.vlan < 0 && !g.src && !g.dst && !g.cut)
+	if (!g.bad_sum && !g.bad_ip_sum && g.vlan < 0 && !g.src && !g.dst && !g.has_src6 &&
+	    !g.has_dst6 && !g.cut)
 		wire_seg_note(&g);
 	wire_settle();
 }
 
-/* icmp TYPE CODE MTU SEQ [BYTES]: an error that quotes the segment with this sequence number, of a
- * packet of 1500 or so many bytes. */
-static void verb_icmp(char **rest)
+/* The quoted segment; returns its bytes of IP header and 8 of TCP. */
+static unsigned wire_quote(uint8_t *out, uint32_t seq, uint32_t bytes)
 {
-	uint32_t type = wire_number(wire_next(rest)), code = wire_number(wire_next(rest));
-	uint32_t mtu = wire_number(wire_next(rest)), seq = wire_number(wire_next(rest));
-	char *more = strtok_r(NULL, " \t", rest);
-	uint32_t bytes = more != NULL ? wire_number(more) : 1500;
-	const struct frame_spec outer = {.src = 0x0a0000feu, .vlan = -1, .payload_len = 16},
-				inner = {.src = 0x0a000001u,
-					 .dst = 0x0a000002u,
+	const struct frame_spec inner = {.six = wire.six,
+					 .src = wire.six ? 1 : 0x0a000001u,
+					 .dst = wire.six ? 2 : 0x0a000002u,
 					 .sport = w.at->lport,
 					 .dport = w.at->port,
 					 .seq = seq + w.at->iss,
 					 .flags = TOE_TCP_ACK,
 					 .vlan = -1};
-	uint8_t frame[128], quoted[128];
-	struct rte_ipv4_hdr *ip = (struct rte_ipv4_hdr *)(frame + 14);
-	uint8_t *icmp = frame + 34;
-	uint16_t sum;
+	uint16_t len = rte_cpu_to_be_16((uint16_t)(wire.six ? bytes - 40 : bytes));
+	uint8_t quoted[128];
+
+	frame_make(quoted, &inner);
+	memcpy(quoted + 14 + (wire.six ? 4 : 2), &len, 2);
+	memcpy(out, quoted + 14, WIRE_TCP - 14 + 8);
+	return WIRE_TCP - 14 + 8;
+}
+
+/* Type and code of ICMPv6 for those of ICMP (RFC 4443, RFC 7915 §4.2). */
+static void wire_icmp6_type(uint32_t *type, uint32_t *code)
+{
+	static const uint8_t unreachable[][2] = {{1, 0}, {1, 3}, {4, 1}, {1, 4}, {2, 0}};
+
+	if (*type == 3) {
+		*type = *code < 5 ? unreachable[*code][0] : 1;
+		*code = *code < 5 ? unreachable[*code][1] : 1;
+	} else {
+		*type = *type == 11 ? 3 : *type == 12 ? 4 : 100;
+	}
+}
+
+/* icmp TYPE CODE MTU SEQ [BYTES]: an error that quotes the segment with this sequence number, of a
+ * packet of 1500 or so many bytes.  Over IPv6 the same in its words, MTU and bytes 20 larger: the
+ * segments are the same. */
+static void verb_icmp(char **rest)
+{
+	uint32_t type = wire_number(wire_next(rest)), code = wire_number(wire_next(rest));
+	uint32_t mtu = wire_number(wire_next(rest)), seq = wire_number(wire_next(rest));
+	char *more = strtok_r(NULL, " \t", rest);
+	uint32_t more_bytes = wire.six ? 20 : 0;
+	uint32_t bytes = (more != NULL ? wire_number(more) : 1500) + more_bytes;
+	const struct frame_spec outer = {
+		.six = wire.six, .src = 0x0a0000feu, .vlan = -1, .payload_len = wire.six ? 36 : 16};
+	uint8_t frame[160];
+	uint8_t *icmp = frame + WIRE_TCP;
+	unsigned n;
 
 	frame_make(frame, &outer);
-	frame_make(quoted, &inner);
-	ip->next_proto_id = 1;
-	ip->hdr_checksum = 0;
-	ip->hdr_checksum = rte_ipv4_cksum(ip);
 	memset(icmp, 0, 8);
+	if (wire.six)
+		wire_icmp6_type(&type, &code);
 	icmp[0] = (uint8_t)type;
 	icmp[1] = (uint8_t)code;
-	icmp[6] = (uint8_t)(mtu >> 8);
-	icmp[7] = (uint8_t)mtu;
-	memcpy(icmp + 8, quoted + 14, 28);
-	icmp[10] = (uint8_t)(bytes >> 8);
-	icmp[11] = (uint8_t)bytes;
-	sum = (uint16_t)~rte_raw_cksum(icmp, 36);
-	memcpy(icmp + 2, &sum, 2);
-	sim_wire_put(&sim.in, frame, 14 + 20 + 36);
+	n = 8 + wire_quote(icmp + 8, seq, bytes);
+	if (wire.six) {
+		struct rte_ipv6_hdr *ip = (struct rte_ipv6_hdr *)(frame + 14);
+		uint16_t sum;
+
+		wire_put32(icmp + 4, mtu != 0 ? mtu + more_bytes : 0);
+		ip->proto = 58;
+		sum = rte_ipv6_udptcp_cksum(ip, icmp);
+		memcpy(icmp + 2, &sum, 2);
+	} else {
+		struct rte_ipv4_hdr *ip = (struct rte_ipv4_hdr *)(frame + 14);
+		uint16_t sum;
+
+		icmp[6] = (uint8_t)(mtu >> 8);
+		icmp[7] = (uint8_t)mtu;
+		sum = (uint16_t)~rte_raw_cksum(icmp, n);
+		memcpy(icmp + 2, &sum, 2);
+		ip->next_proto_id = 1;
+		ip->hdr_checksum = 0;
+		ip->hdr_checksum = rte_ipv4_cksum(ip);
+	}
+	sim_wire_put(&sim.in, frame, WIRE_TCP + n);
 	wire_settle();
 }
 
@@ -357,7 +398,7 @@ static void verb_config(char **rest)
 	else if (strcmp(name, "clock_ms") == 0)
 		sim.us = v * 1000ull;
 	else if (strcmp(name, "mtu") == 0)
-		w.mtu_route = v;
+		w.mtu_route = wire.six ? v + 20 : v; /* for segments of the same length */
 	else if (strcmp(name, "ecn") == 0)
 		sim.cfg.ecn = v != 0;
 	else if (strcmp(name, "rto_min_ms") == 0)

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Segments of wire scripts: text to struct, struct to frame, frame to struct, and the comparison of
- * what was expected with what came.  Own parser and builder, DPDK's checksums: nothing here uses
- * the code under test.
+ * Segments of wire scripts: text to struct, and the comparison of what was expected with what came.
+ * To and from frames: seg_frame.h.
  */
 #ifndef TOE_TEST_WIRE_SEGMENT_H
 #define TOE_TEST_WIRE_SEGMENT_H
@@ -31,10 +30,16 @@ struct wire_seg {
 	unsigned raw_n;
 	bool bad_sum, bad_ip_sum;
 	int vlan;
-	uint16_t frag; /* fragment field of the IP header */
+	uint16_t frag; /* fragment field of the IPv4 header */
+	bool has_frag;
 	uint16_t urg;
-	unsigned ip_opts;           /* bytes of NOP */
+	unsigned ip_opts;           /* bytes of NOP; IPv6: of a hop-by-hop header */
 	uint32_t src, dst;          /* other addresses, host order; 0: the usual ones */
+	uint8_t src6[16], dst6[16]; /* likewise */
+	bool has_src6, has_dst6;
+	uint8_t ext[160]; /* IPv6 extension headers, the first of this type */
+	unsigned ext_n;
+	uint8_t ext_type;
 	unsigned doff, ip_len, cut; /* header fields that lie; bytes missing at the end */
 	uint32_t salt;              /* other bytes than the stream's */
 };
@@ -111,15 +116,43 @@ static uint8_t wire_flags(const char *s)
 	return flags;
 }
 
-static void wire_hex(const char *s, struct wire_seg *g)
+static unsigned wire_hex(const char *s, uint8_t *out, unsigned max)
 {
+	unsigned n = 0;
+
 	for (; s[0] != '\0' && s[1] != '\0'; s += 2) {
 		char two[3] = {s[0], s[1], 0};
 
-		if (g->raw_n == sizeof(g->raw))
-			wire_fail("options are at most 40 bytes");
-		g->raw[g->raw_n++] = (uint8_t)strtoul(two, NULL, 16);
+		if (n == max)
+			wire_fail("at most %u bytes", max);
+		out[n++] = (uint8_t)strtoul(two, NULL, 16);
 	}
+	return n;
+}
+
+/* TYPE:HEX */
+static void wire_ext(char *s, struct wire_seg *g)
+{
+	char *colon = strchr(s, ':');
+
+	if (colon == NULL)
+		wire_fail("ext TYPE:HEX");
+	*colon = '\0';
+	g->ext_type = (uint8_t)wire_number(s);
+	g->ext_n = wire_hex(colon + 1, g->ext, sizeof(g->ext));
+}
+
+/* An address of either family. */
+static void wire_address(const char *s, uint32_t *v4, uint8_t v6[16], bool *is_v6)
+{
+	struct in_addr in;
+
+	*is_v6 = inet_pton(AF_INET6, s, v6) == 1;
+	if (*is_v6)
+		return;
+	if (inet_pton(AF_INET, s, &in) != 1)
+		wire_fail("'%s' is no address", s);
+	*v4 = ntohl(in.s_addr);
 }
 
 /* Words without a value; false: not one of them. */
@@ -207,17 +240,20 @@ static void wire_value(const char *word, struct wire_seg *g, char **rest)
 		wire_pair(arg, &g->sack[g->sack_n][0], &g->sack[g->sack_n][1]);
 		g->sack_n++;
 	} else if (strcmp(word, "opt") == 0) {
-		wire_hex(arg, g);
+		g->raw_n = wire_hex(arg, g->raw, sizeof(g->raw));
 	} else if (strcmp(word, "vlan") == 0) {
 		g->vlan = (int)wire_number(arg);
 	} else if (strcmp(word, "frag") == 0) {
 		g->frag = (uint16_t)wire_number(arg);
+		g->has_frag = true;
 	} else if (strcmp(word, "urg") == 0) {
 		g->urg = (uint16_t)wire_number(arg);
 	} else if (strcmp(word, "src") == 0) {
-		g->src = ntohl(inet_addr(arg));
+		wire_address(arg, &g->src, g->src6, &g->has_src6);
 	} else if (strcmp(word, "dst") == 0) {
-		g->dst = ntohl(inet_addr(arg));
+		wire_address(arg, &g->dst, g->dst6, &g->has_dst6);
+	} else if (strcmp(word, "ext") == 0) {
+		wire_ext(arg, g);
 	} else {
 		wire_lie(word, g, wire_number(arg));
 	}
@@ -258,224 +294,7 @@ static struct wire_seg wire_seg_parse(char **rest)
 	return g;
 }
 
-/* ---- to a frame ---- */
-
-static void wire_put32(uint8_t *p, uint32_t v)
-{
-	p[0] = (uint8_t)(v >> 24);
-	p[1] = (uint8_t)(v >> 16);
-	p[2] = (uint8_t)(v >> 8);
-	p[3] = (uint8_t)v;
-}
-
-static uint32_t wire_get32(const uint8_t *p)
-{
-	return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
-}
-
-static unsigned wire_options(const struct wire_seg *g, uint8_t *p)
-{
-	const struct wire_peer *c = w.at;
-	unsigned n = 0;
-
-	if (g->mss != 0) {
-		const uint8_t o[] = {2, 4, (uint8_t)(g->mss >> 8), (uint8_t)g->mss};
-
-		memcpy(p, o, 4);
-		n += 4;
-	}
-	if (g->ws >= 0) {
-		const uint8_t o[] = {1, 3, 3, (uint8_t)g->ws};
-
-		memcpy(p + n, o, 4);
-		n += 4;
-	}
-	if (g->sackok) {
-		memcpy(p + n, (const uint8_t[]){1, 1, 4, 2}, 4);
-		n += 4;
-	}
-	if (g->ts) {
-		memcpy(p + n, (const uint8_t[]){1, 1, 8, 10}, 4);
-		wire_put32(p + n + 4, g->any_val ? (uint32_t)(sim.us / 1000) + (uint32_t)c->ts_skew
-						 : g->ts_val);
-		wire_put32(p + n + 8, g->any_ecr ? c->ts_val : g->ts_ecr);
-		n += 12;
-	}
-	if (g->sack_n > 0) {
-		memcpy(p + n, (const uint8_t[]){1, 1, 5, (uint8_t)(2 + 8 * g->sack_n)}, 4);
-		n += 4;
-		for (unsigned i = 0; i < g->sack_n; i++, n += 8) {
-			wire_put32(p + n, g->sack[i][0] + c->iss);
-			wire_put32(p + n + 4, g->sack[i][1] + c->iss);
-		}
-	}
-	return n;
-}
-
-/* Fills in what the script left out. */
-static void wire_seg_defaults(struct wire_seg *g)
-{
-	struct wire_peer *c = w.at;
-
-	if (!g->has_seq)
-		g->seq = c->pnxt;
-	if (!g->has_ack && (g->flags & TOE_TCP_ACK))
-		g->ack = c->max;
-	if (!g->has_win)
-		g->win = c->win;
-	if (c->ts && !g->ts && !g->no_ts && !(g->flags & (TOE_TCP_SYN | TOE_TCP_RST)))
-		g->ts = g->any_val = g->any_ecr = true;
-}
-
-static void wire_negotiated(struct wire_peer *c)
-{
-	c->ts = c->own_ts_offer && c->ts_offer;
-	c->ws = c->own_ws_offer && c->ws_offer;
-}
-
-/* The peer remembers what it has sent. */
-static void wire_seg_note(const struct wire_seg *g)
-{
-	struct wire_peer *c = w.at;
-	uint32_t end = g->seq + g->len + !!(g->flags & TOE_TCP_SYN) + !!(g->flags & TOE_TCP_FIN);
-
-	w.sent_end = end;
-	w.sent_ack = g->ack;
-	if (g->flags & TOE_TCP_RST)
-		return;
-	if (seq_gt(end, c->pnxt))
-		c->pnxt = end;
-	if ((g->flags & TOE_TCP_ACK) && seq_gt(g->ack, c->una) && seq_leq(g->ack, c->max))
-		c->una = g->ack;
-	c->win = g->win;
-	if (g->flags & TOE_TCP_SYN) {
-		c->own_ws_offer = g->ws >= 0;
-		c->own_ts_offer = g->ts;
-		wire_negotiated(c);
-	}
-}
-
-static uint32_t wire_seg_build(const struct wire_seg *g, uint8_t *frame)
-{
-	const struct wire_peer *c = w.at;
-	uint8_t opts[64];
-	unsigned opt_n = g->raw_n;
-	struct frame_spec f = {.src = g->src,
-			       .dst = g->dst,
-			       .sport = c->port,
-			       .dport = c->lport,
-			       .seq = g->seq + c->irs,
-			       .ack = g->flags & TOE_TCP_ACK || g->has_ack ? g->ack + c->iss : 0,
-			       .flags = g->flags,
-			       .ecn = g->ecn,
-			       .vlan = g->vlan,
-			       .ip_opt_bytes = (uint8_t)g->ip_opts,
-			       .opts = opts,
-			       .payload_len = (uint16_t)g->len,
-			       .wnd = (uint16_t)g->win};
-	unsigned l3 = g->vlan >= 0 ? 18 : 14;
-	struct rte_ipv4_hdr *ip = (struct rte_ipv4_hdr *)(frame + l3);
-	struct rte_tcp_hdr *tcp = (struct rte_tcp_hdr *)(frame + l3 + 20);
-	uint32_t n;
-
-	if (g->raw_n > 0)
-		memcpy(opts, g->raw, g->raw_n);
-	else
-		opt_n = wire_options(g, opts);
-	f.opt_bytes = (uint8_t)opt_n;
-	n = frame_make(frame, &f);
-	if (g->ip_opts > 0)
-		return n; /* its payload is not looked at */
-	for (uint32_t i = 0; i < g->len; i++)
-		frame[n - g->len + i] =
-			wire_byte(g->seq - 1 + i, true) ^ (uint8_t)(g->salt != 0 ? 0x5a : 0);
-	tcp->tcp_urp = rte_cpu_to_be_16(g->urg);
-	ip->fragment_offset = rte_cpu_to_be_16(g->frag);
-	if (g->doff != 0)
-		tcp->data_off = (uint8_t)(g->doff << 4);
-	tcp->cksum = 0;
-	tcp->cksum = (uint16_t)(rte_ipv4_udptcp_cksum(ip, tcp) + (g->bad_sum ? 1 : 0));
-	if (g->ip_len != 0)
-		ip->total_length = rte_cpu_to_be_16((uint16_t)g->ip_len);
-	ip->hdr_checksum = 0;
-	ip->hdr_checksum = (uint16_t)(rte_ipv4_cksum(ip) + (g->bad_ip_sum ? 1 : 0));
-	return n - g->cut;
-}
-
-/* ---- from a frame ---- */
-
-static void wire_take_option(const uint8_t *p, struct wire_seg *g, uint32_t iss)
-{
-	switch (p[0]) {
-	case 2:
-		g->mss = (uint16_t)(p[2] << 8 | p[3]);
-		break;
-	case 3:
-		g->ws = p[2];
-		break;
-	case 4:
-		g->sackok = true;
-		break;
-	case 5:
-		for (unsigned i = 2; i + 8 <= p[1] && g->sack_n < WIRE_SACKS; i += 8, g->sack_n++) {
-			g->sack[g->sack_n][0] = wire_get32(p + i) - iss;
-			g->sack[g->sack_n][1] = wire_get32(p + i + 4) - iss;
-		}
-		break;
-	case 8:
-		g->ts = true;
-		g->ts_val = wire_get32(p + 2);
-		g->ts_ecr = wire_get32(p + 6);
-		break;
-	default:
-		wire_fail("the engine sent option %u", p[0]);
-	}
-}
-
-/* Ports of a frame, for the peer it belongs to. */
-static uint16_t wire_frame_port(const struct wire_frame *f, unsigned offset)
-{
-	return (uint16_t)(f->data[34 + offset] << 8 | f->data[35 + offset]);
-}
-
-static struct wire_seg wire_decode(const struct wire_frame *f, const struct wire_peer *c)
-{
-	const struct rte_ipv4_hdr *ip = (const struct rte_ipv4_hdr *)(f->data + 14);
-	const struct rte_tcp_hdr *tcp = (const struct rte_tcp_hdr *)(f->data + 34);
-	unsigned doff = (tcp->data_off >> 4) * 4u;
-	struct wire_seg g = {.ws = -1, .vlan = -1, .has_seq = true, .has_len = true};
-
-	if (f->len < 54 || f->data[12] != 8 || ip->version_ihl != 0x45 ||
-	    rte_be_to_cpu_16(ip->total_length) + 14u != f->len || 20 + doff > f->len - 14)
-		wire_fail("the engine sent a malformed frame of %u bytes", f->len);
-	if (rte_ipv4_cksum(ip) != 0xffff && rte_raw_cksum(ip, 20) != 0xffff)
-		wire_fail("the engine sent a wrong IP checksum");
-	if (rte_ipv4_udptcp_cksum_verify(ip, tcp) != 0)
-		wire_fail("the engine sent a wrong TCP checksum");
-	g.flags = tcp->tcp_flags;
-	g.seq = rte_be_to_cpu_32(tcp->sent_seq) - c->iss;
-	g.ack = rte_be_to_cpu_32(tcp->recv_ack) - c->irs;
-	g.win = rte_be_to_cpu_16(tcp->rx_win);
-	g.len = f->len - 34 - doff;
-	g.ecn = ip->type_of_service & 3;
-	for (unsigned i = 20; i < doff;) {
-		const uint8_t *p = f->data + 34 + i;
-
-		if (*p == 0)
-			break;
-		if (*p == 1) {
-			i++;
-			continue;
-		}
-		wire_take_option(p, &g, c->irs);
-		i += p[1];
-	}
-	for (uint32_t i = 0; i < g.len; i++)
-		if (f->data[34 + doff + i] != wire_byte(g.seq - 1 + i, false))
-			wire_fail("byte %u of the engine's segment %u:%u is wrong", i, g.seq,
-				  g.seq + g.len);
-	return g;
-}
+/* ---- what came ---- */
 
 static const char *wire_seg_text(const struct wire_seg *g)
 {

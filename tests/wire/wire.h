@@ -48,6 +48,7 @@ static struct wire_rig {
 	uint64_t cursor_us; /* of the script */
 	uint32_t tolerance_us;
 	bool dead_link; /* the neighbour does not answer */
+	bool six;       /* over IPv6 */
 } wire = {.buf = 65536, .tolerance_us = 2000};
 
 #include "../sim/sim.h"
@@ -63,6 +64,10 @@ static struct wire_rig {
 #define WIRE_FLOOD_N     10000u
 #define WIRE_PEERS       8u
 #define WIRE_FRAMES      2048u
+/* Of the link.  20 more over IPv6, so that a script's segments are as long as over IPv4. */
+#define WIRE_MTU (wire.six ? 1520u : 1500u)
+/* Where TCP begins in a frame of the engine, which has neither IP options nor extension headers. */
+#define WIRE_TCP (wire.six ? 54u : 34u)
 
 /* One connection as the peer sees it; sequence numbers relative to the initial ones. */
 struct wire_peer {
@@ -76,14 +81,15 @@ struct wire_peer {
 	bool own_ts_offer, own_ws_offer, ts_offer, ws_offer; /* the peer's, the engine's */
 	uint8_t engine_ws;                                   /* shift of the engine's windows */
 	uint32_t ts_val;                                     /* last TSval of the engine */
-	int32_t ts_skew;                                     /* added to the peer's timestamps */
-	uint32_t nxt;                                        /* last ACK of the engine */
-	uint32_t edge;                                       /* right edge it has advertised */
-	uint32_t max;  /* highest sequence number it has sent */
-	uint32_t una;  /* last ACK of the peer */
-	uint32_t pnxt; /* the peer's next sequence number */
-	uint32_t win;  /* window field of the peer */
-	uint32_t slot; /* TOE_NONE: not accepted */
+	uint32_t label;  /* flow label of the engine's packets */
+	int32_t ts_skew; /* added to the peer's timestamps */
+	uint32_t nxt;    /* last ACK of the engine */
+	uint32_t edge;   /* right edge it has advertised */
+	uint32_t max;    /* highest sequence number it has sent */
+	uint32_t una;    /* last ACK of the peer */
+	uint32_t pnxt;   /* the peer's next sequence number */
+	uint32_t win;    /* window field of the peer */
+	uint32_t slot;   /* TOE_NONE: not accepted */
 	uint32_t token;
 	uint32_t read;
 	uint32_t written;
@@ -153,18 +159,29 @@ static void wire_io_keeper(void *ctx, struct toe_ctl_msg *m)
 		w.reply = *m;
 }
 
-static int wire_io_route(void *ctx, uint32_t dst, struct cp_route *r)
+/* 10.0.0.host or 2001:db8::host: 1 is the engine, 2 its peer. */
+static struct cp_addr wire_addr(uint8_t host)
 {
+	const uint8_t v4[4] = {10, 0, 0, host};
+	const uint8_t v6[16] = {0x20, 1, 0xd, 0xb8, [15] = host};
+
+	return wire.six ? cp_addr_make(AF_INET6, v6) : cp_addr_make(AF_INET, v4);
+}
+
+static int wire_io_route(void *ctx, const struct cp_addr *dst, struct cp_route *r)
+{
+	struct cp_addr us = wire_addr(1);
+
 	(void)ctx;
-	*r = (struct cp_route){.next_hop = dst,
+	*r = (struct cp_route){.next_hop = *dst,
 			       .mtu = (uint16_t)w.mtu_route,
 			       .via_port = true,
 			       .on_link = true,
-			       .local = dst == htonl(0x0a000001u)};
+			       .local = cp_addr_same(dst, &us)};
 	return 0;
 }
 
-static int wire_io_neigh(void *ctx, uint32_t ip, uint8_t mac[6])
+static int wire_io_neigh(void *ctx, const struct cp_addr *ip, uint8_t mac[6])
 {
 	static const uint8_t peer_mac[6] = {2, 0, 0, 0, 0, 2};
 
@@ -174,7 +191,7 @@ static int wire_io_neigh(void *ctx, uint32_t ip, uint8_t mac[6])
 	return wire.dead_link ? -EAGAIN : 0;
 }
 
-static int wire_io_bind(void *ctx, int fd, uint32_t addr, uint16_t *port)
+static int wire_io_bind(void *ctx, int fd, const struct cp_addr *addr, uint16_t *port)
 {
 	(void)ctx;
 	(void)fd;
@@ -320,6 +337,7 @@ static void wire_app_message(uint16_t type)
 static void wire_start_cp(void)
 {
 	struct cp_state_geometry g = {SIM_CONNS, 4, 2, SIM_SLOTS, 1};
+	struct toe_ctl_engine e = {0};
 	struct toe_ctl_msg m;
 	bool fresh;
 	int fd = memfd_create("wire", MFD_CLOEXEC);
@@ -339,6 +357,8 @@ static void wire_start_cp(void)
 	w.cp.stat = sim.engine.stat;
 	w.cp.port_ipv4 = htonl(0x0a000001u);
 	w.cp.mtu = sim.engine.caps.mtu;
+	memcpy(e.port_ipv6[0], wire_addr(1).b, wire.six ? 16 : 0);
+	cp_addrs_take(&w.cp, &e);
 	memcpy(w.cp.port_mac, sim.engine.mac.addr_bytes, 6);
 	cp_set_time(&w.cp, sim.us);
 	assert_int_equal(cp_init(&w.cp, w.st), 0);
@@ -378,6 +398,7 @@ static void wire_start(void)
 		return;
 	wire.started = true;
 	sim_start(&u);
+	sim.engine.caps.mtu = WIRE_MTU;
 	sim.us = us;
 	sim.cfg.ecn = wanted.ecn;
 	sim.cfg.rto_min_ms = wanted.rto_min_ms;
@@ -432,15 +453,9 @@ static uint8_t wire_byte(uint32_t pos, bool from_peer)
 
 static struct toe_tuple wire_tuple(const struct wire_peer *p)
 {
-	struct toe_tuple t;
-	uint32_t local = htonl(0x0a000001u), remote = htonl(0x0a000002u);
+	struct cp_addr local = wire_addr(1), remote = wire_addr(2);
 
-	memset(&t, 0, sizeof(t));
-	memcpy(t.local_addr, &local, 4);
-	memcpy(t.remote_addr, &remote, 4);
-	t.local_port = htons(p->lport);
-	t.remote_port = htons(p->port);
-	return t;
+	return cp_tuple(&local, p->lport, &remote, p->port);
 }
 
 static const char *wire_prog_state(uint32_t flags)
@@ -476,8 +491,7 @@ static const char *wire_state(const struct wire_peer *p)
 									    : "SYN-SENT";
 		return wire_prog_state(sim.engine.prog[n.index].flags);
 	default:
-		return cp_listener_find(&w.cp, htonl(0x0a000001u), p->lport, &any) ? "LISTEN"
-										   : "CLOSED";
+		return cp_listener_find(&w.cp, &t, &any) ? "LISTEN" : "CLOSED";
 	}
 }
 
