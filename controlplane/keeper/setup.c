@@ -17,11 +17,14 @@
 #include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/log.h"
 
 #define SAVED_MAGIC 0x32545250454f5431ull /* "1TOEPRT2" */
+
+#define TAP_END_TRIES 200 /* of 10 ms */
 
 static int failed(char *err, size_t err_len, int rc, const char *what)
 {
@@ -158,7 +161,17 @@ static void restore_port(const char *port_if, const struct kp_port_saved *saved)
 		LOG_WARN("%s: %s", port_if, err);
 }
 
-/* With the lock held: what a keeper that was killed has left.  Its TAP went with it. */
+/* A TAP goes when the last of its programs has ended; as long as it has the addresses and routes,
+ * the kernel takes those of the port for the same. */
+static void await_tap_end(const struct kp_setup *s)
+{
+	const struct timespec pause = {.tv_nsec = 10000000};
+
+	for (int i = 0; i < TAP_END_TRIES && kp_if_index(s->tap_if) >= 0; i++)
+		nanosleep(&pause, NULL);
+}
+
+/* With the lock held: what a keeper that was killed has left. */
 static bool restore_stale(struct kp_setup *s)
 {
 	struct kp_port_saved saved;
@@ -168,8 +181,10 @@ static bool restore_stale(struct kp_setup *s)
 		return false;
 	LOG_WARN("%s: restoring after toe-keeper %d, which did not end in order", s->port_if,
 		 saved.pid);
-	if (s->kernel_port)
+	if (s->kernel_port) {
+		await_tap_end(s);
 		restore_port(s->port_if, &saved);
+	}
 	return true;
 }
 

@@ -45,8 +45,8 @@ SLOW=$SPAWNED
 wait_for 5 "connection" conn ".local == \"[$SRV6]:7000\" and (.remote | startswith(\"[$CLI6]:\"))"
 "$BIN/toe" conns --brief | grep -qE "^ESTAB +[0-9]+ +[0-9]+ +[0-9]+ +\\[$SRV6\\]:7000 +\\[$CLI6\\]:[0-9]+$" ||
 	fail "toe conns: $("$BIN/toe" conns --brief)"
-"$BIN/toe" listeners --json | jq -e '.listeners[] | select(.local == "[::]:7000")' >/dev/null ||
-	fail "toe listeners: $("$BIN/toe" listeners)"
+listener() { "$BIN/toe" listeners --json | jq -e ".listeners[] | select(.local == \"$1\")" >/dev/null; }
+listener '*:7000' || fail "both families: $("$BIN/toe" listeners)"
 
 # ---- loopback is the kernel's, on the same listener
 in_srv "$BIN/tests/progs/tcp_client" --host ::1 --port 7000 --bytes 100K --timeout 20 >"$LOGS/loop.log" 2>&1 ||
@@ -54,6 +54,7 @@ in_srv "$BIN/tests/progs/tcp_client" --host ::1 --port 7000 --bytes 100K --timeo
 
 # ---- IPv6 only: IPv4 is refused
 start_echo 7001 lt --addr :: --v6only
+listener '[::]:7001' || fail "IPv6 only: $("$BIN/toe" listeners)"
 client --host $SRV6 --port 7001 --bytes 1M || fail "IPv6 only: $(cat "$LOGS/client.log")"
 client --host $SRV --port 7001 --bytes 1M && fail "IPv4 client of a listener of IPv6 only"
 grep -qi refused "$LOGS/client.log" || fail "IPv4 client: $(cat "$LOGS/client.log")"
@@ -140,4 +141,4 @@ engine_gone() { ! pid_of toe-datapath; }
 wait_for 10 "the engine to be gone" engine_gone
 in_srv "$BIN/toe" down --config "$ENGINE_CONFIG" >"$LOGS/down.log" 2>&1
 wait_for 10 "the addresses to be the port's again" back
-[ -n "$(ip -n "$PREFIX-srv" -6 route show fd00:98::/64 dev toe0)" ] || fail "the route was not given back"
+[ -n "$(ip -n "$PREFIX-srv" -6 route show fd00:98::/64 dev toe0)" ] || fail "the route was not given back: $(ip -n "$PREFIX-srv" -6 route; cat "$LOGS/down.log")"
