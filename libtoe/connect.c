@@ -210,14 +210,13 @@ static int connect_kernel(int fd, const struct sockaddr *addr, socklen_t len)
 }
 
 /* Where destination() said no, except for addresses that are the kernel's anyway (EINVAL, UNIX). */
-static void count_destination(const struct sockaddr *addr, socklen_t len,
+static void count_destination(int domain, const struct sockaddr *addr, socklen_t len,
 			      const struct toe_ctl_conn *conn)
 {
-	if (!addr || len < sizeof(struct sockaddr_in))
-		return;
 	if (conn->family != 0)
 		lt_count_unsupported(TOE_UNSUP_CONNECT_ROUTE, conn->family, conn->remote_port);
-	else if (addr->sa_family == AF_INET6)
+	else if (addr && len >= sizeof(struct sockaddr_in6) && addr->sa_family == AF_INET6 &&
+		 domain == AF_INET6)
 		lt_count_unsupported(TOE_UNSUP_CONNECT_FAMILY, AF_INET6, 0);
 }
 
@@ -240,7 +239,7 @@ static int do_connect(int fd, const struct sockaddr *addr, socklen_t len)
 		return connect_kernel(fd, addr, len);
 	domain = kernel_int(fd, SOL_SOCKET, SO_DOMAIN);
 	if (!destination(fd, domain, addr, len, &conn)) {
-		count_destination(addr, len, &conn);
+		count_destination(domain, addr, len, &conn);
 		return connect_kernel(fd, addr, len);
 	}
 	if (lt_foreign() || !lt_ready() || lt_gone() || kernels_already(fd))
