@@ -48,6 +48,14 @@ wait_for 5 "connection" conn ".local == \"[$SRV6]:7000\" and (.remote | startswi
 listener() { "$BIN/toe" listeners --json | jq -e ".listeners[] | select(.local == \"$1\")" >/dev/null; }
 listener '*:7000' || fail "both families: $("$BIN/toe" listeners)"
 
+# ---- a new control plane goes on with both
+old=$(pid_of toe-controlplane) || fail "no control plane"
+kill -9 "$old"
+another() { [ "$(pid_of toe-controlplane)" != "$old" ] && pid_of toe-controlplane; }
+wait_for 10 "control plane to come back" another
+wait_for 10 "a connection afterwards" client --host $SRV6 --port 7000 --bytes 100K
+listener '*:7000' || fail "both families, afterwards: $("$BIN/toe" listeners)"
+
 # ---- loopback is the kernel's, on the same listener
 in_srv "$BIN/tests/progs/tcp_client" --host ::1 --port 7000 --bytes 100K --timeout 20 >"$LOGS/loop.log" 2>&1 ||
 	fail "::1: $(tail -1 "$LOGS/loop.log")"
@@ -128,6 +136,24 @@ in_srv ip addr del $SRV6/64 dev toe-tap
 moved() { [ "$(status .ipv6)" = fd00:99::7 ]; }
 wait_for 5 "the engine to follow the address" moved
 client --host fd00:99::7 --port 7000 --bytes 1M || fail "new address: $(cat "$LOGS/client.log")"
+# a router's prefix, as the kernel's settings say; on the TAP, which has the port's MAC
+in_srv sysctl -qw net.ipv6.conf.toe-tap.accept_ra=2 net.ipv6.conf.toe-tap.addr_gen_mode=0
+in_cli python3 - cli0 fd00:77:: <<-'END' || fail "router advertisement"
+	import socket, struct, sys
+	link = socket.if_nametoindex(sys.argv[1])
+	s = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
+	s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
+	s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, link)
+	advertisement = struct.pack("!BBHBBHII", 134, 0, 0, 64, 0, 1800, 0, 0)
+	prefix = struct.pack("!BBBBIII", 3, 4, 64, 0xC0, 3600, 1800, 0) + socket.inet_pton(socket.AF_INET6, sys.argv[2])
+	s.sendto(advertisement + prefix, ("ff02::1", 0, 0, link))
+END
+SLAAC=fd00:77::${SRV_LL#fe80::}
+slaac() { ip -n "$PREFIX-srv" -6 -o addr show dev toe-tap dynamic -tentative | grep -qF " $SLAAC/64 "; }
+wait_for 10 "the TAP to have $SLAAC" slaac
+[ -n "$(ip -n "$PREFIX-srv" -6 route show default dev toe-tap proto ra)" ] || fail "no default route from the router"
+ip -n "$PREFIX-cli" addr add fd00:77::2/64 dev cli0 nodad
+client --host "$SLAAC" --port 7000 --bytes 1M || fail "advertised prefix: $(cat "$LOGS/client.log")"
 in_srv "$BIN/toe" down --config "$ENGINE_CONFIG" >"$LOGS/down.log" 2>&1 || fail "down: $(cat "$LOGS/down.log")"
 back() { [ "$(ip -n "$PREFIX-srv" -6 -o addr show dev toe0 -tentative | awk '{ print $4 }' | sort | tr '\n' ' ')" = "$SRV6/64 $SRV_LL/64 " ]; }
 wait_for 10 "the addresses to be the port's again" back
