@@ -360,6 +360,9 @@ void cp_close_again(struct cp *cp, uint32_t id);
 /* ---- timewait.c ---- */
 void cp_tw_enter(struct cp *cp, uint32_t id);
 void cp_tw_input(struct cp *cp, uint32_t i, const struct cp_seg *s);
+/* An active open from the same tuple: the entry goes, and *iss_min is the number to exceed.  False:
+ * its peer could not tell old segments from new ones (no timestamps, or not a second later). */
+bool cp_tw_give_way(struct cp *cp, uint32_t i, uint32_t *iss_min);
 void cp_tw_slow(struct cp *cp);
 /* Counterpart of an entry found in the state at start. */
 void cp_tw_adopt(struct cp *cp, uint32_t i);

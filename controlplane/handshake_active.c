@@ -103,6 +103,16 @@ static uint32_t make_conn(struct cp *cp, uint32_t app, const struct toe_tuple *t
 	return id;
 }
 
+/* The port is free in the kernel, but that knows nothing of our TIME-WAITs once their slot is in
+ * use again or their program is gone. */
+static bool tuple_free(struct cp *cp, const struct toe_tuple *t, uint32_t *iss_min)
+{
+	struct cp_node n = cp_lookup(cp, t);
+
+	return n.kind == CP_NODE_NONE ||
+	       (n.kind == CP_NODE_TW && cp_tw_give_way(cp, n.index, iss_min));
+}
+
 int cp_connect(struct cp *cp, uint32_t app, struct toe_ctl_conn *m, int fd)
 {
 	struct cp_addr dst = cp_addr_make(m->family, m->remote_addr);
@@ -110,6 +120,7 @@ int cp_connect(struct cp *cp, uint32_t app, struct toe_ctl_conn *m, int fd)
 	struct toe_tuple t;
 	struct cp_addr src;
 	struct cp_addr hop = {0};
+	uint32_t iss_min = 0;
 	uint8_t mac[6] = {0};
 	uint16_t port = 0;
 	uint32_t id;
@@ -129,11 +140,12 @@ int cp_connect(struct cp *cp, uint32_t app, struct toe_ctl_conn *m, int fd)
 	t = cp_tuple(&src, port, &dst, m->remote_port);
 	if (m->token < cp->apps[app].token_n)
 		cp_token_renew(cp, app, m->token);
-	if (cp_lookup(cp, &t).kind != CP_NODE_NONE)
+	if (!tuple_free(cp, &t, &iss_min))
 		return -EADDRNOTAVAIL;
 	id = make_conn(cp, app, &t, m->token);
 	if (id == TOE_NONE)
 		goto kernel;
+	cp->conns[id].in.iss = cp_iss_above(cp->conns[id].in.iss, iss_min);
 	cp->conns[id].next_hop = hop;
 	memcpy(cp->conns[id].in.remote_mac, mac, 6);
 	cp->conns[id].in.ctl = m->ctl;

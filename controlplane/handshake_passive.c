@@ -116,8 +116,7 @@ static void half_from_syn(struct cp *cp, struct cp_half *h, const struct cp_seg 
 	h->t = s->t;
 	h->irs = s->seq;
 	h->iss = cp_isn(cp->st->key[CP_KEY_ISN], &h->t, cp->now_us);
-	if (iss_min && seq_leq(h->iss, iss_min))
-		h->iss = iss_min + 65537;
+	h->iss = cp_iss_above(h->iss, iss_min);
 	h->ts_offset = cp_ts_offset(cp->st->key[CP_KEY_TS], &h->t);
 	h->ts_recent = s->ts_val;
 	h->peer_mss = s->opts & CP_OPT_MSS ? s->mss : 0;

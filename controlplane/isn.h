@@ -8,11 +8,19 @@
 #include <stdint.h>
 
 #include "common/flow_hash.h"
+#include "common/tcp_seq.h"
 
 uint64_t cp_siphash(const uint64_t key[2], const void *data, uint32_t len);
 
 /* RFC 9293 §3.4.1: M + F(tuple, key), M ticks every 4 us. */
 uint32_t cp_isn(const uint64_t key[2], const struct toe_tuple *t, uint64_t now_us);
+
+/* The initial number of a connection that follows another one of the same tuple, whose numbers end
+ * at iss_min; 0: there was none (RFC 9293 §3.6.1, RFC 6191). */
+static inline uint32_t cp_iss_above(uint32_t iss, uint32_t iss_min)
+{
+	return iss_min && seq_leq(iss, iss_min) ? iss_min + 65537 : iss;
+}
 
 /* Per pair of addresses, so that timestamps of successive connections grow (RFC 6191). */
 uint32_t cp_ts_offset(const uint64_t key[2], const struct toe_tuple *t);

@@ -49,7 +49,7 @@
 	X(orphans_reset, "closed connections reset because of the orphan limit")                   \
 	X(fin_wait2_timeouts, "orphans removed in FIN-WAIT-2")                                     \
 	X(time_waits, "connections that entered TIME-WAIT")                                        \
-	X(time_wait_reused, "TIME-WAITs taken over by a new SYN (RFC 6191)")                       \
+	X(time_wait_reused, "TIME-WAITs that gave way to a new SYN (RFC 6191)")                    \
 	X(time_wait_overflow, "TIME-WAITs forgotten early because the table was full")             \
 	X(icmp_errors, "ICMP errors for offloaded connections")                                    \
 	X(icmp_ignored, "\"fragmentation needed\" that did not fit the connection")                \

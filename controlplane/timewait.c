@@ -10,6 +10,9 @@
 
 #include "common/tcp_seq.h"
 
+/* The next SYN's timestamp is newer than anything sent before, by any clock of at least 1 Hz. */
+#define TW_REOPEN_MS 1000u
+
 void cp_tw_adopt(struct cp *cp, uint32_t i)
 {
 	cp->tw_ack_ms[i] = 0;
@@ -87,6 +90,19 @@ static bool newer_syn(const struct cp_tw *w, const struct cp_seg *s)
 	if (s->ts_val == w->ts_recent)
 		return seq_newer;
 	return seq_gt(s->ts_val, w->ts_recent);
+}
+
+bool cp_tw_give_way(struct cp *cp, uint32_t i, uint32_t *iss_min)
+{
+	const struct cp_tw *w = &cp->tw[i];
+	uint64_t left_ms = w->expire_ms > cp->now_ms ? w->expire_ms - cp->now_ms : 0;
+
+	if (!(w->flags & CP_TW_TS) || left_ms + TW_REOPEN_MS > cp->cfg->time_wait_ms)
+		return false;
+	*iss_min = w->snd_nxt;
+	tw_free(cp, i);
+	CP_COUNT(cp, time_wait_reused);
+	return true;
 }
 
 void cp_tw_input(struct cp *cp, uint32_t i, const struct cp_seg *s)

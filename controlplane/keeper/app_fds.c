@@ -8,6 +8,7 @@
 #include "keeper.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "common/closer.h"
@@ -142,40 +143,63 @@ void kp_port_hold(struct kp_keeper *kp, const struct toe_ctl_msg *reply, uint32_
 {
 	struct kp_app *app = kp_app_get(kp, app_id);
 	uint32_t slot = reply->u.conn.slot;
+	struct kp_ports *held;
+	struct kp_port *p;
 
 	if (!app || slot >= app->desc.slot_n || *fd < 0)
 		return;
-	if (app->ports[slot].fd >= 0)
-		toe_close_later(app->ports[slot].fd);
-	else
-		kp->held_fds++;
-	app->ports[slot].fd = *fd;
-	app->ports[slot].gen = reply->u.conn.gen;
+	p = malloc(sizeof(*p));
+	if (!p) {
+		LOG_WARN("no memory: the local port of a connection is not reserved");
+		return;
+	}
+	*p = (struct kp_port){NULL, *fd, reply->u.conn.gen};
 	*fd = -1;
+	held = &app->ports[slot];
+	if (held->first)
+		held->last->next = p;
+	else
+		held->first = p;
+	held->last = p;
+	kp->held_fds++;
+}
+
+/* The one behind before; NULL: the first. */
+static void port_drop(struct kp_keeper *kp, struct kp_ports *held, struct kp_port *before)
+{
+	struct kp_port *p = before ? before->next : held->first;
+
+	if (before)
+		before->next = p->next;
+	else
+		held->first = p->next;
+	if (held->last == p)
+		held->last = before;
+	toe_close_later(p->fd);
+	free(p);
+	kp->held_fds--;
 }
 
 void kp_port_free(struct kp_keeper *kp, const struct toe_ctl_msg *m)
 {
 	struct kp_app *app = kp_app_get(kp, m->u.conn.app_id);
 	uint32_t slot = m->u.conn.slot;
+	struct kp_port *before = NULL;
+	struct kp_port *p;
 
-	if (!app || slot >= app->desc.slot_n || app->ports[slot].fd < 0 ||
-	    app->ports[slot].gen != m->u.conn.gen)
+	if (!app || slot >= app->desc.slot_n)
 		return;
-	toe_close_later(app->ports[slot].fd);
-	app->ports[slot].fd = -1;
-	kp->held_fds--;
+	for (p = app->ports[slot].first; p && p->gen != m->u.conn.gen; p = p->next)
+		before = p;
+	if (p)
+		port_drop(kp, &app->ports[slot], before);
 }
 
 void kp_app_fds_close(struct kp_app *app)
 {
-	for (uint32_t i = 0; app->ports && i < app->desc.slot_n; i++) {
-		if (app->ports[i].fd < 0)
-			continue;
-		toe_close_later(app->ports[i].fd);
-		app->ports[i].fd = -1;
-		app->kp->held_fds--;
-	}
+	for (uint32_t i = 0; app->ports && i < app->desc.slot_n; i++)
+		while (app->ports[i].first)
+			port_drop(app->kp, &app->ports[i], NULL);
 	app->kp->held_fds -= app->tokens.live_n;
 	kp_tokens_free(&app->kp->tokens, &app->tokens);
 }

@@ -417,8 +417,6 @@ static int fill_app(struct kp_app *app, const struct kp_client *c, const struct 
 	app->ports = calloc(d->slot_n, sizeof(*app->ports));
 	if (!app->ports)
 		return -ENOMEM;
-	for (uint32_t i = 0; i < d->slot_n; i++)
-		app->ports[i].fd = -1;
 	rc = kp_region_create(d, &app->kp->engine, fds);
 	if (rc < 0)
 		return rc;

@@ -85,11 +85,17 @@ struct kp_app {
 	bool evicted;
 	struct kp_proc procs[TOE_CTX_N];
 	struct kp_tokens tokens;
-	/* Kernel sockets that hold the local ports of outgoing connections, by slot. */
-	struct {
-		int fd; /* -1: none */
-		uint32_t gen;
+	/* Kernel sockets that hold the local ports of outgoing connections, by slot, oldest first:
+	 * a slot is used again while its earlier connections are in TIME-WAIT. */
+	struct kp_ports {
+		struct kp_port *first, *last;
 	} * ports;
+};
+
+struct kp_port {
+	struct kp_port *next;
+	int fd;
+	uint32_t gen; /* of the slot */
 };
 
 enum kp_peer { KP_DP, KP_CP };

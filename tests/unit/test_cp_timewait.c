@@ -303,22 +303,57 @@ static void newer_syn_takes_over(void **state)
 	assert_int_equal(rig.cp.half_list.n, 1);
 }
 
-static void active_port_is_held_through_time_wait(void **state)
+/* A connection of ours in TIME-WAIT that the server accepted with these options. */
+static struct cp_conn active_time_wait(uint8_t opts)
 {
+	struct cp_conn c;
 	struct cp_build b;
 	struct cp_seg s;
 	uint32_t id;
 
-	(void)state;
 	rig_connect(4);
 	s = rig_sent();
 	b = rig_server(&s, CP_TCP_SYN | CP_TCP_ACK);
+	b.opts = opts;
 	rig_rx(&b);
 	id = rig_last(TOE_CMD_INSTALL)->e.conn;
+	c = rig.cp.conns[id];
 	rig_installed(id);
 	rig_hup(4);
 	closed(id, TOE_PROG_FIN_FIRST);
 	removed(id);
+	return c;
+}
+
+static void active_open_takes_over_after_a_second(void **state)
+{
+	struct cp_conn c = active_time_wait(CP_OPT_MSS | CP_OPT_TS);
+
+	(void)state;
+	rig_run_ms(900);
+	assert_int_equal(rig_connect(5)->status, -EADDRNOTAVAIL);
+	rig.cp.tw[rig.cp.tw_list.head].snd_nxt = c.in.iss + 0x40000000; /* more than the clock */
+	rig_run_ms(200);
+	assert_int_equal(rig_connect(6)->status, 0);
+	assert_int_equal(rig.cp.tw_list.n, 0);
+	assert_int_equal(rig_sent().flags & CP_TCP_SYN, CP_TCP_SYN);
+	assert_true((int32_t)(rig_sent().seq - (c.in.iss + 0x40000000)) > 0);
+}
+
+static void active_open_without_timestamps_waits(void **state)
+{
+	(void)state;
+	active_time_wait(CP_OPT_MSS);
+	rig_run_ms(59000);
+	assert_int_equal(rig_connect(5)->status, -EADDRNOTAVAIL);
+	rig_run_ms(2000);
+	assert_int_equal(rig_connect(6)->status, 0);
+}
+
+static void active_port_is_held_through_time_wait(void **state)
+{
+	(void)state;
+	active_time_wait(CP_OPT_MSS | CP_OPT_WS | CP_OPT_SACK | CP_OPT_TS);
 	assert_null(rig_last_msg(TOE_CTL_CP_PORT_FREE));
 	assert_int_equal(rig.cp.ports_told[cp_family_index(rig_family)][40000], TOE_PORT_RESERVED);
 	rig_run_ms(62000);
@@ -340,12 +375,20 @@ static void full_table_forgets_the_oldest(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(last_close_is_a_fin),           T(unread_data_or_linger_make_it_a_rst),
-		T(rst_is_waited_for_a_second),    T(slot_outlives_connection),
-		T(token_map_is_not_believed),     T(application_ends),
-		T(orphans_are_bounded),           T(orphans_are_shared),
-		T(answers_fin_and_expires),       T(rst_is_ignored),
-		T(newer_syn_takes_over),          T(active_port_is_held_through_time_wait),
+		T(last_close_is_a_fin),
+		T(unread_data_or_linger_make_it_a_rst),
+		T(rst_is_waited_for_a_second),
+		T(slot_outlives_connection),
+		T(token_map_is_not_believed),
+		T(application_ends),
+		T(orphans_are_bounded),
+		T(orphans_are_shared),
+		T(answers_fin_and_expires),
+		T(rst_is_ignored),
+		T(newer_syn_takes_over),
+		T(active_port_is_held_through_time_wait),
+		T(active_open_takes_over_after_a_second),
+		T(active_open_without_timestamps_waits),
 		T(full_table_forgets_the_oldest),
 	};
 

@@ -82,6 +82,12 @@ static void verb_connect(char **rest)
 	wire_settle();
 }
 
+/* bind PORT: the next CONNECT is from there. */
+static void verb_bind(char **rest)
+{
+	w.next_port = (uint16_t)wire_number(wire_next(rest));
+}
+
 /* The peer of the next CONNECT, to be set up before it. */
 static void verb_connecting(char **rest)
 {
@@ -304,6 +310,7 @@ static const struct {
 	{"acked", verb_acked},
 	{"active", verb_active},
 	{"again", verb_again},
+	{"bind", verb_bind},
 	{"close", verb_close},
 	{"connect", verb_connect},
 	{"connecting", verb_connecting},
