@@ -130,7 +130,7 @@ unit: ## build and run the unit tests; T=name: only tests/unit/test_*name*.c
 fuzz: ## with clang: each parser FUZZ_SECONDS=60 on random input; T=name: only fuzz_*name*.c
 	$(Q)B=$(B) T="$(T)" FUZZ_SECONDS="$(FUZZ_SECONDS)" mk/fuzz.sh
 
-soak: all ## with root: hours of wire soak, fuzzing, MQTT order; TOE_SOAK=100 FUZZ_SECONDS=600 MESSAGES=1e7
+soak: all ## with root: hours of wire soak, fuzzing, bad networks, MQTT order; TOE_SOAK=100 FUZZ_SECONDS=600 MESSAGES=1e7
 	$(Q)B=$(B) MAKE="$(MAKE)" FUZZ_SECONDS="$(FUZZ_SECONDS)" mk/soak.sh
 
 lint: ## format, clang-tidy, cppcheck, include direction, sizes, forbidden words, shellcheck, codespell

@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
 # `make soak`: the tests that find more the longer they run, with other seeds or more messages than in `make
-# test`: wire soak (TOE_SOAK=100 rounds), fuzz targets (FUZZ_SECONDS=600 each), MQTT order (MESSAGES=1e7 in each
+# test`: wire soak (TOE_SOAK=100 rounds), fuzz targets (FUZZ_SECONDS=600 each), 1 000 connections through each of
+# 16 bad networks (27_integrity, root), MQTT order (MESSAGES=1e7 in each
 # placement, root).  Durations: docs/TESTING.md.  Last line "N passed, N failed", also in $B/soak.result.
 set -u
 : "${B:=build}" "${MAKE:=make}" "${TOE_SOAK:=100}" "${MESSAGES:=1e7}"
@@ -22,6 +23,9 @@ fi
 echo "== fuzz targets, $FUZZ_SECONDS s each"
 T='' mk/fuzz.sh || true
 result_add_file "$B/fuzz.result"
+echo "== integrity, the whole matrix"
+INTEGRITY=matrix NET_TIMEOUT=7200 T=27_integrity tests/run-net || true
+result_add_file "$B/net.result"
 echo "== MQTT order, $MESSAGES messages"
 # a tenth of the slowest rate measured
 LIMIT=$(awk -v n="$MESSAGES" 'BEGIN { printf "%d", 200 + n / 500 }')

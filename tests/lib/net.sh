@@ -181,6 +181,18 @@ link_local()
 		awk '{ sub("/.*", "", $4); print $4; n++ } END { exit n != 1 }'
 }
 
+# What the engine holds, for comparison with before: items and packet buffers in use, "connections half-open orphans
+# SYN-SENT", "applications processes", "application free-slots" of each, listeners.
+engine_held()
+{
+	local status
+	status=$("$BIN/toe" status --json)
+	"$BIN/toe" stats pools --json | jq -r '[.[] | .in_use] | join(",")'
+	jq -r '.controlplane | "\(.connections) \(.half_open) \(.orphans) \(.syn_sent)"' <<<"$status"
+	jq -r '"\(.applications) \(.processes)", (.controlplane.apps[] | "\(.app) \(.slots_free)")' <<<"$status"
+	"$BIN/toe" listeners --json | jq length
+}
+
 # ---- programs ---------------------------------------------------------------------------------------
 
 # start_echo PORT MODE [ARGS...]: under the engine, returns when it listens.

@@ -35,17 +35,9 @@ rss() { awk '/^VmRSS/ { print $2 }' "/proc/$1/status"; }
 fds() { find "/proc/$1/fd" -mindepth 1 2>/dev/null | wc -l; }
 status() { "$BIN/toe" status --json; }
 
-# What must be as before: "pools connections applications slots".
-held()
-{
-	"$BIN/toe" stats pools --json | jq -r '[.[] | .in_use] | join(",")'
-	status | jq -r '.controlplane | "\(.connections) \(.half_open) \(.orphans) \(.syn_sent)"'
-	status | jq -r '"\(.applications) \(.processes)", (.controlplane.apps[] | "\(.app) \(.slots_free)")'
-	"$BIN/toe" listeners --json | jq length
-}
 no_connections() { [ "$(status | jq .controlplane.connections)" = 0 ]; }
 no_hostile() { ! pid_of tests/progs/hostile_app; }
-as_before() { [ "$(held)" = "$before" ]; }
+as_before() { [ "$(engine_held)" = "$before" ]; }
 
 # Tokens are pooled by libtoe: a few more or less are no leak.
 fds_as_before()
@@ -66,7 +58,7 @@ done >"$LOGS/before.proc"
 cut -d' ' -f1-3 "$LOGS/before.proc" >"$LOGS/before.fds"
 keeper=$(pid_of toe-keeper)
 wait_for 10 "the first transfer to be over" no_connections
-before=$(held)
+before=$(engine_held)
 
 # ---- another application, everything it can ask for ----
 attack foreign "" --floods --victim 7000 --seconds 6 --seed 11
@@ -125,6 +117,6 @@ fds_as_before || fail "descriptors are not let go: before: $(tr '\n' ' ' <"$LOGS
 	"$(while read -r name p _; do echo "$name $(fds "$p")"; done <"$LOGS/before.fds" | tr '\n' ' ')" \
 	"processes: $(for p in $(ip netns pids "$PREFIX-srv"); do readlink "/proc/$p/exe"; done | tr '\n' ' ')"
 for _ in $(seq 200); do as_before && break; sleep 0.05; done
-as_before || fail "the engine holds on to something: before: $before; now: $(held)"
+as_before || fail "the engine holds on to something: before: $before; now: $(engine_held)"
 transfer after 20M
 in_cli ping -q -c 5 -i 0.05 -W 2 "$SRV" >/dev/null || fail "ping afterwards"
