@@ -6,6 +6,7 @@
  *	<tab>statement
  *	row STATE KIND: answers six of them, for the positions of wire_positions
  *	case STATE NAME: SEGMENT => ANSWER
+ *	nonsense STATE          all combinations of flags that cannot be: no answer, no change
  *
  * ANSWER is what the engine sends, a slash, and the state afterwards; without one the state must be
  * the same.  "-": nothing for 100 ms.  Else words of wire_answer().
@@ -14,6 +15,8 @@
 #define TOE_TEST_WIRE_MATRIX_H
 
 #include "app.h"
+
+#define WIRE_NONSENSE "nonsense" /* instead of one segment */
 
 struct wire_case {
 	bool table;
@@ -91,6 +94,11 @@ static void wire_table_line(const char *line, struct wire_case *c,
 		snprintf(c->name, sizeof(c->name), "%s %s", c->state, kind);
 		snprintf(c->segment, sizeof(c->segment), "%.120s", tail);
 		sscanf(arrow + 2, " %63s", c->answer);
+		add(c);
+	} else if (sscanf(line, "nonsense %23s", c->state) == 1) {
+		snprintf(c->name, sizeof(c->name), "%s nonsense", c->state);
+		snprintf(c->segment, sizeof(c->segment), WIRE_NONSENSE);
+		snprintf(c->answer, sizeof(c->answer), "-");
 		add(c);
 	} else if (strncmp(line, "setup ", 6) != 0) {
 		printf("%s:%u: not understood\n", c->path, c->line);
@@ -171,6 +179,21 @@ static void wire_answer(const char *what, uint32_t nxt, uint32_t max)
 		wire_fail("unknown answer '%s'", what);
 }
 
+/* SYN beside FIN or RST, and what has none of ACK, SYN and RST (RFC 9293, 3.10.7). */
+static void wire_nonsense(void)
+{
+	for (uint8_t flags = 0; flags < 64; flags++) {
+		struct wire_seg g = {.flags = flags, .ws = -1, .vlan = -1};
+		bool syn = flags & TOE_TCP_SYN, fin = flags & TOE_TCP_FIN;
+		bool rst = flags & TOE_TCP_RST, ack = flags & TOE_TCP_ACK;
+
+		g.len = flags % 3 * 10;
+		if (syn ? fin || rst : !ack && !rst)
+			wire_send(&g);
+		wire_check_silent();
+	}
+}
+
 static void wire_case_run(const struct wire_case *c)
 {
 	char what[64], after[24] = "", state[24];
@@ -185,7 +208,10 @@ static void wire_case_run(const struct wire_case *c)
 	max = w.at->max;
 	if (sscanf(c->answer, "%63[^/]/%23s", what, after) < 1)
 		wire_fail("no answer");
-	wire_do("< %s", c->segment);
+	if (strcmp(c->segment, WIRE_NONSENSE) == 0)
+		wire_nonsense();
+	else
+		wire_do("< %s", c->segment);
 	wire_answer(what, nxt, max);
 	wire_do("+100 nothing");
 	wire_do("state %s", after[0] != '\0' ? after : state);

@@ -137,19 +137,25 @@ static void wire_expect(uint64_t at_us, char **rest)
 	wire.cursor_us = us > wire.cursor_us ? us : wire.cursor_us;
 }
 
-static void verb_send(char **rest)
+static void wire_send(struct wire_seg *g)
 {
-	struct wire_seg g = wire_seg_parse(rest);
 	uint8_t frame[SIM_FRAME];
 	uint32_t n;
 
-	wire_seg_defaults(&g);
-	n = wire_seg_build(&g, frame);
+	wire_seg_defaults(g);
+	n = wire_seg_build(g, frame);
 	sim_wire_put(&sim.in, frame, n);
+	wire_settle();
+}
+
+static void verb_send(char **rest)
+{
+	struct wire_seg g = wire_seg_parse(rest);
+
+	wire_send(&g);
 	if (!g.bad_sum && !g.bad_ip_sum && g.vlan < 0 && !g.src && !g.dst && !g.has_src6 &&
 	    !g.has_dst6 && !g.cut)
 		wire_seg_note(&g);
-	wire_settle();
 }
 
 /* The quoted segment; returns its bytes of IP header and 8 of TCP. */

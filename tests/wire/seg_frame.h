@@ -125,6 +125,8 @@ static void wire_mend(const struct wire_seg *g, uint8_t *p, struct rte_tcp_hdr *
 	tcp->tcp_urp = rte_cpu_to_be_16(g->urg);
 	if (g->doff != 0)
 		tcp->data_off = (uint8_t)(g->doff << 4);
+	if (g->ae)
+		tcp->data_off |= 1;
 	tcp->cksum = 0;
 	tcp->cksum = (uint16_t)(frame_tcp_cksum(p, tcp, l4_bytes) + (g->bad_sum ? 1 : 0));
 	if (wire.six) {

@@ -28,7 +28,7 @@ struct wire_seg {
 	/* what only the peer does */
 	uint8_t raw[40]; /* options instead of all others */
 	unsigned raw_n;
-	bool bad_sum, bad_ip_sum;
+	bool bad_sum, bad_ip_sum, ae; /* AE: the flag in front of CWR (RFC 9768) */
 	int vlan;
 	uint16_t frag; /* fragment field of the IPv4 header */
 	bool has_frag;
@@ -170,6 +170,8 @@ static bool wire_word(const char *word, struct wire_seg *g)
 		g->has_ecn = true;
 	} else if (strcmp(word, "badsum") == 0)
 		g->bad_sum = true;
+	else if (strcmp(word, "ae") == 0)
+		g->ae = true;
 	else if (strcmp(word, "badipsum") == 0)
 		g->bad_ip_sum = true;
 	else
