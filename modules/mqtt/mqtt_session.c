@@ -265,8 +265,10 @@ static bool enter(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_
 {
 	uint32_t i = find(st, id->data, id->len);
 	bool known = i != MQTT_NONE;
-	/* MQTT 3.1 has no Session Present: mosquitto resumes all the same (CONNACK 00 00). */
-	bool resumed = m->level == MQTT_LEVEL_31 ? !m->clean : present;
+	/* MQTT 3.1 has no Session Present: mosquitto resumes all the same (CONNACK 00 00), but for
+	 * a session that ends with the connection that is taken over. */
+	bool ends = known && !st->sessions[i].keep;
+	bool resumed = m->level == MQTT_LEVEL_31 ? !m->clean && !ends : present;
 
 	if (!known)
 		i = create(st, id);

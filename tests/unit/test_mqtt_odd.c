@@ -315,6 +315,35 @@ static void questions(void **state)
 	rig_stop(&r);
 }
 
+/* MQTT 3.1 does not say whether a session is resumed.  One that ends with its connection is not,
+ * also if the connection is taken over by a client that would have it resumed. */
+static void taken_over_31(void **state)
+{
+	for (unsigned keep = 0; keep < 2; keep++) {
+		struct rig r;
+		uint32_t id, sub;
+
+		(void)state;
+		rig_start(&r, "#", 1000);
+		id = rig_connect(&r, 3, "who", true, 0);
+		if (keep) { /* made by this one: nothing unknown is in it */
+			broker_gone(r.b, id);
+			fake_close(r.f, id);
+			id = rig_connect(&r, 4, "who", false, 0);
+		}
+		rig_subscribe(&r, id, "t", 0, 0);
+		id = fake_open(r.f); /* its CONNACK is seen before the old one is closed */
+		fake_client_write(r.f, id, "\x10\x11\0\6MQIsdp\3\0\0\0\0\3who", 19);
+		fake_settle(r.f);
+		fake_app_write(r.f, id, "\x20\2\0\0", 4);
+		fake_settle(r.f);
+		sub = mqtt_subs_first(rig_stage(&r)->subs, rig_conn(&r, id)->session);
+		assert_int_equal(sub != MQTT_SUB_NONE, keep);
+		assert_int_equal(rig_stage(&r)->unknown_n, 0);
+		rig_stop(&r);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -322,7 +351,7 @@ int main(void)
 		cmocka_unit_test(end_in_a_packet), cmocka_unit_test(hostile_broker),
 		cmocka_unit_test(keep_alive),      cmocka_unit_test(silent_broker),
 		cmocka_unit_test(another_broker),  cmocka_unit_test(kernel_connections),
-		cmocka_unit_test(questions),
+		cmocka_unit_test(questions),       cmocka_unit_test(taken_over_31),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
