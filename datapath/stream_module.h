@@ -138,6 +138,9 @@ uint32_t toe_stream_app_serial(struct toe_stream *s, uint32_t app_id);
 
 /* Bytes sent and not yet acknowledged by the peer. */
 uint32_t toe_stream_queued(const struct toe_stream_conn *c);
+/* Bytes the peer has acknowledged, modulo 2^32, from an unknown start: has it read anything since?
+ */
+uint32_t toe_stream_acked(const struct toe_stream_conn *c);
 /* All bytes the application is known to have written, modulo 2^32: those tx() was given and those
  * still to come. */
 uint32_t toe_stream_written(const struct toe_stream_conn *c);

@@ -160,6 +160,11 @@ uint32_t toe_stream_queued(const struct toe_stream_conn *c)
 	return toe_extq_bytes(&c->tx);
 }
 
+uint32_t toe_stream_acked(const struct toe_stream_conn *c)
+{
+	return c->tx.begin;
+}
+
 uint32_t toe_stream_short_writes(const struct toe_stream_conn *c)
 {
 	return c->tx_short;

@@ -219,6 +219,7 @@ static void expect_copy(struct mqtt_stage *st, uint32_t msg, const struct mqtt_g
 	const struct mqtt_session *se = &st->sessions[en->session];
 	const struct mqtt_sub *sub = mqtt_subs_get(st->subs, en->sub);
 	bool v5 = se->level == MQTT_LEVEL_5;
+	const struct mqtt_conn *m;
 	struct toe_stream_conn *c;
 	uint32_t i = a->copy_free;
 
@@ -226,7 +227,7 @@ static void expect_copy(struct mqtt_stage *st, uint32_t msg, const struct mqtt_g
 	    mqtt_deliver_size(se->level, p, &sub->sub_id, v5 && sub->sub_id != 0, payload_len) >
 		    se->max_packet)
 		return;
-	mqtt_conn_get(st, se->conn, se->conn_gen, &c);
+	m = mqtt_conn_get(st, se->conn, se->conn_gen, &c);
 	a->copy_free = a->copy[i].next;
 	a->copy_used++;
 	a->copy[i] = (struct mqtt_audit_copy){.key = a->msg[msg].key,
@@ -237,7 +238,8 @@ static void expect_copy(struct mqtt_stage *st, uint32_t msg, const struct mqtt_g
 					      .sub = en->sub,
 					      .sub_gen = en->sub_gen,
 					      .asked = sub->user,
-					      .shorts = toe_stream_short_writes(c)};
+					      .shorts = toe_stream_short_writes(c),
+					      .unsure = m->blocked};
 	a->copy[i].any_props = v5 && !props_of(st, p, sub, &a->copy[i].props);
 	copy_add(a, i);
 }
@@ -427,7 +429,7 @@ static enum verdict judge_copy(struct mqtt_stage *st, const struct mqtt_audit_co
 		return GONE;
 	/* A broker that is behind with a client may drop what is of QoS 0, and what it has written
 	 * may not have been looked at yet. */
-	if (!handled || m->blocked || m->requests != NULL || m->tx_wait ||
+	if (!handled || e->unsure || m->blocked || m->requests != NULL || m->tx_wait ||
 	    e->shorts != toe_stream_short_writes(c) || m->taken != toe_stream_written(c))
 		return UNKNOWN;
 	return MISSING;

@@ -52,6 +52,7 @@ struct mqtt_audit_copy {
 	uint32_t shorts; /* short writes then */
 	uint32_t props;
 	bool any_props; /* they differ in the time that is left */
+	bool unsure;    /* the receiver was blocked: the broker may drop it */
 };
 
 struct mqtt_audit_queue {

@@ -177,6 +177,31 @@ static enum mqtt_reason tainted(struct mqtt_stage *st)
 	return MQTT_R_FAST;
 }
 
+/* Before the copy of such a subscription the broker may have something else for its client, or
+ * waits for a message of its own to send that (suspect).  Nobody waits for a client that does not
+ * read: it does without.  What was found is kept with the group until somebody's state changes:
+ * user[1] is twice the turn and 1, slow, or 2, fast. */
+static bool all_stalled(struct mqtt_stage *st, struct mqtt_group *g)
+{
+	if (g->user[1] == st->turn * 2 + 1 || g->user[1] == st->turn * 2 + 2)
+		return g->user[1] == st->turn * 2 + 2;
+	if (mqtt_subs_busy(st->subs))
+		return false; /* nobody has looked, so one must be taken to be waited for */
+	mqtt_subs_work(st->subs, g->n);
+	g->user[1] = st->turn * 2 + 1;
+	for (uint32_t i = 0; i < g->n; i++) {
+		const struct mqtt_session *se = &st->sessions[g->entry[i].session];
+		struct toe_stream_conn *c;
+		const struct mqtt_conn *m = mqtt_conn_get(st, se->conn, se->conn_gen, &c);
+		bool active = mqtt_subs_get(st->subs, g->entry[i].sub)->state == MQTT_S_ACTIVE;
+
+		if ((!active || (m != NULL && m->suspect)) && (m == NULL || !m->stalled))
+			return false;
+	}
+	g->user[1] = st->turn * 2 + 2;
+	return true;
+}
+
 static enum mqtt_reason group_verdict(struct mqtt_stage *st, struct mqtt_group *g)
 {
 	if (g->flags & MQTT_GROUP_SHARED)
@@ -190,43 +215,20 @@ static enum mqtt_reason group_verdict(struct mqtt_stage *st, struct mqtt_group *
 			}
 		}
 	}
-	return g->user[0] == VERDICT_READY ? MQTT_R_FAST : MQTT_R_PENDING;
+	if (g->user[0] == VERDICT_READY && st->suspects == 0)
+		return MQTT_R_FAST;
+	st->skips = all_stalled(st, g);
+	return st->skips ? MQTT_R_FAST : MQTT_R_PENDING;
 }
 
-/* The broker holds bytes for one of them in its heap: a copy could not be put in its place.  What
- * was found is kept with the group until somebody's state changes: user[1] is twice the turn and 1,
- * no, or 2, yes. */
-static bool any_blocked(struct mqtt_stage *st, struct mqtt_group *g)
-{
-	if (st->lists[MQTT_L_BLOCKED] == MQTT_NONE)
-		return false;
-	if (g->user[1] == st->blocked_turn * 2 + 1 || g->user[1] == st->blocked_turn * 2 + 2)
-		return g->user[1] == st->blocked_turn * 2 + 2;
-	if (mqtt_subs_busy(st->subs))
-		return true; /* nobody has looked, so it must be taken for blocked */
-	mqtt_subs_work(st->subs, g->n);
-	g->user[1] = st->blocked_turn * 2 + 1;
-	for (uint32_t i = 0; i < g->n; i++) {
-		const struct mqtt_session *se = &st->sessions[g->entry[i].session];
-		struct toe_stream_conn *c;
-		const struct mqtt_conn *m = mqtt_conn_get(st, se->conn, se->conn_gen, &c);
-
-		if (m != NULL && m->blocked) {
-			g->user[1] = st->blocked_turn * 2 + 2;
-			return true;
-		}
-	}
-	return false;
-}
-
-/* Last: what is not about this message. */
+/* Last: what is not about this message.  Nothing is compared that somebody does without. */
 static enum mqtt_reason policy(struct mqtt_stage *st)
 {
 	if (st->shadow)
-		return MQTT_R_SHADOW;
+		return st->skips ? MQTT_R_PENDING : MQTT_R_SHADOW;
 	if (st->suspended)
 		return MQTT_R_SUSPENDED;
-	if (st->cfg->mqtt_canary != 0 && ++st->canary >= st->cfg->mqtt_canary) {
+	if (st->cfg->mqtt_canary != 0 && ++st->canary >= st->cfg->mqtt_canary && !st->skips) {
 		st->canary = 0;
 		return MQTT_R_CANARY;
 	}
@@ -239,6 +241,7 @@ enum mqtt_reason mqtt_decide(struct mqtt_stage *st, struct mqtt_conn *m,
 	enum mqtt_reason why = mqtt_decide_early(st, m, p);
 	struct mqtt_gate *gate;
 
+	st->skips = false;
 	if (why != MQTT_R_FAST)
 		return why;
 	gate = &st->gate[st->decided];
@@ -249,8 +252,6 @@ enum mqtt_reason mqtt_decide(struct mqtt_stage *st, struct mqtt_conn *m,
 		why = *group != NULL             ? group_verdict(st, *group)
 		      : mqtt_subs_busy(st->subs) ? MQTT_R_BUSY
 						 : MQTT_R_WIDE;
-	if (why == MQTT_R_FAST && any_blocked(st, *group))
-		why = MQTT_R_BLOCKED;
 	if (why == MQTT_R_FAST && !mqtt_fence_clear(m))
 		why = MQTT_R_FENCE;
 	if (why == MQTT_R_FAST)

@@ -114,7 +114,8 @@ void mqtt_fanout_start(struct mqtt_stage *st, struct mqtt_conn *m, struct mqtt_g
 			       .last_session = MQTT_NONE,
 			       .conn = m->id,
 			       .conn_gen = m->gen,
-			       .level = m->level};
+			       .level = m->level,
+			       .skips = st->skips};
 	if (st->job_newest != MQTT_NONE)
 		st->jobs[st->job_newest].newer = i;
 	else
@@ -204,6 +205,27 @@ static bool overlaps(const struct mqtt_job *j, const struct mqtt_group_entry *en
 	       en == &j->group->entry[j->at - 1];
 }
 
+/* For a job that skips: has this session a subscription among the adjacent ones that is not proven?
+ * It gets no copy then, not even for others: what the broker has for that one comes first. */
+static bool unproven(struct mqtt_stage *st, const struct mqtt_job *j,
+		     const struct mqtt_group_entry *en)
+{
+	const struct mqtt_group *g = j->group;
+	uint32_t at = (uint32_t)(en - g->entry);
+	uint32_t from = at > RUN_MAX ? at - RUN_MAX : 0;
+	uint32_t to = g->n - at > RUN_MAX ? at + RUN_MAX : g->n - 1;
+
+	for (uint32_t i = from; i <= to; i++) {
+		if (g->entry[i].session != en->session)
+			continue;
+		if (mqtt_subs_get(st->subs, g->entry[i].sub)->state != MQTT_S_ACTIVE)
+			return true;
+	}
+	/* more than were looked at */
+	return (from > 0 && g->entry[from].session == en->session) ||
+	       (to < g->n - 1 && g->entry[to].session == en->session);
+}
+
 static void give(struct mqtt_stage *st, struct mqtt_job *j, const struct mqtt_session *se,
 		 const struct mqtt_group_entry *en)
 {
@@ -221,6 +243,8 @@ static void give(struct mqtt_stage *st, struct mqtt_job *j, const struct mqtt_se
 		e = NULL;
 	if (e == NULL)
 		mqtt_count(st, MQTT_C_DROP_MEMORY);
+	else if (j->skips && unproven(st, j, en))
+		mqtt_tx_drop(st, m, MQTT_C_DROP_UNPROVEN);
 	else if (se->max_packet != 0 && e->len1 + e->len2 > se->max_packet)
 		mqtt_count(st, MQTT_C_DROP_SIZE); /* 3.1.2.11.4: as if it had been sent */
 	else
@@ -269,7 +293,8 @@ static void tell_waiters(struct mqtt_stage *st, uint32_t conn, uint32_t gen)
 	uint32_t id = st->lists[MQTT_L_TX_WAIT];
 
 	if (m != NULL && m->jobs > 0) {
-		m->jobs--;
+		if (--m->jobs == 0 && (m->rx_wait & MQTT_WAIT_JOBS))
+			mqtt_tx_drop_held(st, m);
 		mqtt_rx_appended(st, c, m);
 	}
 	while (id != MQTT_NONE) {

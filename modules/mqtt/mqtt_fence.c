@@ -75,6 +75,18 @@ void mqtt_fence_keepalive(struct mqtt_stage *st, struct toe_stream_conn *c, stru
 
 /* ---- subscribers ---- */
 
+static void fall_behind(struct mqtt_stage *st, struct mqtt_conn *m)
+{
+	uint32_t now = toe_stream_ms(st->s);
+	uint32_t used = m->calm_ms - m->blocked_ms;
+	uint32_t back = (now - m->calm_ms) / MQTT_HELD_SHARE;
+
+	used = used < MQTT_HELD_MS ? used : MQTT_HELD_MS;
+	m->blocked_ms = now - (used > back ? used - back : 0);
+	m->blocked = 1;
+	mqtt_count(st, MQTT_C_BLOCKED);
+}
+
 void mqtt_fence_check_short(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
 {
 	uint32_t now = toe_stream_short_writes(c);
@@ -83,12 +95,28 @@ void mqtt_fence_check_short(struct mqtt_stage *st, struct toe_stream_conn *c, st
 		return;
 	m->short_seen = now;
 	if (m->activating != NULL || m->requests != NULL)
-		m->suspect = MQTT_SUSPECT_HEAP;
+		mqtt_fence_suspect(st, m, MQTT_SUSPECT_HEAP);
 	if (!m->blocked)
-		mqtt_count(st, MQTT_C_BLOCKED);
-	m->blocked = 1;
-	mqtt_list_add(st, m, MQTT_L_BLOCKED);
+		fall_behind(st, m);
 	mqtt_fence_ping(st, c, m);
+}
+
+void mqtt_fence_unproven(struct mqtt_stage *st, struct mqtt_conn *m)
+{
+	if (!m->on[MQTT_L_UNPROVEN].on)
+		m->look_ms = toe_stream_ms(st->s);
+	mqtt_list_add(st, m, MQTT_L_UNPROVEN);
+}
+
+void mqtt_fence_suspect(struct mqtt_stage *st, struct mqtt_conn *m, uint8_t suspect)
+{
+	if (m->suspect == suspect)
+		return;
+	st->suspects += (suspect != 0) - (m->suspect != 0);
+	m->suspect = suspect;
+	st->turn++;
+	if (suspect)
+		mqtt_fence_unproven(st, m);
 }
 
 void mqtt_fence_activate(struct mqtt_stage *st, struct mqtt_conn *m, uint32_t sub)
@@ -98,6 +126,7 @@ void mqtt_fence_activate(struct mqtt_stage *st, struct mqtt_conn *m, uint32_t su
 	uint32_t used = old != NULL ? old->len : 0;
 	struct mqtt_activating *a;
 
+	mqtt_fence_unproven(st, m);
 	if (old == NULL || used + sizeof(*a) > old->room) {
 		struct toe_buf *b = toe_stream_buf_new(st->s, 2 * (used + sizeof(*a)));
 
@@ -151,15 +180,16 @@ static void on_proof(struct mqtt_stage *st, struct toe_stream_conn *c, struct mq
 {
 	if (calm && m->blocked) {
 		m->blocked = 0;
-		mqtt_list_del(st, m, MQTT_L_BLOCKED);
+		m->calm_ms = toe_stream_ms(st->s);
+		mqtt_tx_settle(st, m);
 		mqtt_count(st, MQTT_C_UNBLOCKED);
 	}
 	/* Retained messages held back by a short write leave before the next live message. */
 	if (calm && m->suspect == MQTT_SUSPECT_HEAP) {
-		m->suspect = MQTT_SUSPECT_HELD;
+		mqtt_fence_suspect(st, m, MQTT_SUSPECT_HELD);
 		m->saw_publish = 0; /* one that was in the heap does not count */
 	} else if (calm && m->saw_publish) {
-		m->suspect = 0;
+		mqtt_fence_suspect(st, m, 0);
 	}
 	if (calm && !m->suspect && m->activating != NULL)
 		activate_proven(st, m);
@@ -295,31 +325,58 @@ static void tick_one(struct mqtt_stage *st, struct toe_stream_conn *c, struct mq
 	}
 }
 
-/* Its subscribers' broker did not catch up: their copies are lost, the publisher goes on.  A copy
- * for one that has caught up and does not read is left: its place in the stream is known. */
-static void tick_held(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
-{
-	if (m->jobs != 0 || !(m->rx_wait & MQTT_WAIT_JOBS) ||
-	    toe_stream_ms(st->s) - m->rx_wait_ms < MQTT_HELD_MS)
-		return;
-	mqtt_tx_drop_held(st, m);
-	m->hold++;
-	m->held = 0;
-	mqtt_rx_appended(st, c, m);
-}
-
-unsigned mqtt_fence_tick(struct mqtt_stage *st)
+unsigned mqtt_fence_held(struct mqtt_stage *st)
 {
 	uint32_t id = st->lists[MQTT_L_HELD];
 	unsigned n = 0;
 
+	st->settled = false;
 	for (; id != MQTT_NONE; n++) {
 		struct mqtt_conn *m = toe_stream_state_at(st->s, id);
 		struct toe_stream_conn *c = toe_stream_conn(st->s, id, m->gen);
 
 		id = m->on[MQTT_L_HELD].next;
+		if (c == NULL || m->jobs != 0)
+			continue;
+		mqtt_tx_drop_held(st, m);
+		mqtt_rx_appended(st, c, m);
+	}
+	return n;
+}
+
+/* Does it read what it has to read before its subscriptions are proven? */
+static void tick_unproven(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
+{
+	uint32_t now = toe_stream_ms(st->s), acked = toe_stream_acked(c);
+	bool waits = m->activating != NULL || m->requests != NULL || m->suspect;
+	bool full = toe_stream_queued(c) != 0;
+	/* held back: what it waits for is a message for it */
+	bool late = m->suspect != MQTT_SUSPECT_HELD && now - m->asked_ms >= MQTT_UNPROVEN_MS;
+	uint8_t stalled;
+
+	if (!full || acked != m->look_acked) {
+		m->look_acked = acked;
+		m->look_ms = now;
+	}
+	stalled = waits && full && (late || now - m->look_ms >= MQTT_STALLED_MS);
+	st->turn += stalled != m->stalled;
+	m->stalled = stalled;
+	if (!waits)
+		mqtt_list_del(st, m, MQTT_L_UNPROVEN);
+}
+
+unsigned mqtt_fence_tick(struct mqtt_stage *st)
+{
+	unsigned n = mqtt_fence_held(st);
+	uint32_t id = st->lists[MQTT_L_UNPROVEN];
+
+	for (; id != MQTT_NONE; n++) {
+		struct mqtt_conn *m = toe_stream_state_at(st->s, id);
+		struct toe_stream_conn *c = toe_stream_conn(st->s, id, m->gen);
+
+		id = m->on[MQTT_L_UNPROVEN].next;
 		if (c != NULL)
-			tick_held(st, c, m);
+			tick_unproven(st, c, m);
 	}
 	id = st->lists[MQTT_L_PING];
 	for (; id != MQTT_NONE; n++) {

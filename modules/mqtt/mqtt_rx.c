@@ -89,18 +89,23 @@ static void wait_for_jobs(struct mqtt_stage *st, struct mqtt_conn *m, uint8_t wh
 {
 	m->rx_wait |= why;
 	m->rx_wait_ms = toe_stream_ms(st->s);
+	if (why == MQTT_WAIT_JOBS)
+		mqtt_list_add(st, m, MQTT_L_HELD);
 }
 
-/* Fast messages of this publisher that are not yet where they belong. */
-static bool fast_pending(const struct mqtt_conn *m)
+/* Fast messages of this publisher that are not yet where they belong, and that something slow has
+ * to wait for. */
+static bool fast_pending(struct mqtt_stage *st, struct mqtt_conn *m)
 {
-	return m->jobs != 0 || m->held != 0;
+	if (m->jobs == 0 && m->held != NULL)
+		mqtt_tx_drop_held(st, m);
+	return m->jobs != 0 || m->held != NULL;
 }
 
 /* True: it may go now.  Else it is assembled nowhere: rx_hdr waits in mode READY without rx_buf. */
 static bool slow_may_go(struct mqtt_stage *st, struct mqtt_conn *m)
 {
-	if (!fast_pending(m))
+	if (!fast_pending(st, m))
 		return true;
 	m->rx_mode = MQTT_RX_READY;
 	wait_for_jobs(st, m, MQTT_WAIT_JOBS);
@@ -223,7 +228,7 @@ static void finish_publish(struct mqtt_stage *st, struct toe_stream_conn *c, str
 		mqtt_fence_keepalive(st, c, m);
 		return;
 	}
-	if (fast_pending(m)) {
+	if (fast_pending(st, m)) {
 		if (group != NULL)
 			mqtt_group_put(st->subs, group);
 		if (why == MQTT_R_CANARY) /* the next one, whosever it is */
@@ -285,7 +290,7 @@ static void finish_packet(struct mqtt_stage *st, struct toe_stream_conn *c, stru
 		finish_request(st, c, m);
 		break;
 	default: /* DISCONNECT: behind it nothing may follow, so the fast ones go first */
-		if (fast_pending(m)) {
+		if (fast_pending(st, m)) {
 			wait_for_jobs(st, m, MQTT_WAIT_JOBS);
 			break;
 		}
@@ -310,7 +315,7 @@ static void look_early(struct mqtt_stage *st, struct toe_stream_conn *c, struct 
 	if (rc == 0)
 		return;
 	m->rx_seen = (uint8_t)(rc < 0 ? MQTT_R_MALFORMED : mqtt_decide_early(st, m, &p));
-	if (m->rx_seen == MQTT_R_FAST || fast_pending(m))
+	if (m->rx_seen == MQTT_R_FAST || fast_pending(st, m))
 		return; /* decided again when it is complete */
 	note_slow(st, m, m->rx_seen);
 	if (st->decided != MQTT_NONE)
@@ -344,7 +349,7 @@ static void assembly_failed(struct mqtt_stage *st, struct toe_stream_conn *c, st
 {
 	if (mqtt_first_type(m->rx_first) != MQTT_PUBLISH) {
 		mqtt_conn_lose(st, c, m);
-	} else if (fast_pending(m)) {
+	} else if (fast_pending(st, m)) {
 		wait_for_jobs(st, m, MQTT_WAIT_JOBS); /* and then again */
 	} else {
 		m->rx_seen = MQTT_R_MEMORY;
@@ -472,7 +477,7 @@ bool mqtt_rx_end(struct toe_stream *s, struct toe_stream_conn *c)
 
 	if (m->rx_wait != 0)
 		return false;
-	if (fast_pending(m)) {
+	if (fast_pending(st, m)) {
 		/* the broker may publish a will when it sees the end */
 		wait_for_jobs(st, m, MQTT_WAIT_JOBS);
 		return false;
@@ -485,7 +490,7 @@ bool mqtt_rx_end(struct toe_stream *s, struct toe_stream_conn *c)
 void mqtt_rx_lost(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
 {
 	m->rx_wait = 0;
-	if (fast_pending(m)) {
+	if (fast_pending(st, m)) {
 		/* its fast messages come first, before what may be another one now */
 		wait_for_jobs(st, m, MQTT_WAIT_JOBS);
 		return;
@@ -512,11 +517,11 @@ void mqtt_rx_appended(struct mqtt_stage *st, struct toe_stream_conn *c, struct m
 {
 	uint8_t before = m->rx_wait;
 
-	if (!fast_pending(m))
+	if (m->jobs == 0 && m->held == NULL)
 		m->rx_wait &= (uint8_t)~MQTT_WAIT_JOBS;
 	if (m->jobs <= MQTT_JOBS_OF_ONE / 2)
 		m->rx_wait &= (uint8_t)~MQTT_WAIT_ROOM;
-	if (m->held == 0)
+	if (!(m->rx_wait & MQTT_WAIT_JOBS))
 		mqtt_list_del(st, m, MQTT_L_HELD);
 	if (m->rx_wait != before)
 		mqtt_rx_proceed(st, c, m);

@@ -221,7 +221,7 @@ static void attach(struct mqtt_stage *st, struct mqtt_conn *m, uint32_t i)
 	se->max_packet = m->max_packet;
 	se->keep = m->expiry_s != 0;
 	m->session = i;
-	st->blocked_turn++;
+	st->turn++;
 }
 
 /* The session lives on with this connection; what it has to be sent first has to be sent first. */
@@ -369,7 +369,7 @@ void mqtt_session_detach(struct mqtt_stage *st, struct mqtt_conn *m)
 	se = &st->sessions[i];
 	se->cut |= m->requests != NULL;
 	se->conn = MQTT_NONE;
-	st->blocked_turn++;
+	st->turn++;
 	if (se->unknown)
 		st->unknown_n--;
 	if (m->expiry_s == 0)

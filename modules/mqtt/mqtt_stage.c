@@ -59,7 +59,6 @@ void mqtt_list_add(struct mqtt_stage *st, struct mqtt_conn *m, enum mqtt_list wh
 	if (*first != MQTT_NONE)
 		link_at(st, *first, which)->prev = m->id;
 	*first = m->id;
-	st->blocked_turn += which == MQTT_L_BLOCKED;
 }
 
 void mqtt_list_del(struct mqtt_stage *st, struct mqtt_conn *m, enum mqtt_list which)
@@ -75,7 +74,6 @@ void mqtt_list_del(struct mqtt_stage *st, struct mqtt_conn *m, enum mqtt_list wh
 	if (l->next != MQTT_NONE)
 		link_at(st, l->next, which)->prev = l->prev;
 	l->on = 0;
-	st->blocked_turn += which == MQTT_L_BLOCKED;
 }
 
 void mqtt_conn_lose(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
@@ -206,6 +204,7 @@ static void mqtt_close(struct toe_stream *s, struct toe_stream_conn *c)
 	mqtt_tx_end(s, c);
 	mqtt_fanout_orphan(st, m);
 	drop_requests(st, m);
+	mqtt_fence_suspect(st, m, 0);
 	for (unsigned i = 0; i < MQTT_L_N; i++)
 		mqtt_list_del(st, m, i);
 	mqtt_put(st, &m->client_id);
@@ -225,6 +224,8 @@ static unsigned mqtt_poll(struct toe_stream *s, unsigned budget)
 
 	unsigned n = mqtt_fence_synced(st);
 
+	if (st->settled)
+		n += mqtt_fence_held(st);
 	if (st->tick_ms != now && st->subs != NULL)
 		mqtt_subs_rest(st->subs, now - st->tick_ms);
 	if (st->tick_ms != now && now - st->walk_ms >= st->walk_gap) {
@@ -243,7 +244,8 @@ static bool mqtt_deadline(struct toe_stream *s, uint32_t *ms)
 
 	*ms = toe_stream_ms(s) + (st->job_oldest != MQTT_NONE ? 0 : MQTT_WATCH_MS);
 	return st->job_oldest != MQTT_NONE || st->lists[MQTT_L_PING] != MQTT_NONE ||
-	       st->lists[MQTT_L_HELD] != MQTT_NONE || st->audit_used != 0;
+	       st->lists[MQTT_L_HELD] != MQTT_NONE || st->lists[MQTT_L_UNPROVEN] != MQTT_NONE ||
+	       st->audit_used != 0;
 }
 
 static void mqtt_fini(struct toe_stream *s)

@@ -34,7 +34,16 @@
 #define MQTT_PING_LOST_MS                                                                          \
 	10000u /* so long without answer, the broker busy elsewhere: it dropped it */
 #define MQTT_PING_GONE_MS 60000u /* the same, nothing heard of the broker */
-#define MQTT_HELD_MS      1000u  /* a publisher waits so long for its copies that are held */
+/* A publisher about to go slow waits for its copies that a subscriber's broker keeps from their
+ * place: as long as that subscriber has been behind for no more than this, what is used of it being
+ * given back tenfold slower.  So nobody makes others wait for more than a tenth of the time. */
+#define MQTT_HELD_MS    1000u
+#define MQTT_HELD_SHARE 10u
+#define MQTT_HELD_WALK  1024u /* copies of one publisher looked at per turn */
+/* A subscription that is not proven makes topics slow unless its client has acknowledged nothing
+ * for so long, or takes so long to get what the broker has for it. */
+#define MQTT_STALLED_MS  1000u
+#define MQTT_UNPROVEN_MS 10000u
 /* A publisher is held until its slow message is proven delivered; so long at most if the broker
  * writes nothing to anybody meanwhile.  One that is busy is only behind, and a message that went
  * slow instead would come no sooner: it takes a client's messages one after the other. */
@@ -96,11 +105,11 @@ enum mqtt_sub_state {
 
 /* Lists a connection can be on. */
 enum mqtt_list {
-	MQTT_L_PING,    /* a PINGREQ has no answer yet */
-	MQTT_L_TX_WAIT, /* UNSUBACK waits for jobs */
-	MQTT_L_SYNC,    /* a PINGRESP waits to become a proof */
-	MQTT_L_BLOCKED, /* the broker is behind with it */
-	MQTT_L_HELD,    /* a publisher with copies that wait for those */
+	MQTT_L_PING,     /* a PINGREQ has no answer yet */
+	MQTT_L_TX_WAIT,  /* UNSUBACK waits for jobs */
+	MQTT_L_SYNC,     /* a PINGRESP waits to become a proof */
+	MQTT_L_UNPROVEN, /* an answer or a proof for its subscriptions is awaited */
+	MQTT_L_HELD,     /* a publisher that waits for its fast messages to be appended */
 	MQTT_L_N
 };
 
@@ -113,13 +122,16 @@ struct mqtt_link {
 
 /* A copy that waits for earlier bytes of the broker, in the data of a toe_buf. */
 struct mqtt_copy {
-	struct toe_buf *next;
+	struct toe_buf *next; /* of the receiver's */
+	struct toe_buf *prev;
+	struct toe_buf *held_next; /* ring of the publisher's (mqtt_conn.held) */
+	struct toe_buf *held_prev;
 	struct toe_buf *b1;
 	struct toe_buf *b2; /* NULL: one piece */
 	uint32_t off1, len1, off2, len2;
+	uint32_t to;   /* receiver */
 	uint32_t conn; /* and conn_gen: the publisher that is held, MQTT_NONE: none is */
 	uint32_t conn_gen;
-	uint32_t hold; /* mqtt_conn.hold of that publisher: older ones are not counted any more */
 	uint32_t sub; /* and sub_gen: goes only while this subscription lives; MQTT_SUB_NONE: in any
 		       * case
 		       */
@@ -130,6 +142,8 @@ struct mqtt_copy {
 	uint32_t expiry_s; /* Message Expiry Interval then, 0: none */
 	bool exact;        /* nothing for the client was in the broker's heap: that is its place */
 };
+_Static_assert(sizeof(struct mqtt_copy) + sizeof(struct toe_buf) <= TOE_BUF_BLOCK_MIN,
+	       "the smallest block");
 
 /* A SUBSCRIBE or UNSUBSCRIBE without answer, in the data of a toe_buf, the packet's body behind. */
 struct mqtt_request {
@@ -213,15 +227,19 @@ struct mqtt_conn {
 	uint8_t ping_ghosts;    /* given up: an answer that comes all the same proves nothing */
 	uint8_t want_ping;
 	uint8_t suspect; /* MQTT_SUSPECT_: short write while a subscription was becoming active */
+	uint8_t stalled; /* unproven, and the client does not read: nothing waits for it */
 	uint32_t client_pings;
 	uint32_t ping_ms; /* last PINGREQ or PINGRESP of the stage's */
 	uint32_t short_seen;
 	struct toe_buf *activating; /* struct mqtt_activating[] */
 
-	uint32_t jobs; /* unfinished, of this publisher */
-	uint32_t held; /* its copies that wait for blocked subscribers */
-	uint32_t hold; /* how often the wait for them was given up */
-	uint32_t jobq; /* its queue, MQTT_NONE */
+	struct toe_buf *held; /* its copies that wait for blocked subscribers, struct mqtt_copy */
+	uint32_t jobs;        /* unfinished, of this publisher */
+	uint32_t jobq;        /* its queue, MQTT_NONE */
+	uint32_t blocked_ms;  /* since when blocked, MQTT_HELD_SHARE taken into account */
+	uint32_t calm_ms;     /* not blocked any more */
+	uint32_t look_acked;  /* toe_stream_acked() when looked at last, unchanged since look_ms */
+	uint32_t look_ms;
 	/* a PINGRESP that becomes a proof when the broker's writes before it have been noticed */
 	uint64_t sync_ticket;
 	uint32_t sync_proven;
@@ -282,6 +300,7 @@ struct mqtt_job {
 	uint32_t conn;
 	uint32_t conn_gen;
 	uint8_t level;
+	bool skips; /* subscriptions that are not proven do not count (mqtt_stage.skips) */
 	struct mqtt_encoding enc[2]; /* level 3 and 4; level 5 without subscription identifier */
 };
 
@@ -345,7 +364,9 @@ struct mqtt_stage {
 	uint32_t queue_turn; /* last of the ring, MQTT_NONE: empty */
 
 	uint32_t lists[MQTT_L_N]; /* first connection of each, MQTT_NONE: empty */
-	uint32_t blocked_turn;    /* changes with who is blocked, or connected */
+	uint32_t turn;            /* changes with who is suspect, stalled, connected */
+	uint32_t suspects;        /* open connections that are */
+	bool settled;             /* somebody on MQTT_L_HELD may go on */
 	uint32_t tick_ms;
 	uint32_t walk_ms;  /* last walk of mqtt_fence_tick(), and ms until the next: */
 	uint32_t walk_gap; /* many members cost a walk, not one every millisecond */
@@ -354,6 +375,7 @@ struct mqtt_stage {
 	uint32_t alive_ms; /* since then it has not been silent for a second */
 	uint32_t canary;
 	uint32_t decided; /* gate of the PUBLISH decided last, MQTT_NONE: none */
+	bool skips; /* it is fast because who would make it slow is stalled, and does without */
 	struct mqtt_audit *audit;
 	uint32_t audit_used; /* messages compared now; 0: nothing is looked at */
 	uint32_t noise_ms;   /* as in a gate, for all of them */
@@ -428,6 +450,8 @@ void mqtt_tx_proceed(struct mqtt_stage *st, struct toe_stream_conn *c, struct mq
  */
 void mqtt_tx_copy(struct mqtt_stage *st, struct toe_stream_conn *c, const struct mqtt_job *j,
 		  const struct mqtt_encoding *e, const struct mqtt_group_entry *en);
+/* A copy for m that is not sent: counted. */
+void mqtt_tx_drop(struct mqtt_stage *st, const struct mqtt_conn *m, enum mqtt_counter why);
 /* Deferred copies whose turn has come. */
 void mqtt_tx_flush(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m);
 void mqtt_tx_drop_deferred(struct mqtt_stage *st, struct mqtt_conn *m);
@@ -435,8 +459,11 @@ void mqtt_tx_drop_deferred(struct mqtt_stage *st, struct mqtt_conn *m);
  * broker's queue is first in, first out. */
 void mqtt_tx_flush_before(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m,
 			  uint32_t event);
-/* Copies of publisher p that wait for blocked subscribers are given up. */
-void mqtt_tx_drop_held(struct mqtt_stage *st, const struct mqtt_conn *p);
+/* The broker has caught up with m: its copies hold nobody any more. */
+void mqtt_tx_settle(struct mqtt_stage *st, struct mqtt_conn *m);
+/* Copies of publisher p are given up if their receivers have been blocked for too long; looks at
+ * MQTT_HELD_WALK. */
+void mqtt_tx_drop_held(struct mqtt_stage *st, struct mqtt_conn *p);
 
 /* mqtt_session.c; body: the packet without its fixed header. */
 int mqtt_session_init(struct mqtt_stage *st);
@@ -494,6 +521,11 @@ void mqtt_fence_activate(struct mqtt_stage *st, struct mqtt_conn *m, uint32_t su
 /* Has the broker failed to write all of something?  Then copies wait from now on. */
 void mqtt_fence_check_short(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m);
 void mqtt_fence_keepalive(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m);
+/* m has an answer or a proof to come. */
+void mqtt_fence_unproven(struct mqtt_stage *st, struct mqtt_conn *m);
+void mqtt_fence_suspect(struct mqtt_stage *st, struct mqtt_conn *m, uint8_t suspect);
+/* Publishers that wait for their copies; returns how many. */
+unsigned mqtt_fence_held(struct mqtt_stage *st);
 /* Returns how many it looked at. */
 unsigned mqtt_fence_tick(struct mqtt_stage *st);
 /* PINGRESPs that are proofs now; returns how many. */

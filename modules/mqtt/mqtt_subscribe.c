@@ -95,8 +95,9 @@ int mqtt_session_request(struct mqtt_stage *st, struct mqtt_conn *m, uint8_t typ
 		return -ENOSPC;
 	while (type == MQTT_SUBSCRIBE && rc == 0 && mqtt_subscribe_next(&req, &item))
 		rc = subscribe_one(st, m, &item, req.sub_id);
+	mqtt_fence_unproven(st, m);
 	if (type == MQTT_SUBSCRIBE && m->blocked)
-		m->suspect = MQTT_SUSPECT_HEAP;
+		mqtt_fence_suspect(st, m, MQTT_SUSPECT_HEAP);
 	if (type == MQTT_UNSUBSCRIBE)
 		m->events++; /* what is decided from here on may come behind UNSUBACK */
 	mqtt_request_of(b)->event = m->events;

@@ -24,7 +24,7 @@ static int append(struct mqtt_stage *st, struct toe_stream_conn *c, const struct
 	return toe_stream_send2(st->s, c, e->b1, e->off1, e->len1, e->b2, e->off2, e->len2);
 }
 
-static void count_drop(struct mqtt_stage *st, const struct mqtt_conn *m, enum mqtt_counter why)
+void mqtt_tx_drop(struct mqtt_stage *st, const struct mqtt_conn *m, enum mqtt_counter why)
 {
 	mqtt_count(st, why);
 	if (m->session != MQTT_NONE)
@@ -58,9 +58,12 @@ static bool queue_full(const struct mqtt_stage *st, const struct toe_stream_conn
 	       (uint64_t)toe_stream_queued(c) + m->defer_bytes + bytes > queue_limit(st);
 }
 
+/* ---- copies that wait ---- */
+
 /* The publisher may not go slow before this copy is where it belongs. */
-static void hold_publisher(struct mqtt_stage *st, const struct mqtt_job *j, struct mqtt_copy *d)
+static void hold_publisher(struct mqtt_stage *st, const struct mqtt_job *j, struct toe_buf *b)
 {
+	struct mqtt_copy *d = mqtt_copy_of(b);
 	struct toe_stream_conn *pc;
 	struct mqtt_conn *p = mqtt_conn_get(st, j->conn, j->conn_gen, &pc);
 
@@ -68,9 +71,33 @@ static void hold_publisher(struct mqtt_stage *st, const struct mqtt_job *j, stru
 		return;
 	d->conn = j->conn;
 	d->conn_gen = j->conn_gen;
-	d->hold = p->hold;
-	p->held++;
-	mqtt_list_add(st, p, MQTT_L_HELD);
+	d->held_next = d->held_prev = b;
+	if (p->held != NULL) {
+		d->held_next = p->held;
+		d->held_prev = mqtt_copy_of(p->held)->held_prev;
+		mqtt_copy_of(d->held_prev)->held_next = b;
+		mqtt_copy_of(d->held_next)->held_prev = b;
+	} else {
+		p->held = b;
+	}
+}
+
+/* The publisher that b held, NULL: none.  If its connection is gone, the ring has no beginning, but
+ * is one. */
+static struct mqtt_conn *release_publisher(struct mqtt_stage *st, struct toe_buf *b,
+					   struct toe_stream_conn **pc)
+{
+	struct mqtt_copy *d = mqtt_copy_of(b);
+	struct mqtt_conn *p = mqtt_conn_get(st, d->conn, d->conn_gen, pc);
+
+	if (d->conn == MQTT_NONE)
+		return NULL;
+	mqtt_copy_of(d->held_prev)->held_next = d->held_next;
+	mqtt_copy_of(d->held_next)->held_prev = d->held_prev;
+	if (p != NULL && p->held == b)
+		p->held = d->held_next != b ? d->held_next : NULL;
+	d->conn = MQTT_NONE;
+	return p;
 }
 
 static bool defer(struct mqtt_stage *st, struct toe_stream_conn *c, const struct mqtt_job *j,
@@ -89,7 +116,9 @@ static bool defer(struct mqtt_stage *st, struct toe_stream_conn *c, const struct
 					      .len1 = e->len1,
 					      .off2 = e->off2,
 					      .len2 = e->len2,
+					      .to = m->id,
 					      .conn = MQTT_NONE,
+					      .prev = m->defer_last,
 					      .sub = en != NULL ? en->sub : MQTT_SUB_NONE,
 					      .sub_gen = en != NULL ? en->sub_gen : 0,
 					      .after = toe_stream_written(c),
@@ -98,7 +127,7 @@ static bool defer(struct mqtt_stage *st, struct toe_stream_conn *c, const struct
 					      .expiry_s = j->p.has_expiry ? j->p.expiry_s : 0,
 					      .exact = !m->blocked};
 	if (m->blocked)
-		hold_publisher(st, j, mqtt_copy_of(b));
+		hold_publisher(st, j, b);
 	if (m->defer_first == NULL)
 		m->defer_first = b;
 	else
@@ -117,7 +146,7 @@ void mqtt_tx_copy(struct mqtt_stage *st, struct toe_stream_conn *c, const struct
 	bool ok;
 
 	if (queue_full(st, c, m, e->len1 + e->len2)) {
-		count_drop(st, m, MQTT_C_DROP_QUEUE);
+		mqtt_tx_drop(st, m, MQTT_C_DROP_QUEUE);
 		return;
 	}
 	mqtt_fence_check_short(st, c, m);
@@ -126,7 +155,7 @@ void mqtt_tx_copy(struct mqtt_stage *st, struct toe_stream_conn *c, const struct
 	else
 		ok = defer(st, c, j, e, en);
 	if (!ok) {
-		count_drop(st, m, MQTT_C_DROP_MEMORY);
+		mqtt_tx_drop(st, m, MQTT_C_DROP_MEMORY);
 		return;
 	}
 	mqtt_count(st, MQTT_C_DELIVERED);
@@ -134,70 +163,70 @@ void mqtt_tx_copy(struct mqtt_stage *st, struct toe_stream_conn *c, const struct
 		st->sessions[m->session].delivered++;
 }
 
-/* b, out of the queue already, is done with. */
-static void free_copy(struct mqtt_stage *st, struct mqtt_conn *m, struct toe_buf *b)
+/* b leaves the queue of m and is done with; returns the publisher that it held. */
+static struct mqtt_conn *free_copy(struct mqtt_stage *st, struct mqtt_conn *m, struct toe_buf *b,
+				   struct toe_stream_conn **pc)
 {
 	struct mqtt_copy *d = mqtt_copy_of(b);
-	struct toe_stream_conn *pc;
-	struct mqtt_conn *p = mqtt_conn_get(st, d->conn, d->conn_gen, &pc);
-	bool counted = p != NULL && p->hold == d->hold;
+	struct mqtt_conn *p = release_publisher(st, b, pc);
 
+	if (d->prev != NULL)
+		mqtt_copy_of(d->prev)->next = d->next;
+	else
+		m->defer_first = d->next;
+	if (d->next != NULL)
+		mqtt_copy_of(d->next)->prev = d->prev;
+	else
+		m->defer_last = d->prev;
 	m->defer_n--;
 	m->defer_bytes -= d->len1 + d->len2;
 	mqtt_put(st, &d->b1);
 	mqtt_put(st, &d->b2);
 	toe_stream_buf_put(st->s, b);
-	if (counted) {
-		p->held--;
-		mqtt_rx_appended(st, pc, p);
-	}
+	return p;
 }
 
 static void pop_deferred(struct mqtt_stage *st, struct mqtt_conn *m)
 {
-	struct toe_buf *b = m->defer_first;
+	struct toe_stream_conn *pc;
+	struct mqtt_conn *p = free_copy(st, m, m->defer_first, &pc);
 
-	m->defer_first = mqtt_copy_of(b)->next;
-	if (m->defer_first == NULL)
-		m->defer_last = NULL;
-	free_copy(st, m, b);
+	if (p != NULL)
+		mqtt_rx_appended(st, pc, p);
 }
 
-/* Those of one publisher out of one queue. */
-static void drop_held_of(struct mqtt_stage *st, struct mqtt_conn *m, const struct mqtt_conn *p)
+void mqtt_tx_settle(struct mqtt_stage *st, struct mqtt_conn *m)
 {
-	struct toe_buf *before = NULL, *b = m->defer_first;
+	struct toe_stream_conn *pc;
 
-	while (b != NULL) {
-		struct toe_buf *next = mqtt_copy_of(b)->next;
-
-		if (mqtt_copy_of(b)->conn != p->id || mqtt_copy_of(b)->conn_gen != p->gen) {
-			before = b;
-			b = next;
-			continue;
-		}
-		if (before != NULL)
-			mqtt_copy_of(before)->next = next;
-		else
-			m->defer_first = next;
-		if (m->defer_last == b)
-			m->defer_last = before;
-		mqtt_copy_of(b)->conn = MQTT_NONE; /* the caller lets it go on */
-		free_copy(st, m, b);
-		count_drop(st, m, MQTT_C_DROP_BLOCKED);
-		b = next;
+	for (struct toe_buf *b = m->defer_first; b != NULL; b = mqtt_copy_of(b)->next) {
+		mqtt_copy_of(b)->exact = true;
+		st->settled |= release_publisher(st, b, &pc) != NULL;
 	}
 }
 
-void mqtt_tx_drop_held(struct mqtt_stage *st, const struct mqtt_conn *p)
+static bool behind_too_long(const struct mqtt_stage *st, const struct mqtt_conn *m)
 {
-	uint32_t id = st->lists[MQTT_L_BLOCKED];
+	return m->blocked && toe_stream_ms(st->s) - m->blocked_ms >= MQTT_HELD_MS;
+}
 
-	while (id != MQTT_NONE) {
-		struct mqtt_conn *m = toe_stream_state_at(st->s, id);
+void mqtt_tx_drop_held(struct mqtt_stage *st, struct mqtt_conn *p)
+{
+	const struct toe_buf *kept = NULL;
 
-		id = m->on[MQTT_L_BLOCKED].next;
-		drop_held_of(st, m, p);
+	for (unsigned n = 0; n < MQTT_HELD_WALK && p->held != NULL && p->held != kept; n++) {
+		struct toe_buf *b = p->held;
+		struct mqtt_conn *m = toe_stream_state_at(st->s, mqtt_copy_of(b)->to);
+		struct toe_stream_conn *pc;
+
+		if (behind_too_long(st, m)) {
+			free_copy(st, m, b, &pc);
+			mqtt_tx_drop(st, m, MQTT_C_DROP_BLOCKED);
+			continue;
+		}
+		if (kept == NULL)
+			kept = b;
+		p->held = mqtt_copy_of(b)->held_next;
 	}
 }
 
@@ -273,7 +302,7 @@ static void release_deferred(struct mqtt_stage *st, struct toe_stream_conn *c, s
 	else if (d->expiry_s != 0 && waited_s > 0 && m->level == MQTT_LEVEL_5
 			 ? append_later(st, c, e, d->expiry_s - waited_s) != 0
 			 : append(st, c, &e) != 0)
-		count_drop(st, m, MQTT_C_DROP_MEMORY);
+		mqtt_tx_drop(st, m, MQTT_C_DROP_MEMORY);
 	pop_deferred(st, m);
 }
 

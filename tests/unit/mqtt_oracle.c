@@ -333,6 +333,7 @@ void oracle_stage(struct world *w, const struct mqtt_stage *st)
 	world_stats.unblocked += st->counters[MQTT_C_UNBLOCKED];
 	world_stats.drops += st->counters[MQTT_C_DROP_QUEUE] + st->counters[MQTT_C_DROP_MEMORY];
 	world_stats.blocked_drops += st->counters[MQTT_C_DROP_BLOCKED];
+	world_stats.unproven_drops += st->counters[MQTT_C_DROP_UNPROVEN];
 	world_stats.takeovers += st->counters[MQTT_C_TAKEOVER];
 	world_stats.activated += st->counters[MQTT_C_ACTIVATED];
 	world_stats.fence_waits += st->counters[MQTT_C_FENCE_WAIT];

@@ -401,7 +401,7 @@ static void client_step(struct world *w, struct inst *i)
 		do_unsubscribe(w, i);
 		break;
 	case 5:
-		i->reading = !i->reading || world_pick(w, 2) == 0;
+		i->reading = world_pick(w, w->slow ? 6 : 2) == 0 || (!w->slow && !i->reading);
 		break;
 	case 6:
 		do_ping(w, i);
@@ -435,7 +435,9 @@ static void engine_step(struct world *w, struct inst *i)
 			fake_client_read(w->f, i->id, NULL, some(w));
 		break;
 	case 6:
-		fake_time(w->f, world_pick(w, 12) == 0 ? world_pick(w, 600) : world_pick(w, 8));
+		fake_time(w->f, world_pick(w, 12) != 0 ? world_pick(w, 8)
+				: w->slow              ? world_pick(w, 2500)
+						       : world_pick(w, 600));
 		break;
 	default:
 		if (world_pick(w, 2) == 0)
@@ -569,6 +571,7 @@ const char *world_run(const struct world_opts *o)
 	w->o = *o;
 	w->rnd = o->seed * 0x9e3779b97f4a7c15u | 1;
 	w->calm = world_pick(w, 2) != 0;
+	w->slow = world_pick(w, 4) == 0;
 	configure(w, &cfg, &fo);
 	cfg.mqtt_shadow = o->shadow;
 	w->f = fake_new(&mqtt_module, &cfg, &fo);
@@ -578,7 +581,7 @@ const char *world_run(const struct world_opts *o)
 		step(w);
 	drain(w);
 	drops = stage(w)->counters[MQTT_C_DROP_QUEUE] + stage(w)->counters[MQTT_C_DROP_MEMORY] +
-		stage(w)->counters[MQTT_C_DROP_BLOCKED];
+		stage(w)->counters[MQTT_C_DROP_BLOCKED] + stage(w)->counters[MQTT_C_DROP_UNPROVEN];
 	if (w->wrong == NULL)
 		oracle_end(w, drops);
 	check_rest(w);

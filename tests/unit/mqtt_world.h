@@ -30,7 +30,7 @@ const char *world_run(const struct world_opts *o);
 struct world_stats {
 	uint64_t messages, fast, delivered, deferred, blocked, unblocked, drops, broker_drops;
 	uint64_t acks_dropped, takeovers, activated, fence_waits, required, lost_conns,
-		blocked_drops, compared, skipped;
+		blocked_drops, unproven_drops, compared, skipped;
 };
 extern struct world_stats world_stats;
 

@@ -67,6 +67,7 @@ struct world {
 	size_t at;
 	struct fake *f;
 	bool calm; /* subscriptions hardly change after a while */
+	bool slow; /* clients stop reading for seconds */
 	struct broker *b;
 	uint64_t t;
 	struct inst inst[INST_MAX];

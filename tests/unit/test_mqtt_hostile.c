@@ -7,7 +7,7 @@
 #include "mqtt_stage_rig.h"
 
 /* A subscriber falls behind, catches up, and then does not read on: a publisher whose copy waits
- * for it goes on after a second, and is not held by that copy's end later. */
+ * for it goes on when its place is known, and is not held by that copy's end later. */
 static void reader_that_stops(void **state)
 {
 	static char fill[(1u << 20) + 1] = {0x30, (char)0xff, (char)0xff, 0x7f};
@@ -27,20 +27,20 @@ static void reader_that_stops(void **state)
 	fake_app_write(r.f, to, fill, sizeof(fill)); /* one byte too many */
 	fake_hc(r.f);
 	fake_poll(r.f, 64);
-	assert_int_equal(rig_conn(&r, from)->held, 1);
-	/* as a proof would, and the copy's place has not come */
-	rig_conn(&r, to)->blocked = 0;
-	mqtt_list_del(rig_stage(&r), rig_conn(&r, to), MQTT_L_BLOCKED);
+	assert_non_null(rig_conn(&r, from)->held);
 	rig_publish(&q, 4, "t", NULL, "2", 1);
 	q.b[0] |= 1;
 	fake_client_write(r.f, from, q.b, q.n);
 	fake_offer(r.f, from, SIZE_MAX);
 	assert_int_equal(fake_app_unread(r.f, from), 0);
-	fake_time(r.f, MQTT_HELD_MS);
+	/* as a proof would, and the copy's place has not come */
+	rig_conn(&r, to)->blocked = 0;
+	mqtt_tx_settle(rig_stage(&r), rig_conn(&r, to));
 	fake_poll(r.f, 64);
 	assert_int_equal(fake_app_unread(r.f, from), q.n);
+	assert_int_equal(rig_conn(&r, to)->defer_n, 1);
 	fake_close(r.f, to);
-	assert_int_equal(rig_conn(&r, from)->held, 0);
+	assert_null(rig_conn(&r, from)->held);
 	fake_client_write(r.f, from, q.b, q.n);
 	fake_offer(r.f, from, SIZE_MAX);
 	assert_int_equal(fake_app_unread(r.f, from), 2 * q.n);
@@ -275,8 +275,9 @@ static void pings_without_answer(void **state)
 	rig_stop(&r);
 }
 
-/* Whether one of many subscribers is blocked is found out once, until somebody's state changes. */
-static void blocked_is_remembered(void **state)
+/* Whether a topic has to wait for one of many subscribers is found out once, until somebody's state
+ * changes. */
+static void stalled_is_remembered(void **state)
 {
 	struct mqtt_stage *st;
 	uint32_t from, to, other;
@@ -295,11 +296,8 @@ static void blocked_is_remembered(void **state)
 	for (unsigned i = 0; i < 6; i++) {
 		uint32_t who = i < 3 ? other : to;
 
-		rig_conn(&r, who)->blocked = i % 3 != 2;
-		if (i % 3 == 0)
-			mqtt_list_add(st, rig_conn(&r, who), MQTT_L_BLOCKED);
-		else if (i % 3 == 2)
-			mqtt_list_del(st, rig_conn(&r, who), MQTT_L_BLOCKED);
+		mqtt_fence_suspect(st, rig_conn(&r, who), i % 3 != 2 ? MQTT_SUSPECT_HELD : 0);
+		assert_int_equal(st->suspects, i % 3 != 2);
 		fast = rig_slow(&r, MQTT_R_FAST);
 		for (unsigned k = 0; k < 2; k++) {
 			fake_client_write(r.f, from, p.b, p.n);
@@ -307,7 +305,7 @@ static void blocked_is_remembered(void **state)
 		}
 		if (who == other)
 			assert_int_equal(rig_slow(&r, MQTT_R_FAST) - fast, 2);
-		assert_int_equal(rig_slow(&r, MQTT_R_BLOCKED), i < 3 ? 0 : i == 3 ? 2 : 4);
+		assert_int_equal(rig_slow(&r, MQTT_R_PENDING), i < 3 ? 0 : i == 3 ? 2 : 4);
 		while (fake_poll(r.f, 64) != 0)
 			;
 	}
@@ -343,7 +341,7 @@ int main(void)
 		cmocka_unit_test(reader_that_stops),    cmocka_unit_test(announced_only),
 		cmocka_unit_test(message_memory_full),  cmocka_unit_test(long_names),
 		cmocka_unit_test(requests_without_end), cmocka_unit_test(topics_that_cost),
-		cmocka_unit_test(pings_without_answer), cmocka_unit_test(blocked_is_remembered),
+		cmocka_unit_test(pings_without_answer), cmocka_unit_test(stalled_is_remembered),
 		cmocka_unit_test(names_for_terminals),
 	};
 

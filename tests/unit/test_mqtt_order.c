@@ -229,11 +229,46 @@ static void third_question(void **state)
 	rig_stop(&t.r);
 }
 
+/* The broker has read what the publisher sent, and its answer to a PINGREQ behind it has come. */
+static void slow_is_done(struct two *t)
+{
+	char any[256];
+
+	while (fake_app_read(t->r.f, t->from, any, sizeof(any)) > 0)
+		;
+	rig_conn(&t->r, t->from)->proven = rig_conn(&t->r, t->from)->events;
+}
+
+/* The broker has one byte more for a client than its buffer takes. */
+static void block(struct two *t, uint32_t id)
+{
+	static char fill[(1u << 20) + 1] = {0x30, (char)0xfd, (char)0xff, 0x3f};
+
+	says(t, id, fill, sizeof(fill));
+	fake_hc(t->r.f);
+	fake_settle(t->r.f);
+	assert_int_equal(rig_conn(&t->r, id)->blocked, 1);
+}
+
+/* The broker writes the rest, and its answer to PINGREQ behind it. */
+static void unblock(struct two *t, uint32_t id)
+{
+	fake_client_read(t->r.f, id, NULL, SIZE_MAX);
+	fake_settle(t->r.f);
+	says(t, id, "\0\xd0\0", 3);
+	fake_settle(t->r.f);
+	if (rig_conn(&t->r, id)->blocked) /* that was to one before it fell behind */
+		says(t, id, "\xd0\0", 2);
+	fake_settle(t->r.f);
+	fake_client_read(t->r.f, id, NULL, SIZE_MAX);
+	fake_settle(t->r.f);
+	assert_int_equal(rig_conn(&t->r, id)->blocked, 0);
+}
+
 /* A copy waits for a client that has fallen behind meanwhile: the publisher's next slow message
  * waits for the copy, for a second. */
 static void slow_waits_for_copies(void **state)
 {
-	static char fill[(1u << 20) + 1];
 	struct two t;
 
 	(void)state;
@@ -243,15 +278,7 @@ static void slow_waits_for_copies(void **state)
 	publishes(&t, "1", false);
 	fake_offer(t.r.f, t.from, SIZE_MAX);
 	assert_int_equal(fast(&t), 1);
-	memset(fill, 0, sizeof(fill));
-	fill[0] = 0x30;
-	fill[1] = (char)0xff;
-	fill[2] = (char)0xff;
-	fill[3] = 0x7f;
-	says(&t, t.to, fill, sizeof(fill)); /* one byte too many */
-	fake_hc(t.r.f);
-	fake_settle(t.r.f);
-	assert_int_equal(rig_conn(&t.r, t.to)->blocked, 1);
+	block(&t, t.to);
 	publishes(&t, "2", true);
 	fake_settle(t.r.f);
 	assert_int_equal(fake_app_unread(t.r.f, t.from), 0);
@@ -262,13 +289,206 @@ static void slow_waits_for_copies(void **state)
 	rig_stop(&t.r);
 }
 
+/* One of two subscribers is blocked: messages stay fast, the other one has them at once, and the
+ * first one when the broker has caught up, behind what the broker had for it. */
+static void blocked_waits_alone(void **state)
+{
+	struct pk want = {.n = 0};
+	uint32_t other;
+	struct two t;
+
+	(void)state;
+	start(&t, 4);
+	other = rig_connect(&t.r, 4, "other", true, 0);
+	rig_subscribe(&t.r, t.to, "t", 0, 0);
+	rig_subscribe(&t.r, other, "t", 0, 0);
+	block(&t, t.to);
+	rig_forget(&t.r);
+	for (unsigned i = 0; i < 3; i++) {
+		const char payload[2] = {(char)('1' + i), '\0'};
+
+		fake_time(t.r.f, 2 * MQTT_HELD_MS);
+		publishes(&t, payload, false);
+		rig_publish(&want, 4, "t", NULL, payload, 1);
+		fake_settle(t.r.f);
+	}
+	rig_expect(&t.r, other, &want);
+	assert_int_equal(fast(&t), 3);
+	assert_int_equal(rig_conn(&t.r, t.to)->defer_n, 3);
+	unblock(&t, t.to);
+	assert_memory_equal(bytes_at(&t.r.got[t.to]) + bytes_n(&t.r.got[t.to]) - want.n, want.b,
+			    want.n);
+	assert_int_equal(rig_stage(&t.r)->counters[MQTT_C_DROP_BLOCKED], 0);
+	rig_stop(&t.r);
+}
+
+/* Its queue is bounded: what is too much is dropped for it alone, and counted. */
+static void blocked_queue_is_bounded(void **state)
+{
+	struct two t;
+
+	(void)state;
+	start(&t, 4);
+	t.r.cfg.mqtt_queue_messages = 5;
+	rig_subscribe(&t.r, t.to, "t", 0, 0);
+	block(&t, t.to);
+	for (unsigned i = 0; i < 8; i++)
+		publishes(&t, "x", false);
+	fake_settle(t.r.f);
+	assert_int_equal(fast(&t), 8);
+	assert_int_equal(rig_conn(&t.r, t.to)->defer_n, 5);
+	assert_int_equal(rig_stage(&t.r)->counters[MQTT_C_DROP_QUEUE], 3);
+	rig_stop(&t.r);
+}
+
+/* Blocked for longer than publishers wait: the next slow message goes at once.  A copy for one that
+ * is behind for a moment only is waited for all the same, and not lost. */
+static void slow_waits_for_no_stalled_one(void **state)
+{
+	uint32_t other;
+	struct two t;
+
+	(void)state;
+	start(&t, 4);
+	other = rig_connect(&t.r, 4, "other", true, 0);
+	rig_subscribe(&t.r, t.to, "t", 0, 0);
+	rig_subscribe(&t.r, other, "t", 0, 0);
+	block(&t, t.to);
+	fake_time(t.r.f, MQTT_HELD_MS);
+	publishes(&t, "1", false);
+	publishes(&t, "2", true);
+	fake_settle(t.r.f);
+	assert_int_equal(fake_app_unread(t.r.f, t.from), 6);
+	assert_int_equal(rig_stage(&t.r)->counters[MQTT_C_DROP_BLOCKED], 1);
+
+	slow_is_done(&t);
+	block(&t, other);
+	publishes(&t, "3", false);
+	publishes(&t, "4", true);
+	fake_settle(t.r.f);
+	assert_int_equal(fast(&t), 2);
+	assert_int_equal(fake_app_unread(t.r.f, t.from), 0);
+	unblock(&t, other);
+	assert_int_equal(fake_app_unread(t.r.f, t.from), 6);
+	assert_int_equal(rig_stage(&t.r)->counters[MQTT_C_DROP_BLOCKED], 2);
+	assert_int_equal(rig_conn(&t.r, t.to)->defer_n, 0);
+	rig_stop(&t.r);
+}
+
+/* One that falls behind again and again makes others wait for a tenth of the time at most. */
+static void waiting_is_used_up(void **state)
+{
+	struct two t;
+	uint32_t waited = 0, all = 0;
+
+	(void)state;
+	start(&t, 4);
+	rig_subscribe(&t.r, t.to, "t", 0, 0);
+	for (unsigned i = 0; i < 40; i++, all += 510) {
+		uint32_t ms = 0;
+
+		block(&t, t.to);
+		publishes(&t, "1", false);
+		publishes(&t, "2", true);
+		fake_settle(t.r.f);
+		for (; ms < 500 && fake_app_unread(t.r.f, t.from) == 0; ms++) {
+			fake_time(t.r.f, 1);
+			fake_settle(t.r.f);
+		}
+		waited += ms;
+		fake_time(t.r.f, 500 - ms);
+		unblock(&t, t.to);
+		fake_time(t.r.f, 10);
+		slow_is_done(&t);
+	}
+	assert_in_range(waited, MQTT_HELD_MS, MQTT_HELD_MS + all / MQTT_HELD_SHARE);
+	rig_stop(&t.r);
+}
+
+/* Subscribes, and stops reading before its subscription is proven: after a second nobody is slow
+ * for it, and it loses copies; it gets everything again once it has read. */
+static void stalled_does_without(void **state)
+{
+	struct pk want = {.n = 0};
+	uint32_t other;
+	struct two t;
+
+	(void)state;
+	start(&t, 4);
+	other = rig_connect(&t.r, 4, "other", true, 0);
+	rig_subscribe(&t.r, other, "t", 0, 0);
+	asks(&t, t.to, 0x82, 7);
+	says(&t, t.to, "\x90\x03\x00\x07\x00", 5);
+	fake_settle(t.r.f);
+	block(&t, t.to);
+	rig_forget(&t.r);
+	publishes(&t, "1", false);
+	fake_settle(t.r.f);
+	assert_int_equal(rig_slow(&t.r, MQTT_R_PENDING), 1);
+	slow_is_done(&t);
+	for (unsigned i = 0; i <= MQTT_STALLED_MS; i += 100) {
+		fake_time(t.r.f, 100);
+		fake_settle(t.r.f);
+	}
+	publishes(&t, "2", false);
+	fake_settle(t.r.f);
+	rig_publish(&want, 4, "t", NULL, "2", 1);
+	rig_expect(&t.r, other, &want);
+	assert_int_equal(fast(&t), 1);
+	assert_int_equal(rig_stage(&t.r)->counters[MQTT_C_DROP_UNPROVEN], 1);
+	/* it reads; what the broker had kept back follows with the next live message */
+	unblock(&t, t.to);
+	fake_time(t.r.f, 100);
+	fake_settle(t.r.f);
+	publishes(&t, "3", false);
+	fake_settle(t.r.f);
+	assert_int_equal(rig_slow(&t.r, MQTT_R_PENDING), 2);
+	says(&t, t.to, "\x31\x04\x00\x01tR\x30\x04\x00\x01t3", 12);
+	fake_settle(t.r.f);
+	says(&t, t.to, "\xd0\x00", 2);
+	fake_settle(t.r.f);
+	assert_int_equal(sub_state(&t), MQTT_S_ACTIVE);
+	rig_stop(&t.r);
+}
+
+/* Its other subscriptions wait too, as long as the broker may keep something back for it that only
+ * a message of its own would push out. */
+static void message_that_pushes(void **state)
+{
+	struct two t;
+	struct pk p = {.n = 0};
+
+	(void)state;
+	start(&t, 4);
+	rig_subscribe(&t.r, t.to, "t", 0, 0);
+	block(&t, t.to);
+	pk_u16(&p, 9);
+	pk_str(&p, "kept");
+	pk_u8(&p, 0);
+	rig_write(&t.r, t.to, 0x82, &p);
+	fake_settle(t.r.f);
+	publishes(&t, "1", false);
+	fake_settle(t.r.f);
+	assert_int_equal(rig_slow(&t.r, MQTT_R_PENDING), 1);
+	rig_stop(&t.r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(active_by_proof),       cmocka_unit_test(retained_held_back),
-		cmocka_unit_test(unsuback_last),         cmocka_unit_test(proof_overtakes_delivery),
-		cmocka_unit_test(resumed_is_pending),    cmocka_unit_test(third_question),
+		cmocka_unit_test(active_by_proof),
+		cmocka_unit_test(retained_held_back),
+		cmocka_unit_test(unsuback_last),
+		cmocka_unit_test(proof_overtakes_delivery),
+		cmocka_unit_test(resumed_is_pending),
+		cmocka_unit_test(third_question),
 		cmocka_unit_test(slow_waits_for_copies),
+		cmocka_unit_test(blocked_waits_alone),
+		cmocka_unit_test(waiting_is_used_up),
+		cmocka_unit_test(blocked_queue_is_bounded),
+		cmocka_unit_test(stalled_does_without),
+		cmocka_unit_test(message_that_pushes),
+		cmocka_unit_test(slow_waits_for_no_stalled_one),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
