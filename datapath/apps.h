@@ -76,6 +76,7 @@ struct toe_app {
 	 * such a peer asks of the application, no stage sees.  It rises before the application gets
 	 * the descriptor.  Writer: keeper-link thread (release); lcores load-acquire it. */
 	_Atomic uint32_t kernel_conns;
+	_Atomic uint32_t reloads; /* times it got SIGHUP; the same writer and rules */
 	/* Connections in the pipeline that no stream module follows: of other ports, and those the
 	 * application opened.  Rises before the application can see one.  Writer: ctrl (release).
 	 */

@@ -8,9 +8,9 @@
  * what the application does (MQTT) must know that there is more.
  *
  * State: a mark per descriptor number, the number of marks, and the number the engine has been
- * told.  Telling levels the two, so whoever comes late or fails leaves it to the next one.  Nothing
- * is told before this process (or the one it was forked from) has an offloaded listener.  Any
- * thread; a number too large for the table is counted for ever.
+ * told; the same of reloads (SIGHUP).  Telling levels the two, so whoever comes late or fails
+ * leaves it to the next one.  Nothing is told before this process (or the one it was forked from)
+ * has an offloaded listener.  Any thread; a number too large for the table is counted for ever.
  */
 #include <netinet/in.h>
 #include <string.h>
@@ -24,6 +24,8 @@
 uint8_t *lt_kconn_marks; /* by descriptor */
 static uint32_t marks_n;
 static uint32_t told; /* LT_L_KCONN */
+static uint32_t reloads;
+static uint32_t reloads_told; /* LT_L_KCONN */
 static bool telling;
 
 int lt_kconn_init(void)
@@ -60,22 +62,30 @@ static bool engine_gone(int rc)
 	return lt_gone() || rc == -EPIPE || rc == -ECONNRESET || rc == -EBADF || rc == -ENOTCONN;
 }
 
+static bool leveled(void)
+{
+	return LT_LOAD(&told) == LT_LOAD(&marks_n) && LT_LOAD(&reloads_told) == LT_LOAD(&reloads);
+}
+
 /* One difference, under the lock. */
 static int level(uint32_t kind, int fd)
 {
 	uint32_t want = LT_LOAD(&marks_n);
+	uint32_t loads = LT_LOAD(&reloads);
 	struct toe_ctl_msg m;
 	int rc;
 
-	if (want == told)
+	if (leveled())
 		return 0;
 	toe_ctl_init(&m, TOE_CTL_KERNEL_CONN);
 	m.u.kconn.delta = (int32_t)(want - told);
-	m.u.kconn.kind = kind;
+	m.u.kconn.kind = kind | (loads != reloads_told ? TOE_KCONN_RELOAD : 0);
 	describe(&m.u.kconn, fd);
 	rc = lt_call(&m, NULL, 0);
-	if (rc == 0)
+	if (rc == 0) {
 		LT_STORE(&told, want);
+		LT_STORE(&reloads_told, loads);
+	}
 	return rc;
 }
 
@@ -87,7 +97,7 @@ static int tell(uint32_t kind, int fd)
 
 	if (!LT_LOAD(&telling) || lt_foreign())
 		return 0;
-	while (rc == 0 && LT_LOAD(&lt.attached) && LT_LOAD(&told) != LT_LOAD(&marks_n)) {
+	while (rc == 0 && LT_LOAD(&lt.attached) && !leveled()) {
 		if (!lt_lock(LT_L_KCONN))
 			break; /* we interrupted this very loop, which goes round again */
 		rc = level(kind, fd);
@@ -111,6 +121,13 @@ void lt_kconn_join(void)
 void lt_kconn_reset(void)
 {
 	LT_STORE(&told, 0);
+}
+
+/* The program goes on in any case: it has been told by somebody else. */
+void lt_kconn_reload(void)
+{
+	__atomic_add_fetch(&reloads, 1, __ATOMIC_ACQ_REL);
+	tell(0, -1);
 }
 
 /* ---- marks ---- */

@@ -504,6 +504,8 @@ void lt_kconn_start(void);
 /* A child that has attached; one that was just forked has told nothing. */
 void lt_kconn_join(void);
 void lt_kconn_reset(void);
+/* The program is told to read its configuration again (reload.c).  Any context. */
+void lt_kconn_reload(void);
 
 static inline bool lt_kconn_is(int fd)
 {

@@ -30,6 +30,7 @@ static int mqtt_filter_list(struct cli *cli, int argc, char **argv);
 static int mqtt_filter_add(struct cli *cli, int argc, char **argv);
 static int mqtt_filter_del(struct cli *cli, int argc, char **argv);
 static int mqtt_mode(struct cli *cli, int argc, char **argv);
+static int mqtt_recheck(struct cli *cli, int argc, char **argv);
 
 static const struct sub {
 	const char *name;
@@ -43,7 +44,7 @@ static const struct sub {
 	{"slow", NULL, 0, 0, mqtt_slow},          {"filter", "list", 0, 0, mqtt_filter_list},
 	{"filter", "add", 1, 1, mqtt_filter_add}, {"filter", "del", 1, 1, mqtt_filter_del},
 	{"mode", NULL, 1, 1, mqtt_mode},          {"shadow", NULL, 0, 0, mqtt_shadow},
-	{"audit", NULL, 0, 0, mqtt_audit},
+	{"audit", NULL, 0, 0, mqtt_audit},        {"recheck", NULL, 1, 1, mqtt_recheck},
 };
 #define SUB_N (sizeof(subs) / sizeof(subs[0]))
 
@@ -317,6 +318,18 @@ static int mqtt_mode(struct cli *cli, int argc, char **argv)
 	if (error == -EINVAL)
 		return cli_common(cli, '?'); /* it knows three */
 	return refused(cli, error);
+}
+
+/* After SIGHUP: as check, and if nothing is unsafe, the filters work again. */
+static int mqtt_recheck(struct cli *cli, int argc, char **argv)
+{
+	int rc = mqtt_check(cli, argc, argv);
+
+	if (rc == CLI_OK)
+		json_decref(ask(cli, "mqtt rechecked", &rc));
+	else if (!cli->json)
+		cli_fail(cli, "offload stays suspended; all the same: toe mqtt mode on");
+	return rc;
 }
 
 bool cli_mqtt_active(const struct cli *cli)

@@ -43,6 +43,8 @@ static const struct command {
 	 cmd_mqtt},
 	{"mqtt", "mode on|shadow|suspend", "deliver; only decide, count and compare; nothing",
 	 cmd_mqtt},
+	{"mqtt", "recheck FILE",
+	 "after the broker got SIGHUP: check, and deliver again if nothing is unsafe", cmd_mqtt},
 	{"check", "", "what is missing on this machine, and how to fix it", cmd_check},
 	{"config", "[--sample]", "check the configuration, or print all options", cmd_config},
 	{"testbed", "up|down [--prefix NAME] [--set KEY=VALUE]... [--config-extra FILE]",

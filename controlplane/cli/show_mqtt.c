@@ -225,6 +225,11 @@ void cli_mqtt_print_status(FILE *out, const json_t *status, const json_t *slow)
 	long long all = publishes(status);
 
 	fprintf(out, "%-14s %s\n", "mode", text(status, "mode"));
+	if (json_is_true(json_object_get(status, "reloaded")))
+		fprintf(out,
+			"%-14s the broker, since it has read its configuration again (SIGHUP): "
+			"toe mqtt recheck FILE\n",
+			"all slow for");
 	fprintf(out, "%-14s %lld connected, %lld sessions, %lld subscriptions\n", "clients",
 		number(status, "connections"), number(status, "sessions"),
 		number(status, "subscriptions"));

@@ -145,6 +145,10 @@ struct toe_ctl_waiter {
 #define TOE_KCONN_CONNECT   2u
 #define TOE_KCONN_INHERITED 3u /* by fork, exec, dup or SCM_RIGHTS */
 
+/* A bit beside it, also if their number is the same: the process was told to read its configuration
+ * again (SIGHUP). */
+#define TOE_KCONN_RELOAD 0x100u
+
 #define TOE_KCONN_MAX (1 << 20) /* of one process */
 
 struct toe_ctl_kconn {

@@ -103,7 +103,8 @@ static int ask_status(struct mqtt_stage *st, struct toe_stream_ask *a)
 	put(a, "\"untracked\":%u,\"unknown_sessions\":%u,\"kernel_conns\":%u,\"other_conns\":%u,",
 	    st->lost_n, st->unknown_n, toe_stream_kernel_conns(st->s, st->app_id),
 	    toe_stream_plain_conns(st->s, st->app_id));
-	put(a, "\"table_full\":%s,", st->full ? "true" : "false");
+	put(a, "\"table_full\":%s,\"reloaded\":%s,", st->full ? "true" : "false",
+	    mqtt_decide_reloaded(st) ? "true" : "false");
 	put(a, "\"jobs\":%u,\"memory_used\":%zu,\"memory\":%zu,", st->job_used,
 	    toe_stream_mem_used(st->s), toe_stream_mem_size(st->s));
 	put(a, "\"cached_topics\":%u,\"cache_hits\":%" PRIu64 ",\"cache_misses\":%" PRIu64 ",",
@@ -289,6 +290,14 @@ static int ask_filter_del(struct mqtt_stage *st, struct toe_stream_ask *a)
 	return mqtt_decide_gate_del(st, a->arg);
 }
 
+/* The operator knows what the broker has read. */
+static int ask_rechecked(struct mqtt_stage *st, struct toe_stream_ask *a)
+{
+	(void)a;
+	st->reloads = toe_stream_reloads(st->s, st->app_id);
+	return 0;
+}
+
 static int ask_mode(struct mqtt_stage *st, struct toe_stream_ask *a)
 {
 	bool shadow = strcmp(a->arg, "shadow") == 0, off = strcmp(a->arg, "suspend") == 0;
@@ -297,7 +306,7 @@ static int ask_mode(struct mqtt_stage *st, struct toe_stream_ask *a)
 		return -EINVAL;
 	st->shadow = shadow;
 	st->suspended = off;
-	return 0;
+	return off ? 0 : ask_rechecked(st, a);
 }
 
 static const struct {
@@ -313,6 +322,7 @@ static const struct {
 	{"filter_add", ask_filter_add},
 	{"filter_del", ask_filter_del},
 	{"mode", ask_mode},
+	{"rechecked", ask_rechecked},
 };
 
 int mqtt_control(struct toe_stream *s, struct toe_stream_ask *ask)

@@ -221,11 +221,18 @@ static enum mqtt_reason group_verdict(struct mqtt_stage *st, struct mqtt_group *
 	return st->skips ? MQTT_R_FAST : MQTT_R_PENDING;
 }
 
+bool mqtt_decide_reloaded(const struct mqtt_stage *st)
+{
+	return toe_stream_reloads(st->s, st->app_id) != st->reloads;
+}
+
 /* Last: what is not about this message.  Nothing is compared that somebody does without. */
 static enum mqtt_reason policy(struct mqtt_stage *st)
 {
 	if (st->shadow)
 		return st->skips ? MQTT_R_PENDING : MQTT_R_SHADOW;
+	if (mqtt_decide_reloaded(st))
+		return MQTT_R_RELOAD;
 	if (st->suspended)
 		return MQTT_R_SUSPENDED;
 	if (st->cfg->mqtt_canary != 0 && ++st->canary >= st->cfg->mqtt_canary && !st->skips) {

@@ -152,6 +152,7 @@ static void mqtt_open(struct toe_stream *s, struct toe_stream_conn *c)
 		mqtt_session_reset(st);
 		st->app_id = peer.app_id;
 		st->app_serial = serial;
+		st->reloads = toe_stream_reloads(s, peer.app_id);
 		adopt(st);
 	}
 	if (serial == 0 || st->app_serial != serial || st->app_id != peer.app_id)

@@ -382,6 +382,7 @@ struct mqtt_stage {
 	bool noise;
 	bool shadow;
 	bool suspended;
+	uint32_t reloads; /* of the broker that the operator knows of */
 
 	uint64_t reasons[MQTT_R_N];
 	uint64_t counters[MQTT_C_N];
@@ -494,6 +495,8 @@ enum mqtt_reason mqtt_decide(struct mqtt_stage *st, struct mqtt_conn *m,
 			     const struct mqtt_publish *p, struct mqtt_group **group);
 int mqtt_decide_gate_add(struct mqtt_stage *st, const char *filter, bool closed);
 int mqtt_decide_gate_del(struct mqtt_stage *st, const char *filter);
+/* The broker got SIGHUP since it was started, or since an operator looked at its configuration. */
+bool mqtt_decide_reloaded(const struct mqtt_stage *st);
 
 /* mqtt_fanout.c */
 int mqtt_fanout_init(struct mqtt_stage *st);

@@ -2,6 +2,7 @@
 /* LINK: tests/unit/lt_fake.c tests/unit/lt_fake_keeper.c libtoe/addr.c libtoe/connect.c
  * libtoe/ctx.c libtoe/dup_fork_exec.c libtoe/epoll.c libtoe/epoll_items.c libtoe/fdtable.c
  * libtoe/interpose.c libtoe/io_calls.c libtoe/kconn.c libtoe/libc_real.c libtoe/listen.c
+ * libtoe/reload.c
  * libtoe/poll_select.c libtoe/shm.c libtoe/sock.c libtoe/sockopt.c libtoe/state.c
  * libtoe/stream_io.c libtoe/token.c libtoe/wait.c common/ctl_sock.c common/log.c */
 /*
@@ -40,8 +41,9 @@ struct fake_stats {
 	uint32_t wakeups;
 	uint32_t hints;
 	uint32_t doorbells;
-	uint32_t hint_full;         /* a ring had no room: the protocol allows none */
-	uint32_t kernel_conns;      /* told by all processes that live */
+	uint32_t hint_full;    /* a ring had no room: the protocol allows none */
+	uint32_t kernel_conns; /* told by all processes that live */
+	uint32_t reloads;
 	uint32_t kernel_conn_calls; /* times one of them told */
 	uint32_t tx_short;          /* rises seen after a doorbell, all slots */
 	uint32_t bad;               /* cursors the engine would refuse */

@@ -256,13 +256,16 @@ static void leave_slots(uint64_t bit)
 
 static int kernel_conn(uint32_t ctx, const struct toe_ctl_kconn *kc)
 {
-	if (kc->delta == 0 || k.kernel_conns[ctx] + kc->delta < 0) {
+	bool reload = kc->kind & TOE_KCONN_RELOAD;
+
+	if ((kc->delta == 0 && !reload) || k.kernel_conns[ctx] + kc->delta < 0) {
 		stats->bad++;
 		return -EINVAL;
 	}
 	k.kernel_conns[ctx] += kc->delta;
 	stats->kernel_conns += (uint32_t)kc->delta;
 	stats->kernel_conn_calls++;
+	stats->reloads += reload;
 	return 0;
 }
 

@@ -96,6 +96,11 @@ void fake_set_tap(struct fake *f, fake_tap t, void *arg)
 	f->s.tap_arg = arg;
 }
 
+void fake_reload(struct fake *f)
+{
+	f->s.reloads++;
+}
+
 void fake_set_app(struct fake *f, uint32_t app_id, uint32_t serial, uint32_t kernel_conns)
 {
 	f->s.app_id = app_id;

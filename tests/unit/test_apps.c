@@ -151,6 +151,13 @@ static int kernel_conn(uint32_t ctx, int32_t delta)
 	return toe_app_kernel_conn(&env.engine, &k);
 }
 
+static int reload(uint32_t ctx)
+{
+	const struct toe_ctl_kconn k = {.app_id = 1, .ctx = ctx, .kind = TOE_KCONN_RELOAD};
+
+	return toe_app_kernel_conn(&env.engine, &k);
+}
+
 static void test_kernel_conns(void **state)
 {
 	struct toe_app *a;
@@ -173,6 +180,10 @@ static void test_kernel_conns(void **state)
 	assert_int_equal(a->kernel_conns, 5);
 	assert_int_equal(kernel_conn(0, -2), 0);
 	assert_int_equal(a->kernel_conns, 3);
+	assert_int_equal(a->reloads, 0);
+	assert_int_equal(reload(0), 0);
+	assert_int_equal(a->kernel_conns, 3);
+	assert_int_equal(a->reloads, 1);
 	assert_int_equal(toe_app_proc_detach(&env.engine, 1, 5), 0);
 	assert_int_equal(a->kernel_conns, 0);
 	close(rig_proc(1, 5)); /* the next one starts with none */

@@ -229,7 +229,7 @@ static void test_status(void **state)
 {
 	static const char *const answers[] = {
 		"{\"mode\":\"on\",\"connections\":3,\"untracked\":2,\"kernel_conns\":1,"
-		"\"table_full\":true,\"memory_used\":1572864,\"memory\":67108864,"
+		"\"table_full\":true,\"reloaded\":true,\"memory_used\":1572864,\"memory\":67108864,"
 		"\"publishes\":{\"FAST\":3,\"QOS\":1},\"counters\":{\"DELIVERED\":12},"
 		"\"filters\":[{\"filter\":\"f/#\",\"closed\":true,\"fast\":3,\"slow\":0}]}\n",
 		"[{\"reason\":\"QOS\",\"count\":1,\"text\":\"QoS 1 or 2\"}]\n", NULL};
@@ -244,6 +244,8 @@ static void test_status(void **state)
 	assert_non_null(strstr(printed, " 1 connections of the broker are the kernel's"));
 	assert_null(strstr(printed, "were resumed"));
 	assert_non_null(strstr(printed, "all slow for   a table that was full"));
+	assert_non_null(strstr(printed, "all slow for   the broker, since it has read"));
+	assert_non_null(strstr(printed, "toe mqtt recheck FILE"));
 	assert_non_null(strstr(printed, "--closed"));
 	assert_non_null(strstr(printed, "1.5 of 64.0 MiB"));
 	assert_non_null(strstr(printed, "f/#     yes        3     0"));
@@ -300,6 +302,37 @@ static void test_orders(void **state)
 	assert_int_equal(run_with_one("{\"filters\":[]}\n", "filter|list"), CLI_OK);
 	assert_string_equal(server.asked[0], "mqtt status");
 	assert_non_null(strstr(printed, "no filters"));
+}
+
+static void conf_is(const char *text)
+{
+	FILE *f = fopen("recheck.conf", "w");
+
+	assert_non_null(f);
+	fputs(text, f);
+	fclose(f);
+}
+
+/* Nothing unsafe: the stage is told.  Else it is not even asked. */
+static void test_recheck(void **state)
+{
+	static const char ok[] = "{\"ok\":true}\n";
+
+	(void)state;
+	conf_is("listener 1883\n");
+	assert_int_equal(run_with_one(ok, "recheck|recheck.conf"), CLI_OK);
+	assert_string_equal(server.asked[0], "mqtt rechecked");
+	assert_non_null(strstr(printed, "nothing makes MQTT offload unsafe"));
+	assert_int_equal(run_with_one(ok, "recheck|recheck.conf|--json"), CLI_OK);
+	assert_string_equal(printed, "[]\n");
+	assert_int_equal(run_with_one("{\"error\":\"x\",\"errno\":19}\n", "recheck|recheck.conf"),
+			 CLI_FAILED);
+	conf_is("acl_file x\n");
+	assert_int_equal(run("recheck|recheck.conf"), CLI_FAILED);
+	assert_non_null(strstr(printed, "acl_file"));
+	assert_non_null(strstr(said, "toe mqtt mode on"));
+	assert_int_equal(run("recheck|no.conf"), CLI_FAILED);
+	unlink("recheck.conf");
 }
 
 static void expect_error(int number, const char *words, const char *want)
@@ -413,12 +446,12 @@ static int teardown(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_pieces),    cmocka_unit_test(test_subs),
-		cmocka_unit_test(test_sessions),  cmocka_unit_test(test_slow),
-		cmocka_unit_test(test_status),    cmocka_unit_test(test_orders),
-		cmocka_unit_test(test_errors),    cmocka_unit_test(test_wrong_usage),
-		cmocka_unit_test(test_no_engine), cmocka_unit_test(test_active),
-		cmocka_unit_test(test_shadow),
+		cmocka_unit_test(test_pieces),      cmocka_unit_test(test_subs),
+		cmocka_unit_test(test_sessions),    cmocka_unit_test(test_slow),
+		cmocka_unit_test(test_status),      cmocka_unit_test(test_recheck),
+		cmocka_unit_test(test_orders),      cmocka_unit_test(test_errors),
+		cmocka_unit_test(test_wrong_usage), cmocka_unit_test(test_no_engine),
+		cmocka_unit_test(test_active),      cmocka_unit_test(test_shadow),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

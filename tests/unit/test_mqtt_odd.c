@@ -344,6 +344,50 @@ static void taken_over_31(void **state)
 	}
 }
 
+static void order(struct rig *r, const char *what, const char *arg)
+{
+	char out[4096];
+	struct toe_stream_ask a = {.what = what, .arg = arg, .out = out, .room = sizeof(out)};
+
+	assert_int_equal(mqtt_control(fake_stream(r->f), &a), 0);
+}
+
+/* The broker is told to read its configuration again: nothing is fast, not on closed filters
+ * either, until an operator has looked at it; the mode stays what it was. */
+static void reloaded(void **state)
+{
+	static const char *const after[][2] = {{"rechecked", ""}, {"mode", "on"}};
+	struct rig r;
+	struct pair p = start_pair(&r);
+
+	(void)state;
+	order(&r, "filter_add", "!#");
+	for (unsigned i = 0; i < COUNT(after); i++) {
+		uint64_t slow = rig_slow(&r, MQTT_R_RELOAD), fast = rig_slow(&r, MQTT_R_FAST);
+
+		publish(&r, &p);
+		assert_int_equal(rig_slow(&r, MQTT_R_FAST), fast + 1);
+		fake_reload(r.f);
+		publish(&r, &p);
+		order(&r, "mode", "suspend"); /* no word about the configuration */
+		order(&r, "status", "");
+		assert_int_equal(rig_slow(&r, MQTT_R_RELOAD), slow + 1);
+		publish(&r, &p);
+		assert_int_equal(rig_slow(&r, MQTT_R_RELOAD), slow + 2);
+		order(&r, "rechecked", "");
+		publish(&r, &p);
+		assert_int_equal(rig_slow(&r, MQTT_R_SUSPENDED), i + 1);
+		order(&r, "mode", "on");
+		fake_reload(r.f);
+		order(&r, after[i][0], after[i][1]);
+		publish(&r, &p);
+		assert_int_equal(rig_slow(&r, MQTT_R_FAST), fast + 2);
+	}
+	/* one that is started anew is looked at by toe run */
+	assert_false(mqtt_decide_reloaded(rig_stage(&r)));
+	rig_stop(&r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -352,6 +396,7 @@ int main(void)
 		cmocka_unit_test(keep_alive),      cmocka_unit_test(silent_broker),
 		cmocka_unit_test(another_broker),  cmocka_unit_test(kernel_connections),
 		cmocka_unit_test(questions),       cmocka_unit_test(taken_over_31),
+		cmocka_unit_test(reloaded),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
