@@ -290,7 +290,7 @@ int toe_app_proc_attach(struct toe_engine *e, uint32_t app_id, uint32_t ctx, int
 	p->kick_fd = kick_fd;
 	p->hint_prod = 0;
 	p->doorbell_cons = 0;
-	p->kernel_conns = 0;
+	p->kernel_conns = p->followed = 0;
 	for (unsigned w = 0; w < TOE_WAITER_N; w++)
 		p->waiter_fd[w] = -1;
 	reset_context(toe_app_context(a, ctx));
@@ -336,6 +336,7 @@ int toe_app_proc_detach(struct toe_engine *e, uint32_t app_id, uint32_t ctx)
 	changed(e);
 	synchronize(e);
 	close_proc(e, &a->procs[ctx]);
+	atomic_fetch_sub_explicit(&a->followed, a->procs[ctx].followed, memory_order_release);
 	atomic_fetch_sub_explicit(&a->kernel_conns, a->procs[ctx].kernel_conns,
 				  memory_order_release);
 	forget_marks(a, ctx);
@@ -361,6 +362,25 @@ int toe_app_waiter_add(struct toe_engine *e, const struct toe_ctl_waiter *who, i
 	return 0;
 }
 
+int toe_app_followed(struct toe_engine *e, const struct toe_ctl_kconn *k, int32_t delta)
+{
+	struct toe_app *a = app_of(e, k->app_id);
+	struct toe_app_proc *p;
+	int64_t now;
+
+	if (a == NULL || k->ctx >= TOE_CTX_N || !(a->proc_mask & UINT64_C(1) << k->ctx))
+		return -ESRCH;
+	p = &a->procs[k->ctx];
+	now = (int64_t)p->followed + delta;
+	if (now < 0 || now > p->kernel_conns)
+		return -EINVAL;
+	p->followed = (uint32_t)now;
+	atomic_fetch_add_explicit(&a->followed, (uint32_t)delta, memory_order_release);
+	if (delta < 0) /* more are not seen */
+		synchronize(e);
+	return 0;
+}
+
 int toe_app_kernel_conn(struct toe_engine *e, const struct toe_ctl_kconn *k)
 {
 	struct toe_app *a = app_of(e, k->app_id);
@@ -369,7 +389,7 @@ int toe_app_kernel_conn(struct toe_engine *e, const struct toe_ctl_kconn *k)
 	if (a == NULL || k->ctx >= TOE_CTX_N || !(a->proc_mask & UINT64_C(1) << k->ctx))
 		return -ESRCH;
 	now = (int64_t)a->procs[k->ctx].kernel_conns + k->delta;
-	if (now < 0 || now > TOE_KCONN_MAX)
+	if (now < a->procs[k->ctx].followed || now > TOE_KCONN_MAX)
 		return -EINVAL;
 	a->procs[k->ctx].kernel_conns = (uint32_t)now;
 	if (k->delta > 0)

@@ -29,6 +29,7 @@ struct toe_app_proc {
 	uint32_t hint_prod;
 	uint32_t doorbell_cons;
 	uint32_t kernel_conns; /* its share of toe_app.kernel_conns; keeper-link thread */
+	uint32_t followed;     /* and of toe_app.followed */
 };
 
 /* What the engine has written to line 0 of a slot, and for whom.  Written and read by: ctxq. */
@@ -76,7 +77,8 @@ struct toe_app {
 	 * such a peer asks of the application, no stage sees.  It rises before the application gets
 	 * the descriptor.  Writer: keeper-link thread (release); lcores load-acquire it. */
 	_Atomic uint32_t kernel_conns;
-	_Atomic uint32_t reloads; /* times it got SIGHUP; the same writer and rules */
+	_Atomic uint32_t reloads;  /* times it got SIGHUP; the same writer and rules */
+	_Atomic uint32_t followed; /* of kernel_conns, those whose subscriptions are told */
 	/* Connections in the pipeline that no stream module follows: of other ports, and those the
 	 * application opened.  Rises before the application can see one.  Writer: ctrl (release).
 	 */
@@ -117,6 +119,8 @@ int toe_app_proc_detach(struct toe_engine *e, uint32_t app_id, uint32_t ctx);
 int toe_app_waiter_add(struct toe_engine *e, const struct toe_ctl_waiter *who, int fd);
 /* k->delta more or fewer kernel connections.  Once it returns 0 every lcore sees a rise; waits. */
 int toe_app_kernel_conn(struct toe_engine *e, const struct toe_ctl_kconn *k);
+/* So many more (less) of the process's are followed: never more than it has. */
+int toe_app_followed(struct toe_engine *e, const struct toe_ctl_kconn *k, int32_t delta);
 
 /* Applications evicted since the last call, as a bit mask of ids. */
 uint64_t toe_apps_take_evicted(struct toe_engine *e);

@@ -11,6 +11,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -20,8 +21,13 @@
 #include "common/ctl_sock.h"
 #include "common/log.h"
 #include "keeper_link.h"
+#include "stream.h"
 
-#define FDS_MAX 4u
+#define FDS_MAX      4u
+#define ANSWER_BYTES 8192u
+#define ANSWER_MS    1000u
+#define BUSY_TRIES   2000u
+#define BUSY_US      500u
 
 static struct {
 	pthread_t thread;
@@ -55,6 +61,45 @@ static int do_waiter(struct toe_engine *e, const struct toe_ctl_msg *m, int *fds
 	return rc;
 }
 
+/* The stage's answer, whoever asks it something else meanwhile. */
+static int tell_module(struct toe_engine *e, const struct toe_ctl_kconn *k)
+{
+	static char out[ANSWER_BYTES]; /* this thread's only */
+	char text[64 + 2 * sizeof(k->data)];
+	struct toe_stream_ask ask = {
+		.what = "kernel", .arg = text, .out = out, .room = sizeof(out)};
+	int at = snprintf(text, sizeof(text), "%u %u %u %u ", k->app_id, k->ctx, k->conn, k->what);
+	int rc = -EBUSY;
+
+	for (unsigned i = 0; i < k->len; i++)
+		at += snprintf(text + at, sizeof(text) - (size_t)at, "%02x", k->data[i]);
+	for (unsigned i = 0; i < BUSY_TRIES && rc == -EBUSY; i++) {
+		rc = toe_stream_control(e, "mqtt", &ask, ANSWER_MS);
+		if (rc == -EBUSY)
+			usleep(BUSY_US);
+	}
+	return rc;
+}
+
+/* A connection counts as followed from before the stage has it until after. */
+static int do_kernel_news(struct toe_engine *e, const struct toe_ctl_kconn *k)
+{
+	int rc = 0;
+
+	if (k->len > sizeof(k->data) || k->what > TOE_KCONN_MQTT_END)
+		return -EINVAL;
+	if (k->what == TOE_KCONN_MQTT_END)
+		rc = toe_app_followed(e, k, -1);
+	else if (k->what == TOE_KCONN_MQTT_CONNECT)
+		rc = toe_app_followed(e, k, 1);
+	if (rc != 0)
+		return rc;
+	rc = tell_module(e, k);
+	if (rc != 0 && k->what == TOE_KCONN_MQTT_CONNECT)
+		toe_app_followed(e, k, -1);
+	return k->what == TOE_KCONN_MQTT_END ? 0 : rc;
+}
+
 void toe_keeper_link_handle(struct toe_engine *e, struct toe_ctl_msg *m, int *fds, unsigned nfds)
 {
 	switch (m->type) {
@@ -74,7 +119,8 @@ void toe_keeper_link_handle(struct toe_engine *e, struct toe_ctl_msg *m, int *fd
 		m->status = do_waiter(e, m, fds, nfds);
 		break;
 	case TOE_CTL_DP_KERNEL_CONN:
-		m->status = toe_app_kernel_conn(e, &m->u.kconn);
+		m->status = m->u.kconn.what == 0 ? toe_app_kernel_conn(e, &m->u.kconn)
+						 : do_kernel_news(e, &m->u.kconn);
 		break;
 	default:
 		m->status = -EOPNOTSUPP;

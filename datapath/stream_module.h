@@ -130,6 +130,8 @@ void toe_stream_peer(struct toe_stream *s, const struct toe_stream_conn *c,
 /* Connections the application has through the kernel at this moment (docs/LIBTOE.md): they are not
  * seen by any module. */
 uint32_t toe_stream_kernel_conns(struct toe_stream *s, uint32_t app_id);
+/* Those of them whose subscriptions a module is told (command "kernel"). */
+uint32_t toe_stream_followed(struct toe_stream *s, uint32_t app_id);
 /* Times the application was told to read its configuration again (SIGHUP), as far as libtoe sees
  * it; counted before its handler runs. */
 uint32_t toe_stream_reloads(struct toe_stream *s, uint32_t app_id);

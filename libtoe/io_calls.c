@@ -35,12 +35,24 @@ static ssize_t send_one(struct lt_sock *c, const void *buf, size_t len, int flag
 	return posix(lt_stream_send(c, &iov, 1, flags));
 }
 
+static ssize_t kernel_recv(int fd, void *buf, size_t len, int flags, struct sockaddr *addr,
+			   socklen_t *addr_len)
+{
+	ssize_t n;
+
+	if ((flags & (MSG_OOB | MSG_TRUNC | MSG_ERRQUEUE)) && !lt_kconn_unseen(fd))
+		return posix(-ECONNRESET);
+	n = addr_len || addr ? LT_REAL(recvfrom)(fd, buf, len, flags, addr, addr_len)
+			     : LT_REAL(recv)(fd, buf, len, flags);
+	return flags & MSG_PEEK ? n : lt_kconn_read(fd, buf, n);
+}
+
 ssize_t lt_read(int fd, void *buf, size_t len)
 {
 	struct lt_sock c;
 
 	if (!lt_sock_get(fd, &c))
-		return LT_REAL(read)(fd, buf, len);
+		return lt_kconn_read(fd, buf, LT_REAL(read)(fd, buf, len));
 	return len ? recv_one(&c, buf, len, 0) : 0;
 }
 
@@ -57,7 +69,7 @@ ssize_t lt_readv(int fd, const struct iovec *iov, int n)
 	size_t sum = 0;
 
 	if (!lt_sock_get(fd, &c))
-		return LT_REAL(readv)(fd, iov, n);
+		return lt_kconn_unseen(fd) ? LT_REAL(readv)(fd, iov, n) : posix(-ECONNRESET);
 	for (int i = 0; i < n && i < IOV_MAX; i++)
 		sum |= iov[i].iov_len;
 	/* as read(): nothing asked for is no reason to wait, other than with recv() */
@@ -77,7 +89,7 @@ ssize_t lt_recv(int fd, void *buf, size_t len, int flags)
 	struct lt_sock c;
 
 	return lt_sock_get(fd, &c) ? recv_one(&c, buf, len, flags)
-				   : LT_REAL(recv)(fd, buf, len, flags);
+				   : kernel_recv(fd, buf, len, flags, NULL, NULL);
 }
 
 ssize_t lt_send(int fd, const void *buf, size_t len, int flags)
@@ -96,7 +108,7 @@ ssize_t lt_recvfrom(int fd, void *restrict buf, size_t len, int flags, __SOCKADD
 	ssize_t n;
 
 	if (!lt_sock_get(fd, &c))
-		return LT_REAL(recvfrom)(fd, buf, len, flags, addr, addr_len);
+		return kernel_recv(fd, buf, len, flags, addr.__sockaddr__, addr_len);
 	n = recv_one(&c, buf, len, flags);
 	if (n >= 0 && addr_len)
 		*addr_len = 0;
@@ -149,6 +161,8 @@ ssize_t lt_recvmsg(int fd, struct msghdr *msg, int flags)
 
 	if (lt_sock_get(fd, &c))
 		return recv_msg(&c, msg, flags);
+	if (!lt_kconn_unseen(fd))
+		return posix(-ECONNRESET);
 	n = LT_REAL(recvmsg)(fd, msg, flags);
 	if (n >= 0 && msg->msg_control && msg->msg_controllen && !(flags & MSG_PEEK)) {
 		int saved = errno;
@@ -175,7 +189,8 @@ int lt_recvmmsg(int fd, struct mmsghdr *msgs, unsigned n, int flags, struct time
 	unsigned i;
 
 	if (!lt_sock_get(fd, &c))
-		return LT_REAL(recvmmsg)(fd, msgs, n, flags, timeout);
+		return lt_kconn_unseen(fd) ? LT_REAL(recvmmsg)(fd, msgs, n, flags, timeout)
+					   : (int)posix(-ECONNRESET);
 	deadline = lt_deadline_ts(timeout);
 	for (i = 0; i < n; i++) {
 		ssize_t got = recv_msg(&c, &msgs[i].msg_hdr, flags & ~MSG_WAITFORONE);
@@ -306,5 +321,7 @@ ssize_t lt_splice(int in, off64_t *in_off, int out, off64_t *out_off, size_t len
 		errno = EINVAL;
 		return -1;
 	}
+	if (!lt_kconn_unseen(in))
+		return posix(-ECONNRESET);
 	return LT_REAL(splice)(in, in_off, out, out_off, len, flags);
 }

@@ -36,7 +36,7 @@ int lt_kconn_init(void)
 	if (p == MAP_FAILED)
 		return -errno;
 	lt_kconn_marks = p;
-	return 0;
+	return lt_kmqtt_init();
 }
 
 /* ---- towards the engine ---- */
@@ -121,6 +121,7 @@ void lt_kconn_join(void)
 void lt_kconn_reset(void)
 {
 	LT_STORE(&told, 0);
+	lt_kmqtt_reset();
 }
 
 /* The program goes on in any case: it has been told by somebody else. */
@@ -128,6 +129,24 @@ void lt_kconn_reload(void)
 {
 	__atomic_add_fetch(&reloads, 1, __ATOMIC_ACQ_REL);
 	tell(0, -1);
+}
+
+/* Behind the number that is told now; a program that reads in a handler of a signal that came in
+ * the middle of this may not follow. */
+int lt_kconn_say(struct toe_ctl_kconn *k)
+{
+	struct toe_ctl_msg m;
+	int rc = -EBUSY;
+
+	if (!LT_LOAD(&lt.attached))
+		return -ENOTCONN;
+	toe_ctl_init(&m, TOE_CTL_KERNEL_CONN);
+	m.u.kconn = *k;
+	if (lt_lock(LT_L_KCONN)) {
+		rc = lt_call(&m, NULL, 0);
+		lt_unlock(LT_L_KCONN);
+	}
+	return engine_gone(rc) ? 0 : rc;
 }
 
 /* ---- marks ---- */
@@ -164,6 +183,7 @@ static int add(uint32_t kind, int fd)
 
 void lt_kconn_forget(int fd)
 {
+	lt_kmqtt_forget(fd);
 	unmark(fd);
 	tell(0, -1);
 }
@@ -185,8 +205,13 @@ int lt_kconn_accepted(int fd)
 	socklen_t len = sizeof(type);
 
 	if (lt_foreign() || LT_REAL(getsockopt)(fd, SOL_SOCKET, SO_TYPE, &type, &len) < 0 ||
-	    type != SOCK_STREAM || add(TOE_KCONN_ACCEPT, fd) == 0)
+	    type != SOCK_STREAM)
 		return fd;
+	if (add(TOE_KCONN_ACCEPT, fd) == 0) {
+		if (LT_LOAD(&telling))
+			lt_kmqtt_accepted(fd);
+		return fd;
+	}
 	lt_kconn_forget(fd);
 	raw_close(fd);
 	return -ECONNABORTED;

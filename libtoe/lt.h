@@ -506,10 +506,33 @@ void lt_kconn_join(void);
 void lt_kconn_reset(void);
 /* The program is told to read its configuration again (reload.c).  Any context. */
 void lt_kconn_reload(void);
+/* Number and news of one connection.  0 or -errno. */
+int lt_kconn_say(struct toe_ctl_kconn *k);
+
+/* ---- MQTT through the kernel (kmqtt.c) ---- */
+int lt_kmqtt_init(void);
+void lt_kmqtt_reset(void); /* after fork: the connections are the parent's */
+void lt_kmqtt_accepted(int fd);
+/* The program is about to get n bytes it read from fd.  n, or -1 and errno: it may not. */
+ssize_t lt_kmqtt_read(int fd, const void *data, ssize_t n);
+/* What is read from fd is not seen any more.  False: and the engine does not know. */
+bool lt_kmqtt_forget(int fd);
 
 static inline bool lt_kconn_is(int fd)
 {
 	return (unsigned)fd < lt_fds.n && LT_PEEK(&lt_kconn_marks[fd]);
+}
+
+/* After reading from a descriptor that is none of ours. */
+static inline ssize_t lt_kconn_read(int fd, const void *data, ssize_t n)
+{
+	return LT_UNLIKELY(n > 0 && lt_kconn_is(fd)) ? lt_kmqtt_read(fd, data, n) : n;
+}
+
+/* Before reading from it in another way.  False: it may not be. */
+static inline bool lt_kconn_unseen(int fd)
+{
+	return LT_LIKELY(!lt_kconn_is(fd)) || lt_kmqtt_forget(fd);
 }
 
 /* fd is about to be closed or overwritten. */

@@ -85,7 +85,7 @@ int lt_sigaction(int sig, const struct sigaction *restrict act, struct sigaction
 __sighandler_t lt_signal(int sig, __sighandler_t handler)
 {
 	struct sigaction act = {.sa_flags = SA_RESTART};
-	struct sigaction old;
+	struct sigaction old = {0};
 
 	if (sig != SIGHUP)
 		return LT_REAL(signal)(sig, handler);

@@ -178,7 +178,8 @@ static void print_taint(FILE *out, const json_t *status)
 	} taints[] = {
 		{"untracked", "clients cannot be followed (TLS, WebSocket, broken MQTT)",
 		 "end them"},
-		{"kernel_conns", "connections of the broker are the kernel's (localhost, a bridge)",
+		{"kernel_conns",
+		 "connections of the broker are the kernel's and not followed (TLS, a bridge)",
 		 "let those clients connect through the port, or end them"},
 		{"other_conns", "connections of the broker are not of mqtt.ports (TLS, a bridge)",
 		 "end them, or list the port if it is plain MQTT"},
@@ -190,6 +191,8 @@ static void print_taint(FILE *out, const json_t *status)
 	for (size_t i = 0; i < sizeof(taints) / sizeof(taints[0]); i++) {
 		long long n = number(status, taints[i].key);
 
+		if (strcmp(taints[i].key, "kernel_conns") == 0)
+			n -= number(status, "kernel_followed");
 		if (n == 0)
 			continue;
 		fprintf(out, "%-14s %lld %s: %s\n", any ? "" : "all slow for", n, taints[i].what,
@@ -201,6 +204,10 @@ static void print_taint(FILE *out, const json_t *status)
 			"%-14s or, if none of them subscribes to it: toe mqtt filter add "
 			"FILTER --closed\n",
 			"");
+	if (number(status, "kernel_followed") > 0)
+		fprintf(out,
+			"%-14s topics of %lld clients of the kernel's (localhost): toe mqtt subs\n",
+			"slow for", number(status, "kernel_followed"));
 	if (json_is_true(json_object_get(status, "table_full")))
 		fprintf(out,
 			"%-14s a table that was full, until the sessions it had no room for have "

@@ -97,6 +97,13 @@ uint32_t toe_stream_kernel_conns(struct toe_stream *s, uint32_t app_id)
 	return a == NULL ? 0 : atomic_load_explicit(&a->kernel_conns, memory_order_acquire);
 }
 
+uint32_t toe_stream_followed(struct toe_stream *s, uint32_t app_id)
+{
+	const struct toe_app *a = toe_app_get(s->core->engine, app_id);
+
+	return a == NULL ? 0 : atomic_load_explicit(&a->followed, memory_order_acquire);
+}
+
 uint32_t toe_stream_reloads(struct toe_stream *s, uint32_t app_id)
 {
 	const struct toe_app *a = toe_app_get(s->core->engine, app_id);

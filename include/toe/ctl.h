@@ -149,6 +149,11 @@ struct toe_ctl_waiter {
  * again (SIGHUP). */
 #define TOE_KCONN_RELOAD 0x100u
 
+/* toe_ctl_kconn.what */
+#define TOE_KCONN_MQTT_CONNECT 1u /* a new session; data: ClientID */
+#define TOE_KCONN_MQTT_FILTER  2u /* it subscribes; data: topic filter */
+#define TOE_KCONN_MQTT_END     3u /* it ends, or is followed no more */
+
 #define TOE_KCONN_MAX (1 << 20) /* of one process */
 
 struct toe_ctl_kconn {
@@ -158,6 +163,10 @@ struct toe_ctl_kconn {
 	uint32_t kind;       /* TOE_KCONN_* */
 	uint16_t local_port; /* host order; 0: none */
 	uint16_t family;     /* of the peer: AF_INET, AF_INET6, AF_UNIX */
+	uint32_t conn;       /* one of them, its number in the process */
+	uint16_t what;       /* news of it, TOE_KCONN_MQTT_*; 0: delta and kind count */
+	uint16_t len;        /* of data */
+	uint8_t data[160];
 };
 
 struct toe_ctl_token {

@@ -100,9 +100,11 @@ static int ask_status(struct mqtt_stage *st, struct toe_stream_ask *a)
 	    : st->shadow  ? "shadow"
 			  : "on",
 	    st->conns, st->session_used, n.subscriptions);
-	put(a, "\"untracked\":%u,\"unknown_sessions\":%u,\"kernel_conns\":%u,\"other_conns\":%u,",
+	put(a,
+	    "\"untracked\":%u,\"unknown_sessions\":%u,\"kernel_conns\":%u,\"kernel_followed\":%u,"
+	    "\"other_conns\":%u,",
 	    st->lost_n, st->unknown_n, toe_stream_kernel_conns(st->s, st->app_id),
-	    toe_stream_plain_conns(st->s, st->app_id));
+	    toe_stream_followed(st->s, st->app_id), toe_stream_plain_conns(st->s, st->app_id));
 	put(a, "\"table_full\":%s,\"reloaded\":%s,", st->full ? "true" : "false",
 	    mqtt_decide_reloaded(st) ? "true" : "false");
 	put(a, "\"jobs\":%u,\"memory_used\":%zu,\"memory\":%zu,", st->job_used,
@@ -186,7 +188,9 @@ static void put_sub(struct mqtt_stage *st, struct toe_stream_ask *a, uint32_t su
 	put(a, ",\"client_id\":");
 	put_text(a, se->id->data, se->id->data[0] == 0 ? 0 : se->id->len);
 	put(a, ",\"qos\":%d,\"state\":\"%s\",\"shared\":%s,\"id\":%u}", (int)s->qos - 1,
-	    s->state == MQTT_S_ACTIVE ? "active" : "pending",
+	    se->kernel                  ? "kernel"
+	    : s->state == MQTT_S_ACTIVE ? "active"
+					: "pending",
 	    s->opts & MQTT_SUB_SHARED ? "true" : "false", s->sub_id);
 }
 
@@ -309,6 +313,11 @@ static int ask_mode(struct mqtt_stage *st, struct toe_stream_ask *a)
 	return off ? 0 : ask_rechecked(st, a);
 }
 
+static int ask_kernel(struct mqtt_stage *st, struct toe_stream_ask *a)
+{
+	return mqtt_kernel_news(st, a->arg);
+}
+
 static const struct {
 	const char *what;
 	int (*run)(struct mqtt_stage *st, struct toe_stream_ask *a);
@@ -323,6 +332,7 @@ static const struct {
 	{"filter_del", ask_filter_del},
 	{"mode", ask_mode},
 	{"rechecked", ask_rechecked},
+	{"kernel", ask_kernel},
 };
 
 int mqtt_control(struct toe_stream *s, struct toe_stream_ask *ask)

@@ -17,7 +17,7 @@
 #define SLASHES_MAX (MQTT_LEVELS_MAX - 2u)
 
 /* mqtt_group.user[0] */
-enum { VERDICT_NONE, VERDICT_READY, VERDICT_PENDING };
+enum { VERDICT_READY = 1, VERDICT_PENDING, VERDICT_KERNEL = 4 }; /* bits; 0: nobody looked */
 
 /* ---- the operator's filters ---- */
 
@@ -166,11 +166,17 @@ enum mqtt_reason mqtt_decide_early(struct mqtt_stage *st, const struct mqtt_conn
 /* Clients that may subscribe unseen. */
 static enum mqtt_reason tainted(struct mqtt_stage *st)
 {
+	uint32_t followed;
+
 	if (st->lost_n > 0)
 		return MQTT_R_UNTRACKED;
 	if (st->unknown_n > 0)
 		return MQTT_R_UNKNOWN;
-	if (toe_stream_kernel_conns(st->s, st->app_id) > 0)
+	followed = toe_stream_followed(st->s, st->app_id);
+	/* the stage has forgotten those it was told of before it followed another broker */
+	if (followed > st->kernel_n)
+		followed = st->kernel_n;
+	if (toe_stream_kernel_conns(st->s, st->app_id) > followed)
 		return MQTT_R_KERNEL;
 	if (toe_stream_plain_conns(st->s, st->app_id) > 0)
 		return MQTT_R_OTHER_PORT;
@@ -195,6 +201,8 @@ static bool all_stalled(struct mqtt_stage *st, struct mqtt_group *g)
 		const struct mqtt_conn *m = mqtt_conn_get(st, se->conn, se->conn_gen, &c);
 		bool active = mqtt_subs_get(st->subs, g->entry[i].sub)->state == MQTT_S_ACTIVE;
 
+		if (se->kernel)
+			continue;
 		if ((!active || (m != NULL && m->suspect)) && (m == NULL || !m->stalled))
 			return false;
 	}
@@ -202,20 +210,22 @@ static bool all_stalled(struct mqtt_stage *st, struct mqtt_group *g)
 	return true;
 }
 
-static enum mqtt_reason group_verdict(struct mqtt_stage *st, struct mqtt_group *g)
+static enum mqtt_reason group_verdict(struct mqtt_stage *st, struct mqtt_group *g, bool closed)
 {
 	if (g->flags & MQTT_GROUP_SHARED)
 		return MQTT_R_SHARED;
-	if (g->user[0] == VERDICT_NONE) {
+	if (g->user[0] == 0) {
 		g->user[0] = VERDICT_READY;
 		for (uint32_t i = 0; i < g->n; i++) {
-			if (mqtt_subs_get(st->subs, g->entry[i].sub)->state != MQTT_S_ACTIVE) {
-				g->user[0] = VERDICT_PENDING;
-				break;
-			}
+			if (st->sessions[g->entry[i].session].kernel)
+				g->user[0] |= VERDICT_KERNEL;
+			else if (mqtt_subs_get(st->subs, g->entry[i].sub)->state != MQTT_S_ACTIVE)
+				g->user[0] |= VERDICT_PENDING;
 		}
 	}
-	if (g->user[0] == VERDICT_READY && st->suspects == 0)
+	if ((g->user[0] & VERDICT_KERNEL) && !closed)
+		return MQTT_R_KERNEL;
+	if (!(g->user[0] & VERDICT_PENDING) && st->suspects == 0)
 		return MQTT_R_FAST;
 	st->skips = all_stalled(st, g);
 	return st->skips ? MQTT_R_FAST : MQTT_R_PENDING;
@@ -256,7 +266,7 @@ enum mqtt_reason mqtt_decide(struct mqtt_stage *st, struct mqtt_conn *m,
 	why = st->full ? MQTT_R_FULL : gate->closed ? MQTT_R_FAST : tainted(st);
 	*group = why == MQTT_R_FAST ? mqtt_subs_match(st->subs, p->topic.data, p->topic.len) : NULL;
 	if (why == MQTT_R_FAST)
-		why = *group != NULL             ? group_verdict(st, *group)
+		why = *group != NULL             ? group_verdict(st, *group, gate->closed)
 		      : mqtt_subs_busy(st->subs) ? MQTT_R_BUSY
 						 : MQTT_R_WIDE;
 	if (why == MQTT_R_FAST && !mqtt_fence_clear(m))

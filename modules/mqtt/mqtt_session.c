@@ -77,7 +77,8 @@ static void make_room(struct mqtt_stage *st)
 	for (uint32_t looked = 0; looked < st->session_n; looked++) {
 		uint32_t i = st->session_hand++ % st->session_n;
 
-		if (st->sessions[i].id != NULL && st->sessions[i].conn == MQTT_NONE) {
+		if (st->sessions[i].id != NULL && st->sessions[i].conn == MQTT_NONE &&
+		    !st->sessions[i].kernel) {
 			mqtt_count(st, MQTT_C_FORGOTTEN);
 			st->sessions[i].full = 0; /* the broker has not forgotten it */
 			forget(st, i);
@@ -140,6 +141,8 @@ void mqtt_session_reset(struct mqtt_stage *st)
 		if (st->sessions[i].id != NULL)
 			forget(st, i);
 	}
+	memset(st->kernel, 0, sizeof(st->kernel));
+	st->kernel_n = 0;
 	st->unknown_n = 0;
 	st->full = 0;
 }
@@ -151,6 +154,39 @@ void mqtt_session_fini(struct mqtt_stage *st)
 	mqtt_subs_free(st->subs);
 	free(st->sessions);
 	free(st->session_hash);
+}
+
+/* ---- clients through the kernel ---- */
+
+uint32_t mqtt_session_kernel(struct mqtt_stage *st, uint32_t ctx, uint32_t conn)
+{
+	/* a name nobody can send, and not that of a connection */
+	const uint32_t name[4] = {0, ctx, conn, 0};
+	struct toe_buf *id = toe_stream_buf_new(st->s, sizeof(name));
+	uint32_t i;
+
+	if (id == NULL)
+		return MQTT_NONE;
+	memcpy(id->data, name, sizeof(name));
+	id->len = sizeof(name);
+	i = create(st, id);
+	mqtt_put(st, &id);
+	if (i != MQTT_NONE)
+		st->sessions[i].kernel = 1;
+	return i;
+}
+
+void mqtt_session_drop(struct mqtt_stage *st, uint32_t session)
+{
+	forget(st, session);
+}
+
+void mqtt_session_cut(struct mqtt_stage *st, const uint8_t *id, uint32_t len)
+{
+	uint32_t i = len != 0 ? find(st, id, len) : MQTT_NONE;
+
+	if (i != MQTT_NONE)
+		st->sessions[i].cut = 1;
 }
 
 /* ---- CONNECT, CONNACK ---- */

@@ -132,12 +132,26 @@ static void adopt(struct mqtt_stage *st)
 	}
 }
 
+bool mqtt_follow(struct mqtt_stage *st, uint32_t app_id)
+{
+	uint32_t serial = toe_stream_app_serial(st->s, app_id);
+
+	if (st->conns == 0 && serial != 0 && (st->app_serial != serial || st->app_id != app_id)) {
+		/* another broker: whatever was known is of one that is gone */
+		mqtt_session_reset(st);
+		st->app_id = app_id;
+		st->app_serial = serial;
+		st->reloads = toe_stream_reloads(st->s, app_id);
+		adopt(st);
+	}
+	return serial != 0 && st->app_serial == serial && st->app_id == app_id;
+}
+
 static void mqtt_open(struct toe_stream *s, struct toe_stream_conn *c)
 {
 	struct mqtt_stage *st = mqtt_of(s);
 	struct mqtt_conn *m = toe_stream_state(c);
 	struct toe_stream_peer peer;
-	uint32_t serial;
 
 	m->id = toe_stream_id(c);
 	m->gen = toe_stream_gen(c);
@@ -145,17 +159,8 @@ static void mqtt_open(struct toe_stream *s, struct toe_stream_conn *c)
 	m->jobq = MQTT_NONE;
 	m->forwarded_ms = toe_stream_ms(s);
 	toe_stream_peer(s, c, &peer);
-	serial = m->app_serial = toe_stream_app_serial(s, peer.app_id);
-	if (st->conns == 0 && serial != 0 &&
-	    (st->app_serial != serial || st->app_id != peer.app_id)) {
-		/* another broker: whatever was known is of one that is gone */
-		mqtt_session_reset(st);
-		st->app_id = peer.app_id;
-		st->app_serial = serial;
-		st->reloads = toe_stream_reloads(s, peer.app_id);
-		adopt(st);
-	}
-	if (serial == 0 || st->app_serial != serial || st->app_id != peer.app_id)
+	m->app_serial = toe_stream_app_serial(s, peer.app_id);
+	if (!mqtt_follow(st, peer.app_id))
 		m->kind = MQTT_K_FOREIGN;
 	else
 		st->conns++;
@@ -233,6 +238,8 @@ static unsigned mqtt_poll(struct toe_stream *s, unsigned budget)
 		st->walk_gap = 1 + mqtt_fence_tick(st) / MQTT_TICK_WALK;
 		st->walk_ms = now;
 	}
+	if (st->kernel_n != 0 && st->tick_ms != now)
+		mqtt_kernel_tick(st);
 	if (st->audit_used != 0)
 		mqtt_audit_tick(st);
 	st->tick_ms = now;

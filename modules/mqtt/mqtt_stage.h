@@ -13,6 +13,7 @@
  *   mqtt_decide.c   fast or slow, and why
  *   mqtt_fanout.c   jobs: copies for subscribers, in chunks
  *   mqtt_fence.c    proofs by PINGREQ: order, activation, blocked subscribers, keep alive
+ *   mqtt_kernel.c   clients through the kernel that libtoe reads along
  *   mqtt_audit.c    does the broker deliver what the stage would have?
  *   mqtt_control.c  questions of `toe mqtt`
  */
@@ -25,8 +26,7 @@
 
 #define MQTT_NONE UINT32_MAX
 
-#define MQTT_CONTROL_MAX                                                                           \
-	65536u /* bytes of a control packet we follow; larger: connection is lost */
+#define MQTT_CONTROL_MAX 65536u /* bytes of a control packet; larger: connection is lost */
 #define MQTT_JOBS        4096u
 #define MQTT_JOBS_OF_ONE 64u   /* unfinished jobs of one publisher; then it waits */
 #define MQTT_CHUNK       64u   /* copies of one job per turn */
@@ -51,6 +51,7 @@
 #define MQTT_FENCE_MAX_MS 10000u /* in any case */
 #define MQTT_WATCH_MS     25u    /* between looks at what waits for an answer */
 #define MQTT_GATES        64u
+#define MQTT_KERNEL_MAX   256u
 #define MQTT_TICK_WALK    64u    /* members of lists looked at per ms, on average */
 #define MQTT_WORK_MS      32768u /* trie nodes and subscriptions looked at per ms, on average */
 #define MQTT_MEM_KEPT     4u     /* one in so many bytes of memory is not for messages */
@@ -93,8 +94,7 @@ enum mqtt_rx_mode {
 
 /* mqtt_sub.state */
 enum mqtt_sub_state {
-	MQTT_S_PENDING, /* the broker may or may not deliver, and may have something to send first
-			 */
+	MQTT_S_PENDING, /* the broker may or may not deliver, or have something to send first */
 	MQTT_S_ACTIVE,
 };
 
@@ -132,9 +132,7 @@ struct mqtt_copy {
 	uint32_t to;   /* receiver */
 	uint32_t conn; /* and conn_gen: the publisher that is held, MQTT_NONE: none is */
 	uint32_t conn_gen;
-	uint32_t sub; /* and sub_gen: goes only while this subscription lives; MQTT_SUB_NONE: in any
-		       * case
-		       */
+	uint32_t sub; /* and sub_gen: goes while that lives; MQTT_SUB_NONE: in any case */
 	uint32_t sub_gen;
 	uint32_t after;    /* goes when the broker's stream has been passed on up to here */
 	uint32_t event;    /* mqtt_conn.events when it was made */
@@ -270,6 +268,7 @@ struct mqtt_session {
 	uint8_t bridge;
 	uint8_t keep;    /* outlives its connection */
 	uint8_t unknown; /* may have subscriptions nobody saw */
+	uint8_t kernel;  /* of a client through the kernel: no ClientID, no connection */
 	uint8_t full;    /* has subscriptions there was no room for; counted in mqtt_stage.full */
 	uint8_t cut;     /* a connection ended between (UN)SUBSCRIBE and its answer */
 	uint64_t delivered;
@@ -327,6 +326,14 @@ struct mqtt_gate {
 
 struct mqtt_audit;
 
+/* A client through the kernel that is followed. */
+struct mqtt_kernel {
+	uint32_t ctx; /* process of the broker */
+	uint32_t conn;
+	uint32_t session; /* its subscriptions */
+	bool used;
+};
+
 struct mqtt_stage {
 	struct toe_stream *s;
 	const struct toe_config *cfg;
@@ -348,6 +355,8 @@ struct mqtt_stage {
 	uint32_t hash_mask;
 	uint64_t hash_key;
 
+	struct mqtt_kernel kernel[MQTT_KERNEL_MAX];
+	uint32_t kernel_n;
 	uint32_t lost_n;    /* connections that taint */
 	uint32_t unknown_n; /* sessions online with unknown subscriptions */
 	uint32_t full;      /* sessions with subscriptions that could not be stored; one that was
@@ -483,6 +492,20 @@ void mqtt_session_detach(struct mqtt_stage *st, struct mqtt_conn *m);
 /* The same, and what the client does from now on is not seen. */
 void mqtt_session_lose(struct mqtt_stage *st, struct mqtt_conn *m);
 void mqtt_session_reset(struct mqtt_stage *st);
+
+/* A session for subscriptions of a client through the kernel, MQTT_NONE: no room; and its end. */
+uint32_t mqtt_session_kernel(struct mqtt_stage *st, uint32_t ctx, uint32_t conn);
+void mqtt_session_drop(struct mqtt_stage *st, uint32_t session);
+/* Of that ClientID: whatever is known of it, it may have other subscriptions when it is resumed. */
+void mqtt_session_cut(struct mqtt_stage *st, const uint8_t *id, uint32_t len);
+
+/* mqtt_stage.c: the application is the broker that is followed, from now on if it can be. */
+bool mqtt_follow(struct mqtt_stage *st, uint32_t app_id);
+
+/* mqtt_kernel.c: 0 or -errno, then the connection is not followed. */
+int mqtt_kernel_news(struct mqtt_stage *st, const char *text);
+/* Connections of processes that are gone. */
+void mqtt_kernel_tick(struct mqtt_stage *st);
 
 /* mqtt_decide.c */
 int mqtt_decide_init(struct mqtt_stage *st);

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* LINK: tests/unit/lt_fake.c tests/unit/lt_fake_keeper.c libtoe/addr.c libtoe/connect.c
- * libtoe/ctx.c libtoe/dup_fork_exec.c libtoe/epoll.c libtoe/epoll_items.c libtoe/fdtable.c
- * libtoe/interpose.c libtoe/io_calls.c libtoe/kconn.c libtoe/libc_real.c libtoe/listen.c
- * libtoe/reload.c
- * libtoe/poll_select.c libtoe/shm.c libtoe/sock.c libtoe/sockopt.c libtoe/state.c
+ * libtoe/ctx.c libtoe/dup_fork_exec.c libtoe/epoll.c libtoe/epoll_items.c libtoe/fdtable.c libtoe/interpose.c
+ * libtoe/io_calls.c libtoe/kconn.c libtoe/kmqtt.c libtoe/reload.c libtoe/libc_real.c
+ * libtoe/listen.c libtoe/poll_select.c libtoe/shm.c libtoe/sock.c libtoe/sockopt.c libtoe/state.c
  * libtoe/stream_io.c libtoe/token.c libtoe/wait.c common/ctl_sock.c common/log.c */
 /*
  * The other side of libtoe's shared memory and sockets: a keeper and an engine in one process,
@@ -44,6 +43,9 @@ struct fake_stats {
 	uint32_t hint_full;    /* a ring had no room: the protocol allows none */
 	uint32_t kernel_conns; /* told by all processes that live */
 	uint32_t reloads;
+	uint32_t followed; /* of kernel_conns */
+	char news[1024];   /* of these: "C text;", "F text;", "E ;" */
+	bool news_refused;
 	uint32_t kernel_conn_calls; /* times one of them told */
 	uint32_t tx_short;          /* rises seen after a doorbell, all slots */
 	uint32_t bad;               /* cursors the engine would refuse */

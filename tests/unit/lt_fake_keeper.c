@@ -254,10 +254,26 @@ static void leave_slots(uint64_t bit)
 	}
 }
 
+static int kernel_news(const struct toe_ctl_kconn *kc)
+{
+	char *news = (char *)stats->news;
+	size_t at = strlen(news);
+
+	stats->followed += kc->what == TOE_KCONN_MQTT_CONNECT;
+	stats->followed -= kc->what == TOE_KCONN_MQTT_END;
+	if (stats->followed > stats->kernel_conns)
+		stats->bad++;
+	snprintf(news + at, sizeof(stats->news) - at, "%c %.*s;", "?CFE"[kc->what & 3u],
+		 (int)kc -> len, (const char *)kc -> data);
+	return stats->news_refused && kc->what == TOE_KCONN_MQTT_FILTER ? -ENOSPC : 0;
+}
+
 static int kernel_conn(uint32_t ctx, const struct toe_ctl_kconn *kc)
 {
 	bool reload = kc->kind & TOE_KCONN_RELOAD;
 
+	if (kc->what != 0)
+		return kernel_news(kc);
 	if ((kc->delta == 0 && !reload) || k.kernel_conns[ctx] + kc->delta < 0) {
 		stats->bad++;
 		return -EINVAL;

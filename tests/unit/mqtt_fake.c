@@ -96,6 +96,11 @@ void fake_set_tap(struct fake *f, fake_tap t, void *arg)
 	f->s.tap_arg = arg;
 }
 
+void fake_followed(struct fake *f, uint32_t n)
+{
+	f->s.followed = n;
+}
+
 void fake_reload(struct fake *f)
 {
 	f->s.reloads++;

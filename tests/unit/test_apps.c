@@ -10,6 +10,7 @@
 #include "common/ctl_sock.h"
 #include "host_rig.h"
 #include "keeper_link.h"
+#include "stream.h"
 #include "sigbus.h"
 
 #define SEALS (F_SEAL_SHRINK | F_SEAL_GROW)
@@ -156,6 +157,66 @@ static int reload(uint32_t ctx)
 	const struct toe_ctl_kconn k = {.app_id = 1, .ctx = ctx, .kind = TOE_KCONN_RELOAD};
 
 	return toe_app_kernel_conn(&env.engine, &k);
+}
+
+static struct toe_stream_ask asked;
+static char asked_arg[256];
+static int answer;
+
+int toe_stream_control(struct toe_engine *e, const char *module, struct toe_stream_ask *ask,
+		       unsigned timeout_ms)
+{
+	(void)e;
+	(void)timeout_ms;
+	assert_string_equal(module, "mqtt");
+	asked = *ask;
+	snprintf(asked_arg, sizeof(asked_arg), "%s", ask->arg);
+	return answer;
+}
+
+static int news(uint16_t what, const char *data)
+{
+	struct toe_ctl_msg m;
+
+	toe_ctl_init(&m, TOE_CTL_DP_KERNEL_CONN);
+	m.u.kconn = (struct toe_ctl_kconn){
+		.app_id = 1, .ctx = 0, .conn = 9, .what = what, .len = (uint16_t)strlen(data)};
+	memcpy(m.u.kconn.data, data, strlen(data));
+	toe_keeper_link_handle(&env.engine, &m, NULL, 0);
+	return m.status;
+}
+
+/* News of connections of the kernel's reach the module; no more are followed than there are. */
+static void test_kernel_news(void **state)
+{
+	struct toe_app *a;
+
+	(void)state;
+	rig_engine(4, 0);
+	a = rig_attach(1);
+	close(rig_proc(1, 0));
+	assert_int_equal(news(TOE_KCONN_MQTT_CONNECT, "ab"), -EINVAL);
+	assert_int_equal(kernel_conn(0, 1), 0);
+	assert_int_equal(news(TOE_KCONN_MQTT_CONNECT, "ab"), 0);
+	assert_string_equal(asked.what, "kernel");
+	assert_string_equal(asked_arg, "1 0 9 1 6162");
+	assert_int_equal(a->followed, 1);
+	assert_int_equal(news(TOE_KCONN_MQTT_FILTER, "t/#"), 0);
+	assert_string_equal(asked_arg, "1 0 9 2 742f23");
+	assert_int_equal(kernel_conn(0, -1), -EINVAL); /* it is said to be followed */
+	answer = -ENOSPC;
+	assert_int_equal(news(TOE_KCONN_MQTT_FILTER, "t"), -ENOSPC);
+	assert_int_equal(news(TOE_KCONN_MQTT_END, ""), 0);
+	assert_int_equal(a->followed, 0);
+	assert_int_equal(news(TOE_KCONN_MQTT_END, ""), -EINVAL);
+	assert_int_equal(news(TOE_KCONN_MQTT_CONNECT, ""), -ENOSPC); /* the stage has no room */
+	assert_int_equal(a->followed, 0);
+	assert_int_equal(news(4, ""), -EINVAL);
+	answer = 0;
+	assert_int_equal(news(TOE_KCONN_MQTT_CONNECT, ""), 0);
+	assert_int_equal(toe_app_proc_detach(&env.engine, 1, 0), 0);
+	assert_int_equal(a->followed, 0);
+	rig_stop();
 }
 
 static void test_kernel_conns(void **state)
@@ -460,12 +521,19 @@ static void test_link(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_attach_checks), cmocka_unit_test(test_geometry),
-		cmocka_unit_test(test_proc),          cmocka_unit_test(test_dead_process_marks),
-		cmocka_unit_test(test_waiters),       cmocka_unit_test(test_engine_gone_flag),
-		cmocka_unit_test(test_sigbus),        cmocka_unit_test(test_evict),
-		cmocka_unit_test(test_requests),      cmocka_unit_test(test_link),
-		cmocka_unit_test(test_kernel_conns),  cmocka_unit_test(test_kernel_conns_wait),
+		cmocka_unit_test(test_attach_checks),
+		cmocka_unit_test(test_geometry),
+		cmocka_unit_test(test_proc),
+		cmocka_unit_test(test_dead_process_marks),
+		cmocka_unit_test(test_waiters),
+		cmocka_unit_test(test_engine_gone_flag),
+		cmocka_unit_test(test_sigbus),
+		cmocka_unit_test(test_evict),
+		cmocka_unit_test(test_requests),
+		cmocka_unit_test(test_link),
+		cmocka_unit_test(test_kernel_news),
+		cmocka_unit_test(test_kernel_conns),
+		cmocka_unit_test(test_kernel_conns_wait),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

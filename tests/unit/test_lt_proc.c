@@ -25,6 +25,7 @@
 #include "libtoe/lt.h"
 #include "lt_case.h"
 #include "lt_fake.h"
+#include "lt_kconn.h"
 
 static const char *self;
 
@@ -397,33 +398,6 @@ static void engine_dies(void)
 
 /* ---- connections of the kernel's ---- */
 
-static uint32_t told(void)
-{
-	return fake_stats->kernel_conns;
-}
-
-static int loopback_listener(struct sockaddr_in *sa, bool only)
-{
-	int fd = socket(AF_INET, SOCK_STREAM, 0);
-	socklen_t len = sizeof(*sa);
-
-	*sa = (struct sockaddr_in){.sin_family = AF_INET};
-	sa->sin_addr.s_addr = only ? htonl(INADDR_LOOPBACK) : INADDR_ANY;
-	CHECK(bind(fd, (struct sockaddr *)sa, sizeof(*sa)) == 0);
-	CHECK(listen(fd, 5) == 0);
-	CHECK(getsockname(fd, (struct sockaddr *)sa, &len) == 0);
-	sa->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	return fd;
-}
-
-static int to_kernel(const struct sockaddr_in *sa)
-{
-	int fd = socket(AF_INET, SOCK_STREAM, 0);
-
-	CHECK(connect(fd, (const struct sockaddr *)sa, sizeof(*sa)) == 0);
-	return fd;
-}
-
 /* The count is right when the call returns: nothing is waited for here. */
 static void kernel_conns(void)
 {
@@ -517,60 +491,6 @@ static void kernel_conns_forked(void)
 	close(wide);
 }
 
-/* ---- SIGHUP ---- */
-
-static volatile sig_atomic_t hups, told_then, with_info;
-
-static void on_hup(int sig)
-{
-	hups += sig == SIGHUP;
-	told_then = (sig_atomic_t)fake_stats->reloads;
-}
-
-static void on_hup_info(int sig, siginfo_t *info, void *context)
-{
-	on_hup(sig);
-	with_info = info->si_signo == SIGHUP && context != NULL;
-}
-
-/* The engine knows before the program's handler runs; the program sees what it has set. */
-static void reloads(void)
-{
-	struct sigaction act = {.sa_flags = SA_RESTART | SA_NODEFER}, old;
-	struct sockaddr_in sa;
-	int wide;
-
-	CHECK(signal(SIGHUP, on_hup) == SIG_DFL);
-	raise(SIGHUP); /* nobody asks before there is an offloaded listener */
-	CHECK(hups == 1 && fake_stats->reloads == 0);
-	wide = loopback_listener(&sa, false);
-	raise(SIGHUP);
-	CHECK(hups == 2 && told_then >= 1 && fake_stats->reloads == (uint32_t)told_then);
-	CHECK(sigaction(SIGHUP, NULL, &old) == 0 && old.sa_handler == on_hup);
-	CHECK(old.sa_flags & SA_RESTART && !(old.sa_flags & SA_SIGINFO));
-	act.sa_sigaction = on_hup_info;
-	act.sa_flags |= SA_SIGINFO;
-	sigaddset(&act.sa_mask, SIGUSR1);
-	told_then = 0;
-	CHECK(sigaction(SIGHUP, &act, &old) == 0 && old.sa_handler == on_hup);
-	raise(SIGHUP);
-	CHECK(hups == 3 && with_info && told_then != 0);
-	CHECK(sigaction(SIGHUP, NULL, &old) == 0 && old.sa_sigaction == on_hup_info);
-	CHECK(old.sa_flags & SA_NODEFER && sigismember(&old.sa_mask, SIGUSR1));
-	/* once, as asked; ignored; another signal */
-	act = (struct sigaction){.sa_handler = on_hup, .sa_flags = SA_RESETHAND};
-	CHECK(sigaction(SIGHUP, &act, NULL) == 0);
-	raise(SIGHUP);
-	CHECK(hups == 4 && signal(SIGHUP, SIG_IGN) == SIG_DFL);
-	told_then = (sig_atomic_t)fake_stats->reloads;
-	raise(SIGHUP);
-	CHECK(hups == 4 && fake_stats->reloads == (uint32_t)told_then);
-	CHECK(signal(SIGUSR1, on_hup) == SIG_DFL && raise(SIGUSR1) == 0 && hups == 4);
-	CHECK(signal(SIGHUP, SIG_ERR) == SIG_ERR && errno == EINVAL);
-	CHECK(signal(SIGHUP, SIG_DFL) == SIG_IGN);
-	close(wide);
-}
-
 int main(int argc, char **argv)
 {
 	static const struct lt_case cases[] = {
@@ -586,7 +506,6 @@ int main(int argc, char **argv)
 		CASE(kernel_conns),
 		CASE(kernel_conns_others),
 		CASE(kernel_conns_forked),
-		CASE(reloads),
 		CASE(engine_dies),
 	};
 

@@ -228,7 +228,8 @@ static void test_slow(void **state)
 static void test_status(void **state)
 {
 	static const char *const answers[] = {
-		"{\"mode\":\"on\",\"connections\":3,\"untracked\":2,\"kernel_conns\":1,"
+		"{\"mode\":\"on\",\"connections\":3,\"untracked\":2,\"kernel_conns\":4,\"kernel_"
+		"followed\":3,"
 		"\"table_full\":true,\"reloaded\":true,\"memory_used\":1572864,\"memory\":67108864,"
 		"\"publishes\":{\"FAST\":3,\"QOS\":1},\"counters\":{\"DELIVERED\":12},"
 		"\"filters\":[{\"filter\":\"f/#\",\"closed\":true,\"fast\":3,\"slow\":0}]}\n",
@@ -242,6 +243,7 @@ static void test_status(void **state)
 	assert_non_null(strstr(printed, "QOS 1: QoS 1 or 2"));
 	assert_non_null(strstr(printed, "all slow for   2 clients cannot be followed"));
 	assert_non_null(strstr(printed, " 1 connections of the broker are the kernel's"));
+	assert_non_null(strstr(printed, "slow for       topics of 3 clients"));
 	assert_null(strstr(printed, "were resumed"));
 	assert_non_null(strstr(printed, "all slow for   a table that was full"));
 	assert_non_null(strstr(printed, "all slow for   the broker, since it has read"));

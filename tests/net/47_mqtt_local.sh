@@ -1,0 +1,113 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-3-Clause
+# Clients of the broker that come through the kernel: only the topics they subscribe to go slow, and they miss
+# nothing; what cannot be followed (a session that is resumed, no MQTT) makes all topics slow until it has left.
+# PLACEMENTS: single spread
+# TIMEOUT: 120
+. "$(dirname "$0")/../lib/net.sh"
+write_config 'mqtt: { ports = (1883); offload = ("#"); canary = 0; };'
+testbed_up
+start_broker
+ip -n "$PREFIX-srv" link set lo up
+
+m() { "$BIN/toe" mqtt "$@" || fail "toe mqtt $*: exit code $?"; }
+of() { m status --json | jq -r "$1"; }
+is() { [ "$(of "$1")" = "$2" ]; }
+state() { m subs --json | jq -r "[.[] | select(.filter == \"$1\") | .state] | join(\",\")"; }
+state_is() { [ "$(state "$1")" = "$2" ]; }
+# local_sub NAME ARGS...: past the engine; returns when the broker has subscribed it
+local_sub()
+{
+	local name=$1
+	shift
+	srv_spawn "$name" stdbuf -oL mosquitto_sub -d -h 127.0.0.1 -v "$@"
+	wait_for 10 "$name to subscribe" grep -q 'Subscribed (mid' "$LOGS/$name.log"
+}
+publish() { seq "$2" "$3" | in_cli mosquitto_pub -h $SRV -t "$1" -l || fail mosquitto_pub; }
+# has NAME TOPIC FIRST LAST: those, once, in order
+has()
+{
+	wait_for 10 "message $4 of $2 at $1" grep -qx "$2 $4" "$LOGS/$1.log"
+	cmp -s <(grep "^$2 " "$LOGS/$1.log") <(seq "$3" "$4" | sed "s|^|$2 |") || fail "$1, $2: not $3 to $4, once, in order"
+}
+# why REASON TOPIC FIRST LAST
+why()
+{
+	local before
+	before=$(of ".publishes.$1")
+	publish "$2" "$3" "$4"
+	wait_for 10 "message $4 of $2" grep -qx "$2 $4" "$LOGS/sub.log"
+	[ "$(of ".publishes.$1")" -eq $((before + $4 - $3 + 1)) ] || fail "$2 is not $1: $(m slow)"
+}
+
+cli_spawn sub stdbuf -oL mosquitto_sub -i watcher -h $SRV -t '#' -v
+wait_for 10 "the subscription" state_is '#' active
+why FAST a 1 20
+
+# ---- by TCP on the wildcard listener's loopback
+local_sub one -t 'b/+' -t c
+ONE=$SPAWNED
+[ "$(state 'b/+') $(state c)" = "kernel kernel" ] || fail "its subscriptions: $(m subs)"
+is '"\(.kernel_conns) \(.kernel_followed)"' "1 1" || fail "not followed: $(m status --json)"
+why FAST a 21 40
+why KERNEL b/x 1 20
+why KERNEL c 1 20
+why FAST b 1 20
+has one b/x 1 20
+has one c 1 20
+m status | grep -q 'all slow' && fail "all topics are said to be slow: $(m status)"
+
+# ---- fast and slow in turn, from one publisher: each subscriber has each message in its order
+seq 1000 | awk '{ print $1 % 2 ? "b/x" : "a", 0, 20 + $1 }' | in_cli tests/mqtt/pub_lines.py $SRV || fail pub_lines.py
+wait_for 10 "the last of them" grep -qx 'a 1020' "$LOGS/sub.log"
+cmp -s <(grep '^b/x ' "$LOGS/sub.log" | tail -500) <(seq 21 2 1020 | sed 's|^|b/x |') || fail "sub, b/x"
+cmp -s <(grep '^a ' "$LOGS/sub.log" | tail -500) <(seq 22 2 1020 | sed 's|^|a |') || fail "sub, a"
+wait_for 10 "the last one at the local one" grep -qx 'b/x 1019' "$LOGS/one.log"
+cmp -s <(grep '^b/x ' "$LOGS/one.log" | tail -500) <(seq 21 2 1020 | sed 's|^|b/x |') || fail "local, b/x"
+
+# ---- a publisher only, and a second subscriber, MQTT 5
+in_srv mosquitto_pub -h 127.0.0.1 -t a -m local || fail "a local publisher"
+wait_for 10 "its message" grep -qx 'a local' "$LOGS/sub.log"
+local_sub two -V 5 -t 'd/#'
+wait_for 10 "the publisher to go" is .kernel_conns 2
+why FAST a 1021 1040
+why KERNEL d/x 1 20
+has two d/x 1 20
+end_process "$SPAWNED"
+wait_for 10 "it to be gone" is .kernel_conns 1
+why FAST d/x 21 40
+why KERNEL c 21 40
+
+# ---- a session that may be resumed: nobody knows what it has
+local_sub three -c -i kept -q 1 -t e
+wait_for 10 "all three to be counted" is '"\(.kernel_conns) \(.kernel_followed)"' "2 1"
+why KERNEL a 1041 1060
+m status | grep -q '^all slow for  *1 .*kernel' && m status | grep -q '^slow for  *topics of 1 clients' || fail "status does not say why: $(m status)"
+end_process "$SPAWNED"
+wait_for 10 "it to be gone" is .kernel_conns 1
+why FAST a 1061 1080
+
+# ---- no MQTT
+srv_spawn tls bash -c 'exec 3<>/dev/tcp/127.0.0.1/1883; printf "\026\003\001" >&3; exec sleep 60'
+wait_for 10 "it to be counted" is '"\(.kernel_conns) \(.kernel_followed)"' "2 1"
+why KERNEL a 1081 1100
+end_process "$SPAWNED"
+wait_for 10 "it to be gone" is .kernel_conns 1
+why FAST a 1101 1120
+
+end_process "$ONE"
+wait_for 10 "the last one to be gone" is .kernel_conns 0
+why FAST b/x 1021 1040
+[ -z "$(state 'b/+')" ] || fail "its subscriptions stay: $(m subs)"
+
+# ---- one that was there before any client of the engine's
+end_process "$BROKER_PID"
+wait_for 10 "all to go" is .connections 0
+: >"$LOGS/sub.log"
+app mosquitto mosquitto -c "$LOGS/mosquitto.conf"
+wait_for 10 mosquitto in_srv mosquitto_pub -h 127.0.0.1 -t up -m 1
+local_sub early -t early
+wait_for 10 "the watcher" state_is '#' active
+why FAST a 1 20
+why KERNEL early 1 20
+has early early 1 20

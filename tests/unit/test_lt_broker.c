@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/* LINK: tests/unit/lt_fake.h tests/unit/lt_case.c */
+/* What libtoe tells of a broker beside its sockets: what kernel clients subscribe to, and SIGHUP.
+ */
+#include <errno.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "libtoe/lt.h"
+#include "lt_case.h"
+#include "lt_fake.h"
+#include "lt_kconn.h"
+
+/* ---- MQTT through the kernel ---- */
+
+#define CONNECT_A "\x10\x0d\0\4MQTT\4\2\0\0\0\1A"
+#define CONNECT_5 "\x10\x13\0\4MQTT\5\2\0\0\5\x11\0\0\0\1\0\1B"
+#define RESUMES   "\x10\x0d\0\4MQTT\4\0\0\0\0\1A"
+#define SUB_TU    "\x82\x0a\0\1\0\1t\0\0\1u\1"
+#define SUB_5     "\x82\x09\0\1\2\x0b\1\0\1v\1"
+#define PUBLISH   "\x30\x05\0\1tAB"
+#define BYTES(s)  (s), sizeof(s) - 1
+
+struct client {
+	int wide, c, s;
+};
+
+static struct client client(void)
+{
+	struct sockaddr_in sa;
+	struct client k = {.wide = loopback_listener(&sa, false)};
+
+	k.c = to_kernel(&sa);
+	k.s = accept(k.wide, NULL, NULL);
+	CHECK(k.s >= 0);
+	return k;
+}
+
+static void leave(struct client *k)
+{
+	close(k->s);
+	close(k->c);
+	close(k->wide);
+	CHECK(told() == 0 && fake_stats->followed == 0 && fake_stats->bad == 0);
+}
+
+/* The program gets exactly that, in portions of at most step bytes. */
+static void passes(struct client *k, const char *data, size_t n, size_t step)
+{
+	char buf[256];
+
+	CHECK(write(k->c, data, n) == (ssize_t)n);
+	for (size_t at = 0; at < n;) {
+		size_t want = n - at < step ? n - at : step;
+		ssize_t got = at % 2 ? read(k->s, buf, want) : recv(k->s, buf, want, 0);
+
+		CHECK(got > 0 && memcmp(buf, data + at, (size_t)got) == 0);
+		at += (size_t)got;
+	}
+}
+
+static bool news_are(const char *want)
+{
+	const char *news = (const char *)fake_stats->news;
+	bool same = strcmp(news, want) == 0;
+
+	if (!same)
+		fprintf(stderr, "news: %s\nwant: %s\n", news, want);
+	fake_stats->news[0] = '\0';
+	return same;
+}
+
+/* Told before the program has the last byte of the packet, whatever the portions. */
+static void mqtt_followed(void)
+{
+	for (size_t step = 1; step < 16; step += 7) {
+		struct client k = client();
+
+		CHECK(fake_stats->followed == 0);
+		passes(&k, BYTES(CONNECT_A), step);
+		CHECK(fake_stats->followed == 1 && news_are("C A;"));
+		passes(&k, BYTES(PUBLISH SUB_TU PUBLISH "\xc0\0"), step);
+		CHECK(news_are("F t;F u;"));
+		passes(&k, BYTES(SUB_TU), step);
+		CHECK(news_are("F t;F u;"));
+		close(k.s);
+		k.s = -1;
+		CHECK(news_are("E ;") && fake_stats->followed == 0);
+		leave(&k);
+		k = client();
+		passes(&k, BYTES(CONNECT_5 SUB_5), step);
+		CHECK(news_are("C B;F v;") && fake_stats->followed == 1);
+		leave(&k);
+		CHECK(news_are("E ;"));
+	}
+}
+
+static void mqtt_not_followed(void)
+{
+	static const struct {
+		const char *data;
+		size_t n;
+		const char *news;
+	} cases[] = {
+		{BYTES("\x16\3\1\2\1"), ""},                      /* TLS */
+		{BYTES("GET / HTTP/1.1\r\n\r\n"), ""},            /* WebSocket */
+		{BYTES(RESUMES SUB_TU), ""},                      /* has subscriptions already */
+		{BYTES(SUB_TU), ""},                              /* no CONNECT */
+		{BYTES("\x10\xff\xff\xff\xff\1"), ""},            /* no length */
+		{BYTES("\x10\xff\x7f"), ""},                      /* too long */
+		{BYTES("\x10\x08\0\4MQTT\4\2"), ""},              /* too short */
+		{BYTES(CONNECT_A CONNECT_A), "C A;E ;"},          /* twice */
+		{BYTES(CONNECT_A "\x82\x04\0\1\0\5"), "C A;E ;"}, /* a filter that is not there */
+		{BYTES(CONNECT_A "\x82\xff\x7f"), "C A;E ;"},
+		{BYTES(CONNECT_A "\0\0"), "C A;E ;"},
+		{BYTES(CONNECT_A "\x80\0"), "C A;E ;"},
+		{BYTES(CONNECT_A "\x30\xff\xff\xff\xff\1"), "C A;E ;"},
+	};
+
+	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct client k = client();
+
+		passes(&k, cases[i].data, cases[i].n, 256);
+		CHECK(news_are(cases[i].news) && told() == 2 && fake_stats->followed == 0);
+		passes(&k, BYTES(CONNECT_A SUB_TU), 256); /* for good */
+		CHECK(news_are(""));
+		leave(&k);
+	}
+}
+
+/* Bytes that are read in ways that are not followed, or may be; an engine that has no room. */
+static void mqtt_unseen(void)
+{
+	char buf[64];
+	struct iovec iov = {buf, sizeof(buf)};
+	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+
+	for (unsigned how = 0; how < 5; how++) {
+		struct client k = client();
+		int d = -1;
+
+		passes(&k, BYTES(CONNECT_A), 256);
+		CHECK(news_are("C A;"));
+		CHECK(write(k.c, BYTES(SUB_TU)) > 0);
+		CHECK(recv(k.s, buf, sizeof(buf), MSG_PEEK) > 0 && news_are(""));
+		fake_stats->news_refused = how == 3;
+		if (how == 0)
+			CHECK(readv(k.s, &iov, 1) > 0);
+		else if (how == 1)
+			CHECK(recvmsg(k.s, &msg, 0) > 0);
+		else if (how == 2)
+			CHECK((d = dup(k.s)) >= 0);
+		else
+			CHECK(read(k.s, buf, sizeof(buf)) == sizeof(SUB_TU) - 1);
+		fake_stats->news_refused = false;
+		CHECK(fake_stats->followed == (how == 4));
+		CHECK(news_are(how == 3 ? "F t;E ;" : how == 4 ? "F t;F u;" : "E ;"));
+		if (d >= 0)
+			close(d);
+		leave(&k);
+		fake_stats->news[0] = '\0';
+	}
+}
+
+/* ---- SIGHUP ---- */
+
+static volatile sig_atomic_t hups, told_then, with_info;
+
+static void on_hup(int sig)
+{
+	hups += sig == SIGHUP;
+	told_then = (sig_atomic_t)fake_stats->reloads;
+}
+
+static void on_hup_info(int sig, siginfo_t *info, void *context)
+{
+	on_hup(sig);
+	with_info = info->si_signo == SIGHUP && context != NULL;
+}
+
+/* The engine knows before the program's handler runs; the program sees what it has set. */
+static void reloads(void)
+{
+	struct sigaction act = {.sa_flags = SA_RESTART | SA_NODEFER}, old;
+	struct sockaddr_in sa;
+	int wide;
+
+	CHECK(signal(SIGHUP, on_hup) == SIG_DFL);
+	raise(SIGHUP); /* nobody asks before there is an offloaded listener */
+	CHECK(hups == 1 && fake_stats->reloads == 0);
+	wide = loopback_listener(&sa, false);
+	raise(SIGHUP);
+	CHECK(hups == 2 && told_then >= 1 && fake_stats->reloads == (uint32_t)told_then);
+	CHECK(sigaction(SIGHUP, NULL, &old) == 0 && old.sa_handler == on_hup);
+	CHECK(old.sa_flags & SA_RESTART && !(old.sa_flags & SA_SIGINFO));
+	act.sa_sigaction = on_hup_info;
+	act.sa_flags |= SA_SIGINFO;
+	sigaddset(&act.sa_mask, SIGUSR1);
+	told_then = 0;
+	CHECK(sigaction(SIGHUP, &act, &old) == 0 && old.sa_handler == on_hup);
+	raise(SIGHUP);
+	CHECK(hups == 3 && with_info && told_then != 0);
+	CHECK(sigaction(SIGHUP, NULL, &old) == 0 && old.sa_sigaction == on_hup_info);
+	CHECK(old.sa_flags & SA_NODEFER && sigismember(&old.sa_mask, SIGUSR1));
+	/* once, as asked; ignored; another signal */
+	act = (struct sigaction){.sa_handler = on_hup, .sa_flags = SA_RESETHAND};
+	CHECK(sigaction(SIGHUP, &act, NULL) == 0);
+	raise(SIGHUP);
+	CHECK(hups == 4 && signal(SIGHUP, SIG_IGN) == SIG_DFL);
+	told_then = (sig_atomic_t)fake_stats->reloads;
+	raise(SIGHUP);
+	CHECK(hups == 4 && fake_stats->reloads == (uint32_t)told_then);
+	CHECK(signal(SIGUSR1, on_hup) == SIG_DFL && raise(SIGUSR1) == 0 && hups == 4);
+	CHECK(signal(SIGHUP, SIG_ERR) == SIG_ERR && errno == EINVAL);
+	CHECK(signal(SIGHUP, SIG_DFL) == SIG_IGN);
+	close(wide);
+}
+
+int main(int argc, char **argv)
+{
+	static const struct lt_case cases[] = {
+		CASE(mqtt_followed),
+		CASE(mqtt_not_followed),
+		CASE(mqtt_unseen),
+		CASE(reloads),
+	};
+
+	return case_main(cases, sizeof(cases) / sizeof(cases[0]), argc, argv);
+}
