@@ -33,6 +33,5 @@ bool cc_restart(struct cc_state *s, uint32_t mss)
 	if (s->ssthresh < most)
 		s->ssthresh = most;
 	s->cwnd = window;
-	s->ca_acked = 0;
 	return true;
 }

@@ -4,8 +4,8 @@
  *
  * Per connection the control plane hands an algorithm one sample per interval (at least a tick,
  * not more often than something was acknowledged or lost) and sends what it decides to the
- * datapath if it changed.  The datapath itself halves on loss (RFC 5681); the algorithm adopts
- * that.  No I/O, no clock: everything is in the arguments.
+ * datapath if that is not what it has.  The datapath itself grows cwnd and halves it on loss (RFC
+ * 5681); the algorithm adopts that.  No I/O, no clock: everything is in the arguments.
  */
 #ifndef CP_CC_H
 #define CP_CC_H
@@ -22,8 +22,7 @@ struct cc_state {
 	uint32_t window_end; /* sequence number that ends the observation window */
 	uint32_t acked;      /* bytes acknowledged in this window */
 	uint32_t marked;     /* of them with ECE */
-	uint32_t ca_acked;   /* bytes counted towards the next increase by one MSS */
-	uint32_t reserved;
+	uint32_t reserved[2];
 };
 
 #define CC_ALPHA_ONE    (1u << 20)
@@ -41,10 +40,8 @@ struct cc_sample {
 	uint32_t cwnd;     /* what the datapath uses now */
 	uint32_t ssthresh; /* likewise */
 	uint32_t mss;
-	uint32_t cwnd_max;
-	bool loss;         /* a loss event happened: cwnd and ssthresh above are its result */
-	bool recovery;     /* fast recovery goes on */
-	bool cwnd_limited; /* the sender was stopped by cwnd */
+	bool loss;     /* a loss event happened: cwnd and ssthresh above are its result */
+	bool recovery; /* fast recovery goes on */
 };
 
 struct cc_decision {

@@ -2,8 +2,7 @@
 /*
  * DCTCP (RFC 8257) on samples.  Once per observation window (at least one round trip) alpha moves
  * by g = 1/16 towards the fraction of marked bytes, and if there were marks cwnd shrinks by
- * alpha/2.  Growth is slow start and additive increase by acknowledged bytes, only while cwnd is
- * what limits the sender (RFC 7661 in spirit).  Loss is the datapath's: its cwnd is adopted.
+ * alpha/2.  Growth and loss are the datapath's: its cwnd and ssthresh are adopted.
  */
 #include "cc.h"
 #include "common/tcp_seq.h"
@@ -15,8 +14,6 @@ static uint32_t clamp_cwnd(uint64_t cwnd, const struct cc_sample *in)
 {
 	uint32_t floor = 2 * in->mss;
 
-	if (cwnd > in->cwnd_max)
-		cwnd = in->cwnd_max;
 	return cwnd < floor ? floor : (uint32_t)cwnd;
 }
 
@@ -54,7 +51,6 @@ static void end_window(struct cc_state *s, const struct cc_sample *in)
 
 			s->cwnd = clamp_cwnd(s->cwnd - cut, in);
 			s->ssthresh = s->cwnd;
-			s->ca_acked = 0;
 		}
 	}
 	s->acked = 0;
@@ -62,46 +58,21 @@ static void end_window(struct cc_state *s, const struct cc_sample *in)
 	s->window_end = in->snd_nxt;
 }
 
-static void grow(struct cc_state *s, const struct cc_sample *in)
-{
-	uint32_t acked = in->acked_bytes;
-
-	if (s->cwnd < s->ssthresh) {
-		/* a sample may span several round trips: at most double */
-		uint32_t add = acked < s->cwnd ? acked : s->cwnd;
-
-		if (add > s->ssthresh - s->cwnd)
-			add = s->ssthresh - s->cwnd;
-		s->cwnd = clamp_cwnd((uint64_t)s->cwnd + add, in);
-		return;
-	}
-	s->ca_acked += acked;
-	if (s->ca_acked >= s->cwnd) {
-		uint32_t rounds = s->ca_acked / s->cwnd;
-
-		s->ca_acked %= s->cwnd;
-		s->cwnd = clamp_cwnd((uint64_t)s->cwnd + (uint64_t)rounds * in->mss, in);
-	}
-}
-
 static void dctcp_on_interval(struct cc_state *s, const struct cc_sample *in,
 			      struct cc_decision *out)
 {
+	s->cwnd = in->cwnd;
+	s->ssthresh = in->ssthresh;
 	if (in->loss || in->recovery) {
 		/* The window had its reduction; marks in it must not cause a second one. */
-		s->cwnd = in->cwnd;
-		s->ssthresh = in->ssthresh;
 		s->acked = 0;
 		s->marked = 0;
-		s->ca_acked = 0;
 		s->window_end = in->snd_nxt;
 	} else {
 		s->acked += in->acked_bytes;
 		s->marked += in->ecn_bytes;
 		if (seq_gt(in->snd_una, s->window_end) || in->snd_una == in->snd_nxt)
 			end_window(s, in);
-		if (!in->ecn_bytes && !s->marked && in->acked_bytes && in->cwnd_limited)
-			grow(s, in);
 	}
 	out->cwnd = s->cwnd;
 	out->ssthresh = s->ssthresh;

@@ -107,8 +107,6 @@ struct cp_rt {
 	uint8_t unanswered;  /* RTOs or probes since the peer was heard last */
 	uint32_t last_una;
 	uint32_t last_loss_epoch;
-	uint32_t cwnd_sent;
-	uint32_t ssthresh_sent;
 	uint32_t keep_rx_segs;  /* sign of life as keepalive knows it */
 	uint32_t timer_rx_segs; /* likewise, RTO and persist */
 	uint64_t due_ms;        /* of timer */

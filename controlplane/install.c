@@ -109,8 +109,6 @@ void cp_install(struct cp *cp, uint32_t id)
 		c->cc.cwnd = a->tx_buf_bytes;
 	c->in.cwnd = c->cc.cwnd;
 	c->in.ssthresh = c->cc.ssthresh;
-	cp->rt[id].cwnd_sent = c->cc.cwnd;
-	cp->rt[id].ssthresh_sent = c->cc.ssthresh;
 	cp->rt[id].last_una = c->in.snd_nxt;
 	cp->rt[id].timer = CP_TIMER_NONE;
 	cp->rt[id].rx_ms = cp->now_ms;

@@ -30,8 +30,6 @@ static void rebuild_conn(struct cp *cp, uint32_t id)
 	rt->reconcile = c->state == CP_SYN_SENT ? CP_KNOWN : CP_UNKNOWN;
 	rt->reinject_left = CP_REINJECT_MAX;
 	rt->rx_ms = cp->now_ms;
-	rt->cwnd_sent = c->cc.cwnd;
-	rt->ssthresh_sent = c->cc.ssthresh;
 	rt->last_una = c->in.snd_nxt;
 	if (c->state == CP_SYN_SENT) {
 		rt->need_mac = !memcmp(c->in.remote_mac, no_mac, 6);

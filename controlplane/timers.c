@@ -104,12 +104,10 @@ static void cc_send(struct cp *cp, uint32_t id, const struct cc_decision *d)
 	};
 
 	cp_cmd(cp, TOE_CMD_CC, id, &cmd, sizeof(cmd));
-	rt->cwnd_sent = d->cwnd;
-	rt->ssthresh_sent = d->ssthresh;
 	CP_COUNT(cp, cc_updates);
 }
 
-/* One sample for the algorithm.  Small growth is not worth a command. */
+/* One sample for the algorithm. */
 static void cc_poll(struct cp *cp, uint32_t id, const struct toe_flow_prog *p)
 {
 	struct cp_conn *c = &cp->conns[id];
@@ -124,11 +122,9 @@ static void cc_poll(struct cp *cp, uint32_t id, const struct toe_flow_prog *p)
 		.cwnd = p->cwnd,
 		.ssthresh = p->ssthresh,
 		.mss = c->in.mss,
-		.cwnd_max = c->in.tx_buf_bytes,
 		/* leaving recovery deflates cwnd: the datapath's value counts once more */
 		.loss = p->loss_epoch != rt->last_loss_epoch || (rt->recovery && !recovery),
 		.recovery = recovery,
-		.cwnd_limited = p->flags & TOE_PROG_CWND_LIMITED,
 	};
 
 	rt->poll_us = cp->now_us;
@@ -140,13 +136,9 @@ static void cc_poll(struct cp *cp, uint32_t id, const struct toe_flow_prog *p)
 	if (!s.acked_bytes && !s.ecn_bytes && !s.loss && !recovery)
 		return;
 	cp->cc->on_interval(&c->cc, &s, &d);
-	if (s.loss || recovery) {
-		rt->cwnd_sent = p->cwnd;
-		rt->ssthresh_sent = p->ssthresh;
+	if (s.loss || recovery)
 		return;
-	}
-	if (d.cwnd < rt->cwnd_sent || d.ssthresh != rt->ssthresh_sent ||
-	    d.cwnd >= rt->cwnd_sent + (rt->cwnd_sent / 16 > s.mss ? rt->cwnd_sent / 16 : s.mss))
+	if (d.cwnd != p->cwnd || d.ssthresh != p->ssthresh)
 		cc_send(cp, id, &d);
 }
 

@@ -66,13 +66,14 @@ TOE_ASSERT_SIZE(struct toe_flow_pre, 8);
 #define TOE_FP_RESET        0x20000u   /* reset sent or received: nothing more is sent */
 #define TOE_FP_CLOSED       0x40000u   /* TOE_EV_CLOSED has been raised */
 #define TOE_FP_RX_DISCARD   0x80000u   /* SHUT_RD: acknowledge and throw away */
-#define TOE_FP_CWND_LIMITED 0x100000u  /* data waited for cwnd since the last TOE_CMD_CC */
+#define TOE_FP_CWND_LIMITED 0x100000u  /* data waited for cwnd, in this round trip or the last */
 #define TOE_FP_LOSS         0x200000u  /* after an RTO, until snd_una >= recover: slow start here */
 #define TOE_FP_TLP          0x400000u  /* a tail loss probe is out, see tlp_end (RFC 8985 §7) */
 #define TOE_FP_RST_QUEUED   0x800000u  /* send RST when nothing new before tx_tail may go */
 #define TOE_FP_STREAM       0x2000000u /* a stream module owns the byte streams */
 #define TOE_FP_RX_TURN      0x1000000u /* data received since we last sent new data */
-#define TOE_FP_PACED        0x4000000u /* sched has a rate for it: only its permissions send */
+#define TOE_FP_CWND_ROUND   0x4000000u /* CWND_LIMITED is about this round trip */
+#define TOE_FP_PACED        0x8000000u /* sched has a rate for it: only its permissions send */
 
 /* The TCP machine.  Written and read by: the proto instance of the flow-group only. */
 struct toe_flow_proto {

@@ -33,7 +33,6 @@ static uint32_t prog_flags(const struct toe_flow_proto *fp)
 		{TOE_FP_RECOVERY | TOE_FP_LOSS, TOE_PROG_RECOVERY},
 		{TOE_FP_ORPHAN, TOE_PROG_ORPHAN},
 		{TOE_FP_FIN_FIRST, TOE_PROG_FIN_FIRST},
-		{TOE_FP_CWND_LIMITED, TOE_PROG_CWND_LIMITED},
 	};
 	uint32_t flags = 0;
 
@@ -154,9 +153,11 @@ static void ctrl_cc(struct toe_flow_proto *fp, const struct toe_cmd_cc *cc, stru
 	fp->ssthresh = proto_min(proto_max(cc->ssthresh, 2u * fp->mss), PROTO_CWND_MAX);
 	if (!proto_is(fp, TOE_FP_RECOVERY | TOE_FP_LOSS))
 		fp->cwnd = proto_min(proto_max(cc->cwnd, fp->mss), PROTO_CWND_MAX);
-	fp->flags &= ~(TOE_FP_CWND_LIMITED | TOE_FP_PACED);
+	fp->flags &= ~TOE_FP_PACED;
 	if (cc->rate_bps != TOE_RATE_UNPACED)
 		fp->flags |= TOE_FP_PACED;
+	if (fp->snd_una == fp->snd_max) /* after a pause: what was before is no measure */
+		fp->flags &= ~(TOE_FP_CWND_LIMITED | TOE_FP_CWND_ROUND);
 	proto_finish(fp, out, true);
 }
 

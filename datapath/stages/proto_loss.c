@@ -211,11 +211,23 @@ uint32_t proto_loss_holes(const struct toe_flow_proto *fp)
 
 /* ---- recovery ---- */
 
-static void loss_enter(struct toe_flow_proto *fp, struct proto_out *out)
+/*
+ * Half of the flight (RFC 5681 §3.1), as it was when the lost segment was sent.  ACKs come in
+ * bursts, and before the first new segment leaves, much less than that is in flight; where cwnd was
+ * the limit, cwnd is what was.
+ */
+static uint32_t loss_ssthresh(const struct toe_flow_proto *fp)
 {
 	uint32_t flight = fp->snd_max - fp->snd_una;
 
-	fp->ssthresh = proto_max(flight / 2, 2u * fp->mss);
+	if (proto_is(fp, TOE_FP_CWND_LIMITED))
+		flight = proto_max(flight, fp->cwnd);
+	return proto_max(flight / 2, 2u * fp->mss);
+}
+
+static void loss_enter(struct toe_flow_proto *fp, struct proto_out *out)
+{
+	fp->ssthresh = loss_ssthresh(fp);
 	/* NewReno counts what has left by inflating cwnd, SACK by the scoreboard. */
 	fp->cwnd = fp->ssthresh + (proto_loss_by_sack(fp) ? 0 : PROTO_DUP_THRESH * fp->mss);
 	fp->recover = fp->snd_max;
@@ -280,6 +292,27 @@ static void loss_partial(struct toe_flow_proto *fp, uint32_t acked)
 	fp->cwnd = proto_max(fp->cwnd, fp->mss);
 }
 
+/*
+ * Slow start and congestion avoidance (RFC 5681 §3.1) by acknowledged bytes, as long as cwnd is
+ * what limits (RFC 7661 in spirit); not while CWR stands for an echoed mark (RFC 3168 §6.1.2).
+ * Here and not by the control plane: one that looks every millisecond would be a round trip late
+ * where round trips are short.  most: of what was acknowledged, in slow start.
+ */
+static void loss_grow(struct toe_flow_proto *fp, uint32_t acked, uint32_t most)
+{
+	uint64_t add;
+
+	if (!proto_is(fp, TOE_FP_CWND_LIMITED) ||
+	    (proto_is(fp, TOE_FP_ECN) && seq_leq(fp->snd_una, fp->cwr_seq)))
+		return;
+	if (fp->cwnd < fp->ssthresh)
+		add = proto_min(proto_min(acked, most), fp->ssthresh - fp->cwnd);
+	else
+		add = ((uint64_t)proto_min(acked, fp->cwnd) * fp->mss + fp->cwnd / 2) / fp->cwnd;
+	add = add > 0 ? fp->cwnd + add : fp->cwnd + 1u;
+	fp->cwnd = proto_max(fp->cwnd, proto_min((uint32_t)add, proto_tx_buf(fp)));
+}
+
 void proto_loss_acked(struct toe_flow_proto *fp, uint32_t acked, struct proto_out *out)
 {
 	bool over = seq_geq(fp->snd_una, fp->recover);
@@ -287,12 +320,12 @@ void proto_loss_acked(struct toe_flow_proto *fp, uint32_t acked, struct proto_ou
 	fp->dup_acks = 0;
 	if (proto_is(fp, TOE_FP_LOSS)) {
 		/* RFC 5681 §3.1, with L = 1 (RFC 3465 §2.3) */
-		if (fp->cwnd < fp->ssthresh)
-			fp->cwnd += proto_min(acked, fp->mss);
+		loss_grow(fp, acked, fp->mss);
 		fp->flags &= ~(TOE_FP_RTX_ONE | (over ? TOE_FP_LOSS : 0u));
 	} else if (!proto_is(fp, TOE_FP_RECOVERY)) {
 		fp->flags &= ~TOE_FP_RTX_ONE;
 		fp->recover = seq_max(fp->recover, fp->snd_una - 1); /* keep it near */
+		loss_grow(fp, acked, fp->cwnd);
 		loss_check(fp, out);
 	} else if (over) {
 		fp->flags &= ~(TOE_FP_RECOVERY | TOE_FP_RTX_ONE);
@@ -327,7 +360,7 @@ void proto_loss_rto(struct toe_flow_proto *fp, struct proto_out *out)
 
 	/* One reduction per loss: the next RTO, or one inside recovery, finds the same window. */
 	if (!proto_is(fp, TOE_FP_RECOVERY | TOE_FP_LOSS))
-		fp->ssthresh = proto_max(flight / 2, 2u * fp->mss);
+		fp->ssthresh = loss_ssthresh(fp);
 	fp->cwnd = fp->mss;
 	fp->snd_nxt = fp->snd_una;
 	fp->recover = fp->snd_max;

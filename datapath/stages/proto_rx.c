@@ -125,6 +125,15 @@ static void rx_ece(struct toe_flow_proto *fp, const struct toe_seg *seg)
 	}
 }
 
+/* A segment timed from its sending to its ACK: so is a round trip. */
+static void rx_round(struct toe_flow_proto *fp, const struct toe_clock *now)
+{
+	rx_rtt_sample(fp, now);
+	if (!proto_is(fp, TOE_FP_CWND_ROUND))
+		fp->flags &= ~TOE_FP_CWND_LIMITED;
+	fp->flags &= ~TOE_FP_CWND_ROUND;
+}
+
 static void rx_new_ack(struct toe_flow_proto *fp, const struct toe_seg *seg,
 		       const struct toe_clock *now, struct proto_out *out)
 {
@@ -136,7 +145,7 @@ static void rx_new_ack(struct toe_flow_proto *fp, const struct toe_seg *seg,
 	if (proto_is(fp, TOE_FP_FIN_SENT) && seq_gt(seg->ack, fp->tx_tail))
 		fp->flags |= TOE_FP_FIN_ACKED;
 	if (fp->rtt_us != 0 && seq_geq(seg->ack, fp->rtt_seq))
-		rx_rtt_sample(fp, now);
+		rx_round(fp, now);
 	rx_ece(fp, seg);
 	out->snap->acked_bytes = proto_tx_head(fp) - head;
 	out->snap->ecn_echo =

@@ -387,7 +387,7 @@ void proto_finish(struct toe_flow_proto *fp, struct proto_out *out, bool force)
 	snap->cwnd = fp->cwnd;
 
 	if (tx_room_cwnd(fp) < proto_min(avail, fp->mss) && tx_cwnd(fp) <= fp->snd_wnd)
-		fp->flags |= TOE_FP_CWND_LIMITED;
+		fp->flags |= TOE_FP_CWND_LIMITED | TOE_FP_CWND_ROUND;
 	snap->sendable = proto_sendable(fp);
 	/* sched subtracts what it has given out itself, so an unchanged absolute says nothing. */
 	if (force || snap->sendable != fp->told_sendable)

@@ -242,7 +242,6 @@ TOE_ASSERT_SIZE(struct toe_flow_prog, 64);
 #define TOE_PROG_FIN_FIRST                                                                         \
 	0x80u /* our FIN was sent before the peer's arrived: we keep TIME-WAIT                     \
 	       */
-#define TOE_PROG_CWND_LIMITED 0x100u /* sending stopped at cwnd since the last TOE_CMD_CC */
 
 /* Cumulative counters of one connection in one post replica (paper Table 5, cc part).  Writer:
  * that replica; the control plane sums the replicas and works on differences, so they may wrap. */

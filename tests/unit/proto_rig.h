@@ -79,7 +79,7 @@ static inline struct toe_cmd_install *rig_prepare(struct rig *r)
 		.rcv_nxt = 0xffffe001u,
 		.snd_wnd = 60000,
 		.cwnd = 10 * RIG_MSS,
-		.ssthresh = 1u << 30,
+		.ssthresh = 10 * RIG_MSS, /* growth is slow: less than a segment */
 		.rx_buf_bytes = RIG_BUF,
 		.tx_buf_bytes = RIG_BUF,
 		.ts_recent = 100,

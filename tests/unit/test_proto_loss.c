@@ -13,7 +13,7 @@ static void start(struct rig *r, uint32_t segs)
 	struct toe_cmd_install *in = rig_prepare(r);
 
 	in->flags = TOE_INSTALL_SACK;
-	in->cwnd = segs * RIG_MSS;
+	in->cwnd = in->ssthresh = segs * RIG_MSS;
 	rig_start(r);
 	rig_write(r, RIG_BUF);
 	assert_int_equal(rig_drain(r), segs * RIG_MSS);
@@ -174,10 +174,10 @@ static void test_tail_loss_probe(void **state)
 	rig_drain(&r);
 	rig_ack(&r, 4000);
 	assert_int_equal(r.fp.loss_epoch, 0); /* a D-SACK may still come */
-	assert_int_equal(rig_drain(&r), 4000);
+	assert_int_equal(rig_drain(&r), 5000);
 	rig_ack(&r, 5000);
 	assert_int_equal(r.fp.loss_epoch, 1);
-	assert_int_equal(r.fp.cwnd, 2000);
+	assert_int_equal(r.fp.cwnd, 2600);
 
 	start(&r, 4); /* what is SACKed has been for a round trip: no reordering */
 	SACK(&r, 0, 1000, 2000);
@@ -359,6 +359,73 @@ static void test_close_tells_the_tail(void **state)
 	assert_true(r.snap.flags & F_FIN);
 }
 
+/* RFC 5681 3.1: doubling up to ssthresh, then a segment for each window acknowledged. */
+static void test_growth(void **state)
+{
+	struct rig r;
+
+	(void)state;
+	start(&r, 4);
+	r.fp.ssthresh = 6 * RIG_MSS;
+	rig_ack(&r, 1000);
+	assert_int_equal(r.fp.cwnd, 5000);
+	rig_ack(&r, 4000);
+	assert_int_equal(r.fp.cwnd, 6000); /* no more than ssthresh */
+	rig_drain(&r);
+	rig_ack(&r, 7000);
+	assert_int_equal(r.fp.cwnd, 6500);
+	rig_ack(&r, 10000);
+	assert_in_range(r.fp.cwnd, 6900, 7000);
+}
+
+/* cwnd that is not used proves nothing; neither does one that marks have just been echoed for. */
+static void test_no_growth(void **state)
+{
+	struct toe_seg seg;
+	struct rig r;
+
+	(void)state;
+	start(&r, 4);
+	rig_ack(&r, 4000);
+	rig_drain(&r);
+	r.fp.tx_tail = r.fp.snd_max; /* the application pauses */
+	r.hc.tx_tail = r.fp.snd_max - r.fp.iss - 1;
+	rig_ack(&r, r.hc.tx_tail);
+	rig_write(&r, 1000);
+	rig_drain(&r);
+	rig_ack(&r, r.hc.tx_tail); /* a round trip without a full window */
+	uint32_t cwnd = r.fp.cwnd;
+
+	rig_write(&r, 1000);
+	rig_drain(&r);
+	rig_ack(&r, r.hc.tx_tail);
+	assert_int_equal(r.fp.cwnd, cwnd);
+
+	start(&r, 4);
+	r.fp.flags |= TOE_FP_ECN;
+	seg = rig_seg(&r, 0, 0);
+	seg.ack = rig_our(&r, 1000);
+	seg.flags |= F_ECE;
+	rig_rx(&r, &seg);
+	rig_ack(&r, 3000);
+	assert_int_equal(r.fp.cwnd, 4000);
+}
+
+/* Half of what was in flight when the loss happened, however many ACKs came in the same burst. */
+static void test_ssthresh_after_a_burst_of_acks(void **state)
+{
+	struct rig r;
+
+	(void)state;
+	start(&r, 10);
+	rig_ack(&r, 7000); /* nothing sent since */
+	SACK(&r, 7000, 8000, 9000);
+	SACK(&r, 7000, 8000, 10000);
+	rig_cmd(&r, TOE_CMD_PROBE);
+	assert_true(r.fp.flags & TOE_FP_RECOVERY);
+	assert_in_range(r.fp.ssthresh, 5000, 5500);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -374,6 +441,9 @@ int main(void)
 		cmocka_unit_test(test_scoreboard),
 		cmocka_unit_test(test_rounded_window),
 		cmocka_unit_test(test_close_tells_the_tail),
+		cmocka_unit_test(test_growth),
+		cmocka_unit_test(test_no_growth),
+		cmocka_unit_test(test_ssthresh_after_a_burst_of_acks),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

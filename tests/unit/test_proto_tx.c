@@ -330,7 +330,7 @@ static void test_cc(void **state)
 	rig_cmd(&r, TOE_CMD_CC); /* decided before the loss */
 	assert_int_equal(r.out.verdict, TOE_NOTHING);
 	assert_int_equal(r.out.todo, 0);
-	assert_int_equal(r.fp.ssthresh, 5000);
+	assert_int_equal(r.fp.ssthresh, 7500); /* half of what cwnd let go */
 	r.wc.cmd.cc = (struct toe_cmd_cc){.cwnd = 100, .ssthresh = 7000, .loss_epoch = 1};
 	rig_cmd(&r, TOE_CMD_CC); /* recovery owns cwnd */
 	assert_int_equal(r.fp.cwnd, cwnd);
