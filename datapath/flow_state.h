@@ -30,10 +30,10 @@ struct toe_sacked {
 		uint32_t left;
 		uint32_t right;
 	} iv[TOE_SACK_MAX];
-	uint16_t n;
+	uint8_t n;
 	uint8_t dup_thresh; /* segments of reordering the path has shown, see proto_loss.c; 0: none
 			     */
-	uint8_t reserved;
+	uint16_t rack;      /* index of the flow's RACK element + 1; 0: it has none, see rack.h */
 };
 
 /* Identification.  Written by: ctrl stage (before the flow table points here).
@@ -131,9 +131,12 @@ struct toe_flow_proto {
 	TOE_LINE_ALIGNED struct toe_sacked sacked;
 	uint32_t
 		rtx_nxt; /* in RECOVERY with SACK: all holes below have been resent (HighRxt + 1) */
-	uint32_t rtx_mark; /* snd_max at the last retransmission: SACK of later data proves it lost
-			    */
-	uint32_t tlp_end;  /* snd_max when the probe had been sent */
+	union {
+		uint32_t rtx_mark;  /* snd_max at the last retransmission: SACK of later data proves
+				       it lost; without RACK */
+		uint32_t rack_edge; /* what is not SACKed below is lost; with RACK */
+	};
+	uint32_t tlp_end; /* snd_max when the probe had been sent */
 };
 TOE_ASSERT_SIZE(struct toe_flow_proto, 256);
 

@@ -18,11 +18,13 @@
 #include "common/tcp_seq.h"
 #include "counters.h"
 #include "flow_state.h"
+#include "rack.h"
 #include "stage.h"
 #include "toe/region.h"
 #include "work.h"
 
 #define PROTO_DUP_THRESH   3u   /* RFC 5681 §3.2 */
+#define PROTO_DUP_MAX      64u  /* duplicates that are counted at all */
 #define PROTO_CHALLENGE_MS 500u /* at most one challenge ACK per connection in this time */
 #define PROTO_OOW_MS       10u  /* likewise ACKs for empty unacceptable segments: ends ACK loops */
 /* Delayed ACK (RFC 9293 §3.8.6.3): only on connections that answer what they receive, where the
@@ -73,6 +75,8 @@ struct proto_out {
 	uint8_t ack_defer; /* the ACK may be left to a later segment of the same burst */
 	uint32_t dup_left; /* bytes of the segment that were here before, for D-SACK */
 	uint32_t dup_right;
+	struct toe_rack_pool *racks; /* of the instance; NULL: RACK is not used */
+	uint32_t conn;               /* id, with racks */
 };
 static_assert(TOE_C_N <= 64, "proto_out.counted is a bit set");
 
@@ -135,6 +139,23 @@ static inline bool proto_is(const struct toe_flow_proto *fp, uint32_t flag)
 	return (fp->flags & flag) != 0;
 }
 
+/* NULL: the flow has too little in flight, or there was none left. */
+static inline struct toe_rack *proto_rack(const struct toe_flow_proto *fp,
+					  const struct proto_out *out)
+{
+	return out->racks != NULL && fp->sacked.rack != 0 ? &out->racks->e[fp->sacked.rack - 1]
+							  : NULL;
+}
+
+/* DupThresh (RFC 6675 §2), more if the path has been seen to reorder.  With RACK so many
+ * duplicates only let new data go (RFC 3042): loss is a matter of time. */
+static inline uint32_t proto_dup_thresh(const struct toe_flow_proto *fp)
+{
+	if (fp->sacked.rack != 0)
+		return PROTO_DUP_MAX;
+	return proto_max(PROTO_DUP_THRESH, fp->sacked.dup_thresh);
+}
+
 /* Fast recovery by scoreboard. */
 static inline bool proto_loss_by_sack(const struct toe_flow_proto *fp)
 {
@@ -192,7 +213,8 @@ uint32_t proto_sendable(const struct toe_flow_proto *fp);
 /* ---- loss recovery, proto_loss.c ---- */
 
 /* SACK blocks of an ACK that SND.UNA already follows: news about what is missing? */
-bool proto_loss_sack(struct toe_flow_proto *fp, const struct toe_seg *seg);
+bool proto_loss_sack(struct toe_flow_proto *fp, const struct toe_seg *seg,
+		     const struct toe_clock *now, struct proto_out *out);
 
 /* SND.UNA has advanced by acked; or a duplicate ACK arrived (RFC 5681 §2, RFC 6675 §2). */
 void proto_loss_acked(struct toe_flow_proto *fp, uint32_t acked, struct proto_out *out);
@@ -207,7 +229,7 @@ void proto_loss_rto(struct toe_flow_proto *fp, struct proto_out *out);
 void proto_loss_probe(struct toe_flow_proto *fp, struct proto_out *out);
 
 /* Command MSS: what is in flight was larger than the path carries. */
-void proto_loss_too_big(struct toe_flow_proto *fp);
+void proto_loss_too_big(struct toe_flow_proto *fp, struct proto_out *out);
 
 /* After SND.NXT moved below SND.MAX: not into what the peer holds.  And where that begins behind
  * seq, at most end. */
@@ -219,6 +241,42 @@ uint32_t proto_loss_hole_end(const struct toe_flow_proto *fp, uint32_t seq, uint
 uint32_t proto_loss_budget(const struct toe_flow_proto *fp);
 uint32_t proto_loss_hole(const struct toe_flow_proto *fp, bool sure, uint32_t *seq);
 uint32_t proto_loss_holes(const struct toe_flow_proto *fp);
+
+/* SACKed bytes inside [from, to), from <= to. */
+uint32_t proto_loss_sacked_in(const struct toe_flow_proto *fp, uint32_t from, uint32_t to);
+
+/* RACK has new findings: fast recovery, or what it has resent again. */
+void proto_loss_found(struct toe_flow_proto *fp, bool again, struct proto_out *out);
+
+/* ---- RACK (RFC 8985 §6), proto_rack.c; without an element all do nothing ---- */
+
+/* [seq, end) was sent, never before; before is SND.MAX at that time.  May take an element. */
+void proto_rack_sent(struct toe_flow_proto *fp, uint32_t before, uint32_t end,
+		     const struct toe_clock *now, struct proto_out *out);
+/* It was sent again: by recovery, or as a tail loss probe. */
+void proto_rack_sent_again(struct toe_flow_proto *fp, uint32_t end, const struct toe_clock *now,
+			   struct proto_out *out);
+void proto_rack_sent_tail(struct toe_flow_proto *fp, uint32_t seq, const struct toe_clock *now,
+			  struct proto_out *out);
+
+/* [left, right) has been acknowledged or SACKed, and some of it was not before. */
+void proto_rack_arrived(struct toe_flow_proto *fp, uint32_t left, uint32_t right,
+			const struct toe_clock *now, struct proto_out *out);
+
+/* The peer has received something twice. */
+void proto_rack_dsack(struct toe_flow_proto *fp, struct proto_out *out);
+
+/* After an ACK, or when the reorder timer goes off: what is lost by now.  True: something of what
+ * recovery has resent is.  Gives the element back if nothing is in flight. */
+bool proto_rack_detect(struct toe_flow_proto *fp, const struct toe_clock *now,
+		       struct proto_out *out);
+void proto_rack_timeout(struct toe_flow_proto *fp, const struct toe_clock *now,
+			struct proto_out *out);
+
+/* Recovery begins, or ends; after an RTO nothing is known. */
+void proto_rack_recovery(struct toe_flow_proto *fp, bool begins, struct proto_out *out);
+void proto_rack_forget(struct toe_flow_proto *fp, struct proto_out *out);
+void proto_rack_release(struct toe_flow_proto *fp, struct proto_out *out);
 
 /* The application's cursor, if it may be believed; proto_hc.c. */
 bool proto_take_tail(struct toe_flow_proto *fp, uint32_t tail);

@@ -16,6 +16,7 @@
 #include <rte_cycles.h>
 #include <rte_prefetch.h>
 
+#include "common/log.h"
 #include "delack.h"
 #include "engine.h"
 
@@ -24,6 +25,7 @@
 struct proto_priv {
 	uint32_t *out_seq; /* next number, by flow-group */
 	struct toe_delack delack;
+	struct toe_rack_pool racks;
 };
 
 enum proto_fate { PROTO_KEEP, PROTO_FREE, PROTO_GIVE_CTRL };
@@ -76,13 +78,20 @@ static bool proto_is_conn_cmd(uint16_t cmd)
 	}
 }
 
+static void proto_begin(struct toe_stage *s, struct toe_work *w, struct proto_out *out)
+{
+	proto_out_init(out, &w->snap);
+	out->racks = &((struct proto_priv *)s->priv)->racks;
+	out->conn = w->conn;
+}
+
 static void proto_run(struct toe_stage *s, struct toe_work *w, struct proto_out *out)
 {
 	struct toe_engine *e = s->engine;
 	struct toe_flow_proto *fp = &e->flow_proto[w->conn];
 	const struct toe_clock *now = toe_now(s);
 
-	proto_out_init(out, &w->snap);
+	proto_begin(s, w, out);
 	switch (w->type) {
 	case TOE_WORK_RX:
 		proto_rx(fp, &w->seg, now, out);
@@ -248,31 +257,72 @@ static const struct toe_delack_entry *proto_owed(struct toe_stage *s)
 	return d;
 }
 
-/* Nobody answered in time: the ACK goes alone, and the connection is not ping-pong any more. */
-static bool proto_pay(struct toe_stage *s, const struct toe_delack_entry *d)
+/* An item of our own, for a connection whose timer has gone off; NULL: none is left. */
+static struct toe_work *proto_own_item(struct toe_stage *s, uint32_t conn, struct proto_out *out)
 {
 	const struct toe_engine *e = s->engine;
-	struct toe_flow_proto *fp = &e->flow_proto[d->conn];
-	struct proto_priv *p = s->priv;
 	struct toe_work *w = toe_work_alloc(s, TOE_WORK_HC);
-	struct proto_out out;
 
 	if (w == NULL)
-		return false;
-	w->conn = d->conn;
-	w->gen = d->gen;
-	w->fg = (uint16_t)(d->conn % e->flow_group_n);
-	proto_out_init(&out, &w->snap);
-	fp->pingpong = 0;
-	proto_reply_ack(fp, &out);
-	w->verdict = out.verdict;
-	w->todo = out.todo;
-	if (proto_is(fp, TOE_FP_STREAM))
+		return NULL;
+	w->conn = conn;
+	w->gen = e->flow_proto[conn].gen;
+	w->fg = (uint16_t)(conn % e->flow_group_n);
+	proto_begin(s, w, out);
+	return w;
+}
+
+static void proto_own_done(struct toe_stage *s, struct toe_work *w, const struct proto_out *out)
+{
+	const struct toe_engine *e = s->engine;
+	struct proto_priv *p = s->priv;
+
+	for (uint64_t m = out->counted; m != 0; m &= m - 1)
+		s->counters[__builtin_ctzll(m)]++;
+	w->verdict = out->verdict;
+	w->todo = out->todo;
+	if (proto_is(&e->flow_proto[w->conn], TOE_FP_STREAM))
 		w->todo |= TOE_TODO_STREAM;
 	w->out_seq = p->out_seq[w->fg]++;
 	w->snap.ts_ms = toe_now(s)->ms;
-	s->counters[TOE_C_SEGS_ACK_TX]++;
 	toe_emit(s, TOE_STAGE_POST, w);
+}
+
+/* Nobody answered in time: the ACK goes alone, and the connection is not ping-pong any more. */
+static bool proto_pay(struct toe_stage *s, const struct toe_delack_entry *d)
+{
+	struct toe_flow_proto *fp = &s->engine->flow_proto[d->conn];
+	struct proto_out out;
+	struct toe_work *w = proto_own_item(s, d->conn, &out);
+
+	if (w == NULL)
+		return false;
+	fp->pingpong = 0;
+	proto_reply_ack(fp, &out);
+	proto_own_done(s, w, &out);
+	return true;
+}
+
+/* What was overtaken has not come in time (RFC 8985 §6.2 step 5). */
+static bool proto_overdue(struct toe_stage *s, struct toe_rack *r)
+{
+	struct toe_flow_proto *fp = &s->engine->flow_proto[r->conn];
+	struct toe_rack_pool *racks = &((struct proto_priv *)s->priv)->racks;
+	const struct toe_clock *now = toe_now(s);
+	struct proto_out out;
+	struct toe_work *w;
+
+	TOE_ASSERT(fp->gen == r->gen && fp->sacked.rack == toe_rack_index(racks, r) + 1);
+	if (proto_is(fp, TOE_FP_RESET))
+		return true;
+	w = proto_own_item(s, r->conn, &out);
+	if (w == NULL) {
+		toe_rack_timer_start(racks, r, now->us, now->us + TOE_RACK_TICK_US);
+		return false;
+	}
+	proto_rack_timeout(fp, now, &out);
+	proto_publish(fp, &s->engine->prog[r->conn]);
+	proto_own_done(s, w, &out);
 	return true;
 }
 
@@ -280,8 +330,14 @@ static unsigned proto_poll(struct toe_stage *s, unsigned budget)
 {
 	struct proto_priv *p = s->priv;
 	const struct toe_delack_entry *d;
+	struct toe_rack *r;
 	unsigned n = 0;
 
+	while (n < budget && (r = toe_rack_timer_next(&p->racks, toe_now(s)->us)) != NULL) {
+		if (!proto_overdue(s, r))
+			break;
+		n++;
+	}
 	while (n < budget && (d = proto_owed(s)) != NULL) {
 		if ((int32_t)(toe_now(s)->ms - d->due_ms) < 0 || !proto_pay(s, d))
 			break;
@@ -294,12 +350,16 @@ static unsigned proto_poll(struct toe_stage *s, unsigned budget)
 static uint64_t proto_deadline(struct toe_stage *s)
 {
 	const struct toe_delack_entry *d = proto_owed(s);
+	const struct toe_clock *now = toe_now(s);
+	uint64_t us = toe_rack_timer_due(&((struct proto_priv *)s->priv)->racks);
 	int32_t ms;
 
-	if (d == NULL)
-		return UINT64_MAX;
-	ms = (int32_t)(d->due_ms - toe_now(s)->ms);
-	return toe_now(s)->tsc + (ms > 0 ? (uint64_t)ms * (rte_get_tsc_hz() / 1000u) : 0);
+	us = us == UINT64_MAX ? us : us > now->us ? us - now->us : 0;
+	if (d != NULL) {
+		ms = (int32_t)(d->due_ms - now->ms);
+		us = ms <= 0 ? 0 : us < ms * 1000ull ? us : ms * 1000ull;
+	}
+	return us == UINT64_MAX ? us : now->tsc + us * (rte_get_tsc_hz() / 1000u) / 1000u;
 }
 
 static int proto_init(struct toe_stage *s)
@@ -309,7 +369,8 @@ static int proto_init(struct toe_stage *s)
 	if (p == NULL)
 		return -ENOMEM;
 	p->out_seq = calloc(s->engine->flow_group_n, sizeof(*p->out_seq));
-	if (p->out_seq == NULL) {
+	if (p->out_seq == NULL || !toe_rack_pool_init(&p->racks, TOE_RACK_N)) {
+		free(p->out_seq);
 		free(p);
 		return -ENOMEM;
 	}
@@ -321,8 +382,10 @@ static void proto_fini(struct toe_stage *s)
 {
 	struct proto_priv *p = s->priv;
 
-	if (p != NULL)
+	if (p != NULL) {
 		free(p->out_seq);
+		toe_rack_pool_fini(&p->racks);
+	}
 	free(p);
 	s->priv = NULL;
 }

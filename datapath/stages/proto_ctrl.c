@@ -139,6 +139,7 @@ static void ctrl_remove(struct toe_flow_proto *fp, struct proto_out *out)
 	proto_counted(out, TOE_C_REMOVED);
 	out->todo |= TOE_TODO_CTXQ;
 	fp->flags |= TOE_FP_RESET; /* sendable is 0 */
+	proto_rack_release(fp, out);
 	proto_finish(fp, out, true);
 	out->snap->state |= TOE_SLOT_DEAD;
 	fp->flags &= ~TOE_FP_VALID; /* the rest stays: REMOVED reports the final numbers */
@@ -169,7 +170,7 @@ static void ctrl_mss(struct toe_flow_proto *fp, uint16_t mss, struct proto_out *
 	fp->mss = mss;
 	fp->cwnd = proto_max(fp->cwnd, mss);
 	if (smaller && fp->snd_max != fp->snd_una)
-		proto_loss_too_big(fp);
+		proto_loss_too_big(fp, out);
 	proto_finish(fp, out, true);
 }
 

@@ -3,22 +3,16 @@
  * Protocol stage: loss detection and recovery of the sender.
  *
  * Input: what an ACK acknowledged and reported by SACK, RTO and probe commands.  Output: the state
- * that proto_tx.c turns into retransmissions.  With SACK: RFC 6675 (scoreboard, IsLost, pipe), plus
- * detection of lost retransmissions and tail loss probes (RFC 8985 §7).  Without: NewReno (RFC
- * 6582).  After an RTO: go-back-N and slow start up to ssthresh, here and not by the control plane,
- * as one segment per round trip of the control plane would be too slow.  Owns nothing.  Thread: the
- * proto instance.
+ * that proto_tx.c turns into retransmissions.  With SACK: RFC 6675 (scoreboard, IsLost, pipe) with
+ * RACK (proto_rack.c), or in its place detection of lost retransmissions by what was sent later;
+ * and tail loss probes (RFC 8985 §7).  Without: NewReno (RFC 6582).  After an RTO: go-back-N and
+ * slow start up to ssthresh, here and not by the control plane, as one segment per round trip of
+ * the control plane would be too slow.  Owns nothing.  Thread: the proto instance.
  */
 #include "proto.h"
 
 #define LOSS_THRESH_MAX  64u /* segments; a probe after two round trips ends the waiting anyway */
 #define LOSS_THRESH_NEAR 64u /* segments below the last retransmission that D-SACK is about it */
-
-/* DupThresh (RFC 6675 §2), more if the path has been seen to reorder. */
-static uint32_t loss_thresh(const struct toe_flow_proto *fp)
-{
-	return proto_max(PROTO_DUP_THRESH, fp->sacked.dup_thresh);
-}
 
 /* ---- scoreboard ---- */
 
@@ -28,7 +22,7 @@ static void sacked_remove(struct toe_sacked *k, uint32_t from, uint32_t to)
 
 	for (uint32_t i = to; i < k->n; i++)
 		k->iv[i - gone] = k->iv[i];
-	k->n -= gone;
+	k->n -= (uint8_t)gone;
 }
 
 /* Makes room at index at by forgetting the shortest interval; false: the new one is the shortest.
@@ -90,6 +84,11 @@ static uint32_t sacked_in(const struct toe_sacked *k, uint32_t from, uint32_t to
 	return bytes;
 }
 
+uint32_t proto_loss_sacked_in(const struct toe_flow_proto *fp, uint32_t from, uint32_t to)
+{
+	return sacked_in(&fp->sacked, from, to);
+}
+
 static uint32_t sacked_top(const struct toe_sacked *k)
 {
 	return k->iv[k->n - 1].right;
@@ -112,10 +111,12 @@ static void loss_note_reordering(struct toe_flow_proto *fp, const struct toe_seg
 	uint32_t below = fp->rtx_nxt - seg->sack[0].right;
 
 	if (!proto_is(fp, TOE_FP_TLP) && below < LOSS_THRESH_NEAR * fp->mss)
-		fp->sacked.dup_thresh = (uint8_t)proto_min(2u * loss_thresh(fp), LOSS_THRESH_MAX);
+		fp->sacked.dup_thresh = (uint8_t)proto_min(
+			2u * proto_max(PROTO_DUP_THRESH, fp->sacked.dup_thresh), LOSS_THRESH_MAX);
 }
 
-bool proto_loss_sack(struct toe_flow_proto *fp, const struct toe_seg *seg)
+bool proto_loss_sack(struct toe_flow_proto *fp, const struct toe_seg *seg,
+		     const struct toe_clock *now, struct proto_out *out)
 {
 	struct toe_sacked *k = &fp->sacked;
 	bool news = false;
@@ -123,8 +124,10 @@ bool proto_loss_sack(struct toe_flow_proto *fp, const struct toe_seg *seg)
 
 	if (!proto_is(fp, TOE_FP_SACK))
 		return false;
-	if (seg_is_dsack(seg))
+	if (seg_is_dsack(seg)) {
 		loss_note_reordering(fp, seg);
+		proto_rack_dsack(fp, out);
+	}
 	/* One that holds SND.UNA itself would have been acknowledged: the peer changed its mind. */
 	while (gone < k->n && seq_leq(k->iv[gone].left, fp->snd_una))
 		gone++;
@@ -132,8 +135,11 @@ bool proto_loss_sack(struct toe_flow_proto *fp, const struct toe_seg *seg)
 	for (uint32_t i = 0; i < seg->sack_n; i++) {
 		uint32_t left = seg->sack[i].left, right = seg->sack[i].right;
 
-		if (seq_gt(left, fp->snd_una) && seq_lt(left, right) && seq_leq(right, fp->snd_max))
-			news |= sacked_add(k, left, right);
+		if (seq_gt(left, fp->snd_una) && seq_lt(left, right) &&
+		    seq_leq(right, fp->snd_max) && sacked_add(k, left, right)) {
+			news = true;
+			proto_rack_arrived(fp, left, right, now, out);
+		}
 	}
 	proto_loss_skip(fp);
 	return news;
@@ -166,9 +172,12 @@ static uint32_t loss_edge(const struct toe_flow_proto *fp)
 	const struct toe_sacked *k = &fp->sacked;
 	uint32_t bytes = 0;
 
+	if (k->rack != 0)
+		return seq_min(seq_max(fp->rack_edge, fp->snd_una), fp->snd_max);
 	for (uint32_t i = k->n; i-- > 0;) {
 		bytes += k->iv[i].right - k->iv[i].left;
-		if (bytes > (loss_thresh(fp) - 1) * fp->mss || k->n - i >= loss_thresh(fp))
+		if (bytes > (proto_dup_thresh(fp) - 1) * fp->mss ||
+		    k->n - i >= proto_dup_thresh(fp))
 			return k->iv[i].left;
 	}
 	return fp->snd_una;
@@ -206,7 +215,11 @@ uint32_t proto_loss_hole(const struct toe_flow_proto *fp, bool sure, uint32_t *s
 
 uint32_t proto_loss_holes(const struct toe_flow_proto *fp)
 {
-	return fp->sacked.n > 0 ? loss_unsent(fp, sacked_top(&fp->sacked)) : 0;
+	uint32_t edge = loss_edge(fp);
+
+	if (fp->sacked.n > 0)
+		edge = seq_max(edge, sacked_top(&fp->sacked));
+	return loss_unsent(fp, edge);
 }
 
 /* ---- recovery ---- */
@@ -214,14 +227,14 @@ uint32_t proto_loss_holes(const struct toe_flow_proto *fp)
 /*
  * Half of the flight (RFC 5681 §3.1), as it was when the lost segment was sent.  ACKs come in
  * bursts, and before the first new segment leaves, much less than that is in flight; where cwnd was
- * the limit, cwnd is what was.
+ * the limit, cwnd is what was.  What limited transmit has added does not count.
  */
 static uint32_t loss_ssthresh(const struct toe_flow_proto *fp)
 {
-	uint32_t flight = fp->snd_max - fp->snd_una;
+	uint32_t flight = proto_min(fp->snd_max - fp->snd_una, fp->cwnd);
 
 	if (proto_is(fp, TOE_FP_CWND_LIMITED))
-		flight = proto_max(flight, fp->cwnd);
+		flight = fp->cwnd;
 	return proto_max(flight / 2, 2u * fp->mss);
 }
 
@@ -232,7 +245,9 @@ static void loss_enter(struct toe_flow_proto *fp, struct proto_out *out)
 	fp->cwnd = fp->ssthresh + (proto_loss_by_sack(fp) ? 0 : PROTO_DUP_THRESH * fp->mss);
 	fp->recover = fp->snd_max;
 	fp->rtx_nxt = fp->snd_una;
-	fp->rtx_mark = fp->snd_max;
+	if (fp->sacked.rack == 0)
+		fp->rtx_mark = fp->snd_max;
+	proto_rack_recovery(fp, true, out);
 	fp->loss_epoch++;
 	fp->rtt_us = 0;
 	fp->flags |= TOE_FP_RECOVERY | TOE_FP_RTX_ONE;
@@ -252,24 +267,36 @@ static bool loss_may_enter(const struct toe_flow_proto *fp)
 
 static void loss_check(struct toe_flow_proto *fp, struct proto_out *out)
 {
-	if ((fp->dup_acks >= loss_thresh(fp) || loss_edge(fp) != fp->snd_una) && loss_may_enter(fp))
+	bool third = fp->sacked.rack == 0 && fp->dup_acks >= proto_dup_thresh(fp);
+
+	if ((third || loss_edge(fp) != fp->snd_una) && loss_may_enter(fp))
 		loss_enter(fp, out);
 }
 
 /* The retransmissions are lost, too: once more. */
-static void loss_rtx_again(struct toe_flow_proto *fp)
+static void loss_rtx_again(struct toe_flow_proto *fp, struct proto_out *out)
 {
 	fp->rtx_nxt = fp->snd_una;
-	fp->rtx_mark = fp->snd_max;
+	if (fp->sacked.rack == 0)
+		fp->rtx_mark = fp->snd_max;
+	proto_rack_recovery(fp, true, out);
 	fp->flags |= TOE_FP_RTX_ONE;
 }
 
 /* All that was resent and is still missing was sent before data that has arrived meanwhile. */
-static void loss_check_rtx(struct toe_flow_proto *fp)
+static void loss_check_rtx(struct toe_flow_proto *fp, struct proto_out *out)
 {
-	if (proto_is(fp, TOE_FP_RECOVERY) && fp->sacked.n > 0 && seq_gt(fp->rtx_nxt, fp->snd_una) &&
-	    seq_geq(sacked_top(&fp->sacked), fp->rtx_mark + loss_thresh(fp) * fp->mss))
-		loss_rtx_again(fp);
+	if (proto_is(fp, TOE_FP_RECOVERY) && fp->sacked.rack == 0 && fp->sacked.n > 0 &&
+	    seq_gt(fp->rtx_nxt, fp->snd_una) &&
+	    seq_geq(sacked_top(&fp->sacked), fp->rtx_mark + proto_dup_thresh(fp) * fp->mss))
+		loss_rtx_again(fp, out);
+}
+
+void proto_loss_found(struct toe_flow_proto *fp, bool again, struct proto_out *out)
+{
+	if (again && proto_is(fp, TOE_FP_RECOVERY))
+		loss_rtx_again(fp, out);
+	loss_check(fp, out);
 }
 
 /* Recovery goes on: the next hole starts at SND.UNA. */
@@ -278,7 +305,7 @@ static void loss_partial(struct toe_flow_proto *fp, uint32_t acked)
 	fp->rtt_us = 0;
 	if (proto_loss_by_sack(fp)) {
 		/* What was sent before the retransmission that has just arrived is lost, too. */
-		if (seq_leq(fp->rtx_nxt, fp->snd_una))
+		if (fp->sacked.rack == 0 && seq_leq(fp->rtx_nxt, fp->snd_una))
 			fp->flags |= TOE_FP_RTX_ONE;
 		else
 			fp->flags &= ~TOE_FP_RTX_ONE;
@@ -330,10 +357,11 @@ void proto_loss_acked(struct toe_flow_proto *fp, uint32_t acked, struct proto_ou
 	} else if (over) {
 		fp->flags &= ~(TOE_FP_RECOVERY | TOE_FP_RTX_ONE);
 		fp->cwnd = proto_max(fp->ssthresh, fp->mss);
+		proto_rack_recovery(fp, false, out);
 		loss_check(fp, out);
 	} else {
 		loss_partial(fp, acked);
-		loss_check_rtx(fp);
+		loss_check_rtx(fp, out);
 	}
 }
 
@@ -348,9 +376,9 @@ void proto_loss_dup(struct toe_flow_proto *fp, struct proto_out *out)
 		fp->cwnd = proto_max(fp->cwnd, proto_min(fp->cwnd + fp->mss, most));
 		return;
 	}
-	if (fp->dup_acks < loss_thresh(fp))
+	if (fp->dup_acks < proto_dup_thresh(fp))
 		fp->dup_acks++;
-	loss_check_rtx(fp);
+	loss_check_rtx(fp, out);
 	loss_check(fp, out);
 }
 
@@ -369,6 +397,7 @@ void proto_loss_rto(struct toe_flow_proto *fp, struct proto_out *out)
 	fp->loss_epoch++;
 	fp->sacked.n = 0; /* the peer may have reneged (RFC 2018 §8) */
 	fp->sacked.dup_thresh = 0;
+	proto_rack_forget(fp, out);
 	fp->flags &= ~(TOE_FP_RECOVERY | TOE_FP_RTX_ONE | TOE_FP_TLP);
 	fp->flags |= TOE_FP_LOSS;
 	/* The peer took back the window under what is in flight: its first segment goes all
@@ -378,7 +407,7 @@ void proto_loss_rto(struct toe_flow_proto *fp, struct proto_out *out)
 	proto_counted(out, TOE_C_RTO);
 }
 
-void proto_loss_too_big(struct toe_flow_proto *fp)
+void proto_loss_too_big(struct toe_flow_proto *fp, struct proto_out *out)
 {
 	uint32_t start = proto_min(10u * fp->mss, proto_max(2u * fp->mss, 14600u)); /* RFC 6928 */
 
@@ -392,6 +421,7 @@ void proto_loss_too_big(struct toe_flow_proto *fp)
 	fp->loss_epoch++;
 	fp->flags &= ~(TOE_FP_RECOVERY | TOE_FP_RTX_ONE | TOE_FP_TLP);
 	fp->flags |= TOE_FP_LOSS;
+	proto_rack_forget(fp, out);
 	proto_loss_skip(fp);
 }
 
@@ -401,7 +431,7 @@ void proto_loss_probe(struct toe_flow_proto *fp, struct proto_out *out)
 {
 	/* Segments behind SND.UNA have been there for more than a round trip: no reordering. */
 	if (proto_is(fp, TOE_FP_RECOVERY))
-		loss_rtx_again(fp);
+		loss_rtx_again(fp, out);
 	else if (fp->sacked.n > 0 && loss_may_enter(fp))
 		loss_enter(fp, out);
 	else if (!proto_is(fp, TOE_FP_LOSS))

@@ -178,18 +178,23 @@ static bool rx_is_dup(const struct toe_flow_proto *fp, const struct toe_seg *seg
 static void rx_ack(struct toe_flow_proto *fp, const struct toe_seg *seg,
 		   const struct toe_clock *now, struct proto_out *out)
 {
-	uint32_t acked = seg->ack - fp->snd_una;
-	bool news;
+	uint32_t acked = seg->ack - fp->snd_una, from = fp->snd_una;
+	bool news, again;
 
 	if (seq_lt(seg->ack, fp->snd_una))
 		return; /* old: its window is old too */
-	if (acked > 0)
+	if (acked > 0) {
+		proto_rack_arrived(fp, from, seg->ack, now, out);
 		rx_new_ack(fp, seg, now, out);
-	news = proto_loss_sack(fp, seg);
+	}
+	news = proto_loss_sack(fp, seg, now, out);
+	again = proto_rack_detect(fp, now, out);
 	if (acked > 0)
 		proto_loss_acked(fp, acked, out);
 	else if (rx_is_dup(fp, seg, news))
 		proto_loss_dup(fp, out);
+	if (again)
+		proto_loss_found(fp, again, out);
 	proto_loss_tlp_ack(fp, seg, out);
 	rx_update_window(fp, seg);
 }

@@ -25,8 +25,7 @@ struct plan {
  * segment has left the network (RFC 3042; on a path that reorders more of them, RFC 4653). */
 static uint32_t tx_cwnd(const struct toe_flow_proto *fp)
 {
-	if (!proto_is(fp, TOE_FP_RECOVERY | TOE_FP_LOSS) &&
-	    fp->dup_acks < proto_max(PROTO_DUP_THRESH, fp->sacked.dup_thresh))
+	if (!proto_is(fp, TOE_FP_RECOVERY | TOE_FP_LOSS) && fp->dup_acks < proto_dup_thresh(fp))
 		return fp->cwnd + (uint32_t)fp->dup_acks * fp->mss;
 	return fp->cwnd;
 }
@@ -409,7 +408,8 @@ static void tx_send_probe(struct toe_flow_proto *fp, const struct plan *p, struc
 }
 
 /* The part of [seq, end) that has been sent before. */
-static void tx_note_rtx(struct toe_flow_proto *fp, const struct plan *p, struct proto_out *out)
+static void tx_note_rtx(struct toe_flow_proto *fp, const struct plan *p,
+			const struct toe_clock *now, struct proto_out *out)
 {
 	uint32_t again = seq_min(p->seq + p->len, fp->snd_max) - p->seq;
 
@@ -417,8 +417,10 @@ static void tx_note_rtx(struct toe_flow_proto *fp, const struct plan *p, struct 
 	fp->rtt_us = 0; /* Karn: its ACK would not say which copy arrived */
 	if (p->kind == PLAN_RTX) {
 		fp->flags &= ~TOE_FP_RTX_ONE;
-		fp->rtx_nxt = seq_max(fp->rtx_nxt, p->seq + p->len);
-		fp->rtx_mark = fp->snd_max;
+		fp->rtx_nxt = seq_max(fp->rtx_nxt, p->seq + p->len + (p->fin ? 1u : 0u));
+		if (fp->sacked.rack == 0)
+			fp->rtx_mark = fp->snd_max;
+		proto_rack_sent_again(fp, fp->rtx_nxt, now, out);
 	}
 	proto_counted(out, TOE_C_SEGS_RTX);
 }
@@ -432,7 +434,7 @@ static void tx_send_data(struct toe_flow_proto *fp, const struct plan *p,
 	uint8_t flags = RTE_TCP_ACK_FLAG;
 
 	if (again) {
-		tx_note_rtx(fp, p, out);
+		tx_note_rtx(fp, p, now, out);
 	} else {
 		if (fp->rtt_us == 0) {
 			fp->rtt_seq = end;
@@ -451,6 +453,7 @@ static void tx_send_data(struct toe_flow_proto *fp, const struct plan *p,
 	if (p->kind == PLAN_TLP) {
 		fp->flags |= TOE_FP_TLP;
 		fp->tlp_end = fp->snd_max;
+		proto_rack_sent_tail(fp, p->seq, now, out);
 	}
 	if (p->len > 0 && p->seq + p->len == fp->tx_tail)
 		flags |= RTE_TCP_PSH_FLAG;
@@ -459,6 +462,8 @@ static void tx_send_data(struct toe_flow_proto *fp, const struct plan *p,
 		fp->flags |= TOE_FP_FIN_SENT;
 		snap->fin_probe = 1;
 	}
+	if (seq_gt(end, fp->snd_max))
+		proto_rack_sent(fp, fp->snd_max, end, now, out);
 	fp->snd_nxt = seq_max(fp->snd_nxt, end);
 	fp->snd_max = seq_max(fp->snd_max, end);
 	fp->flags &= ~(TOE_FP_PROBE | TOE_FP_KEEPALIVE);

@@ -38,6 +38,14 @@ static struct {
 	bool removed;
 } f;
 
+static struct toe_rack_pool racks; /* of one element, or of none */
+
+static void begin(void)
+{
+	proto_out_init(&f.out, &f.snap);
+	f.out.racks = &racks;
+}
+
 static uint8_t stream_byte(uint32_t pos)
 {
 	return (uint8_t)((pos * 2654435761u) >> 13);
@@ -80,8 +88,9 @@ static void check_state(void)
 	FUZZ_CHECK(proto_is(fp, TOE_FP_RX_DISCARD) ||
 		   proto_rcv_end(fp) - fp->rx_head <= proto_rx_buf(fp));
 	FUZZ_CHECK(fp->cwnd >= fp->mss && fp->cwnd <= 1u << 31);
-	FUZZ_CHECK(fp->dup_acks <= proto_max(PROTO_DUP_THRESH, fp->sacked.dup_thresh) &&
-		   fp->pingpong <= PROTO_PINGPONG);
+	FUZZ_CHECK(fp->dup_acks <= PROTO_DUP_MAX && fp->pingpong <= PROTO_PINGPONG);
+	/* nothing in flight, nothing held */
+	FUZZ_CHECK(fp->sacked.rack == 0 || fp->snd_una != fp->snd_max);
 	FUZZ_CHECK(fp->sacked.n <= TOE_SACK_MAX && fp->ooo.n <= TOE_OOO_MAX);
 	for (uint32_t i = 0; i < fp->sacked.n; i++) {
 		FUZZ_CHECK(seq_lt(fp->sacked.iv[i].left, fp->sacked.iv[i].right));
@@ -130,7 +139,7 @@ static void receive(const struct toe_seg *seg)
 	uint32_t nxt = proto_rcv_end(fp), max = fp->snd_max, una = fp->snd_una;
 	uint32_t end = proto_rx_pos(fp, seg->seq) + seg->payload_len;
 
-	proto_out_init(&f.out, &f.snap);
+	begin();
 	proto_rx(fp, seg, &f.now, &f.out);
 	for (uint32_t i = 0; i < f.snap.len; i++) {
 		uint32_t pos = f.snap.pos + i;
@@ -182,7 +191,7 @@ static void step_tx(void)
 	uint32_t una = f.fp.snd_una, max = f.fp.snd_max;
 	uint32_t promised = proto_sendable(&f.fp);
 
-	proto_out_init(&f.out, &f.snap);
+	begin();
 	proto_tx(&f.fp, &f.now, &f.out);
 	FUZZ_CHECK((promised != 0) == ((f.out.todo & TOE_TODO_TX) != 0));
 	egress(una, max, true);
@@ -202,7 +211,7 @@ static void host(void)
 {
 	uint32_t una = f.fp.snd_una, max = f.fp.snd_max;
 
-	proto_out_init(&f.out, &f.snap);
+	begin();
 	proto_hc(&f.fp, &f.hc, &f.now, &f.out);
 	/* data only of a connection that has nothing in flight */
 	FUZZ_CHECK(f.snap.len == 0 || (una == max && f.snap.seq == max));
@@ -251,9 +260,31 @@ static void step_host(struct fuzz_in *in)
 static void command(uint16_t cmd)
 {
 	f.wc.w.cmd = cmd;
-	proto_out_init(&f.out, &f.snap);
+	begin();
 	proto_ctrl(&f.fp, &f.post, &f.wc, &f.now, &f.out);
 	egress(f.fp.snd_una, f.fp.snd_max, false);
+}
+
+/* Reorder timers, as the stage does. */
+static void overdue(void)
+{
+	struct toe_rack *r;
+
+	while ((r = toe_rack_timer_next(&racks, f.now.us)) != NULL) {
+		FUZZ_CHECK(f.fp.sacked.rack == toe_rack_index(&racks, r) + 1);
+		if (proto_is(&f.fp, TOE_FP_RESET))
+			continue;
+		begin();
+		proto_rack_timeout(&f.fp, &f.now, &f.out);
+		egress(f.fp.snd_una, f.fp.snd_max, false);
+	}
+}
+
+static void step_time(uint32_t us)
+{
+	f.now.us += us;
+	f.now.ms = (uint32_t)(f.now.us / 1000);
+	overdue();
 }
 
 static void step_command(struct fuzz_in *in)
@@ -299,6 +330,10 @@ static void start(struct fuzz_in *in)
 
 	memset(&f, 0, sizeof(f));
 	f.now = (struct toe_clock){.us = 5000000, .ms = 5000};
+	toe_rack_pool_fini(&racks);
+	FUZZ_CHECK(toe_rack_pool_init(&racks, 1));
+	if (how & 8)
+		toe_rack_take(&racks, 1, 1); /* someone else has it */
 	f.wc.w.type = TOE_WORK_CTRL;
 	f.wc.w.gen = 1;
 	*c = (struct toe_cmd_install){.app_id = 1,
@@ -369,8 +404,7 @@ static void finish(void)
 		if (n == 3000 && getenv("FUZZ_TALK") != NULL)
 			talk();
 		FUZZ_CHECK(n < 3000);
-		f.now.ms += 10;
-		f.now.us += 10000;
+		step_time(10000);
 		app_read(UINT32_MAX);
 		host();
 		drain();
@@ -405,11 +439,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		else if (op < 240)
 			drain();
 		else
-			f.now.ms += 1u << (op & 15), f.now.us += 1000ull << (op & 15);
+			step_time((op & 1 ? 1000u : 10u) << (op & 15));
 	}
 	if (!proto_is(&f.fp, TOE_FP_RESET))
 		finish();
 	f.removed = true;
 	command(TOE_CMD_REMOVE);
+	FUZZ_CHECK(f.fp.sacked.rack == 0 && racks.timers == 0);
 	return 0;
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/* LINK: datapath/stages/proto_loss.c */
+/* LINK: datapath/stages/proto_loss.c datapath/stages/proto_rack.c datapath/rack.c */
 /*
  * The sender's scoreboard (proto_loss.c) against a bitmap: what it remembers was reported, is
  * ordered and lies between SND.UNA and SND.MAX; holes, pipe and the next retransmission are what a
@@ -16,6 +16,7 @@ static struct {
 	struct toe_flow_proto fp;
 	struct toe_snap snap;
 	struct proto_out out;
+	struct toe_clock now;
 	uint32_t base;
 	bool told[FUZZ_SPACE]; /* SACKed by the peer at some time */
 } f;
@@ -70,7 +71,7 @@ static void check_recovery(void)
 		check_hole(false);
 	}
 	FUZZ_CHECK(seq_leq(fp->snd_nxt, fp->snd_max));
-	FUZZ_CHECK(fp->dup_acks <= proto_max(PROTO_DUP_THRESH, fp->sacked.dup_thresh));
+	FUZZ_CHECK(fp->dup_acks <= proto_dup_thresh(fp));
 	FUZZ_CHECK(fp->cwnd >= fp->mss);
 }
 
@@ -90,7 +91,7 @@ static void sack(struct fuzz_in *in, uint32_t acked)
 			for (uint32_t b = left; b < right; b++)
 				f.told[b] = true;
 	}
-	news = proto_loss_sack(&f.fp, &seg);
+	news = proto_loss_sack(&f.fp, &seg, &f.now, &f.out);
 	if (acked > 0)
 		proto_loss_acked(&f.fp, acked, &f.out);
 	else if (news && f.fp.snd_una != f.fp.snd_max)

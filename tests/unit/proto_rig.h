@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* LINK: datapath/ooo.c datapath/stages/proto_rx.c datapath/stages/proto_rx_data.c
- * datapath/stages/proto_loss.c datapath/stages/proto_tx.c datapath/stages/proto_hc.c
+ * datapath/stages/proto_loss.c datapath/stages/proto_rack.c
+ * datapath/rack.c datapath/stages/proto_tx.c datapath/stages/proto_hc.c
  * datapath/stages/proto_ctrl.c */
 /*
  * Test rig of the protocol machine: one installed connection, a segment builder in stream
@@ -41,7 +42,14 @@ struct rig {
 	struct proto_out out;
 	struct toe_work_ctrl wc;
 	struct toe_hc hc; /* what the application last wrote */
+	struct toe_rack_pool *racks;
 };
+
+static inline void rig_begin(struct rig *r)
+{
+	proto_out_init(&r->out, &r->snap);
+	r->out.racks = r->racks;
+}
 
 static inline uint32_t rig_rand(uint32_t *state)
 {
@@ -56,7 +64,7 @@ static inline void rig_cmd(struct rig *r, uint16_t cmd)
 	r->wc.w.type = TOE_WORK_CTRL;
 	r->wc.w.cmd = cmd;
 	r->wc.w.gen = 1;
-	proto_out_init(&r->out, &r->snap);
+	rig_begin(r);
 	proto_ctrl(&r->fp, &r->post, &r->wc, &r->now, &r->out);
 }
 
@@ -134,7 +142,7 @@ static inline struct toe_seg rig_seg(const struct rig *r, uint32_t pos, uint16_t
 
 static inline void rig_rx(struct rig *r, const struct toe_seg *seg)
 {
-	proto_out_init(&r->out, &r->snap);
+	rig_begin(r);
 	proto_rx(&r->fp, seg, &r->now, &r->out);
 }
 
@@ -175,7 +183,7 @@ static inline void rig_ack_wnd(struct rig *r, uint32_t pos, uint16_t wnd)
 
 static inline void rig_hc(struct rig *r)
 {
-	proto_out_init(&r->out, &r->snap);
+	rig_begin(r);
 	proto_hc(&r->fp, &r->hc, &r->now, &r->out);
 }
 
@@ -190,7 +198,7 @@ static inline bool rig_tx(struct rig *r)
 {
 	uint32_t promised = proto_sendable(&r->fp);
 
-	proto_out_init(&r->out, &r->snap);
+	rig_begin(r);
 	proto_tx(&r->fp, &r->now, &r->out);
 	assert_true(r->out.todo & TOE_TODO_SCHED);
 	assert_int_equal(r->snap.sendable, proto_sendable(&r->fp));

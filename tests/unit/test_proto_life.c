@@ -3,7 +3,7 @@
  * Life of connections: install, close, orphan, remove; and the stage around the machine (numbers,
  * stale items, ACK thinning, counters) with stand-ins for the pipeline.
  */
-/* LINK: tests/unit/proto_rig.h datapath/stages/proto.c */
+/* LINK: tests/unit/proto_rig.h datapath/stages/proto.c common/log.c */
 #include "proto_rig.h"
 
 #include <arpa/inet.h>

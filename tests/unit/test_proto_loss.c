@@ -223,10 +223,10 @@ static void test_rto(void **state)
 	rig_cmd(&r, TOE_CMD_RTO);
 	assert_int_equal(r.fp.sacked.n, 0);
 	assert_int_equal(r.fp.cwnd, 1000);
-	assert_int_equal(r.fp.ssthresh, 4500);
+	assert_int_equal(r.fp.ssthresh, 4000);
 	assert_int_equal(rig_drain(&r), 1000);
 	/* the control plane keeps out */
-	r.wc.cmd.cc = (struct toe_cmd_cc){.cwnd = 50000, .ssthresh = 4500, .loss_epoch = 1};
+	r.wc.cmd.cc = (struct toe_cmd_cc){.cwnd = 50000, .ssthresh = 4000, .loss_epoch = 1};
 	rig_cmd(&r, TOE_CMD_CC);
 	assert_int_equal(r.fp.cwnd, 1000);
 	/* slow start, and not into what is there already */
@@ -241,7 +241,7 @@ static void test_rto(void **state)
 	assert_false(rig_tx(&r));
 	/* again: the same loss, no further reduction */
 	rig_cmd(&r, TOE_CMD_RTO);
-	assert_int_equal(r.fp.ssthresh, 4500);
+	assert_int_equal(r.fp.ssthresh, 4000);
 	assert_int_equal(r.fp.cwnd, 1000);
 	rig_drain(&r);
 	rig_ack(&r, 9000);

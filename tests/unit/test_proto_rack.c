@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* RACK: pool and wheel, the reorder window and what widens it, and what happens without an element.
+ * Whole exchanges are wire scripts (rack_*). */
+/* LINK: tests/unit/proto_rig.h */
+#include "proto_rig.h"
+
+static struct toe_rack_pool pool;
+
+/* 10 segments sent at one time, the pool has n elements. */
+static void start(struct rig *r, unsigned n)
+{
+	struct toe_cmd_install *in = rig_prepare(r);
+
+	toe_rack_pool_fini(&pool);
+	assert_true(toe_rack_pool_init(&pool, n > 0 ? n : 1));
+	if (n == 0)
+		assert_non_null(toe_rack_take(&pool, 9, 9));
+	r->racks = &pool;
+	in->flags = TOE_INSTALL_SACK;
+	in->srtt_us = 10000;
+	rig_start(r);
+	rig_write(r, RIG_BUF);
+	assert_int_equal(rig_drain(r), 10 * RIG_MSS);
+}
+
+/* One block, us later. */
+static void sack(struct rig *r, uint32_t us, uint32_t ack, uint32_t left, uint32_t right)
+{
+	struct toe_seg seg = rig_seg(r, 0, 0);
+
+	r->now.us += us;
+	r->now.ms = (uint32_t)(r->now.us / 1000);
+	seg.ack = rig_our(r, ack);
+	seg.sack_n = 1;
+	seg.sack[0].left = rig_our(r, left);
+	seg.sack[0].right = rig_our(r, right);
+	rig_rx(r, &seg);
+}
+
+/* us until the reorder timer goes off; then recovery has begun. */
+static uint32_t until_lost(struct rig *r)
+{
+	uint64_t began = r->now.us;
+	struct toe_rack *e;
+
+	assert_false(r->fp.flags & TOE_FP_RECOVERY);
+	while ((e = toe_rack_timer_next(&pool, r->now.us)) == NULL) {
+		assert_true(r->now.us < began + 1000000);
+		r->now.us += 10;
+	}
+	assert_int_equal(e->slot, TOE_RACK_NONE);
+	rig_begin(r);
+	proto_rack_timeout(&r->fp, &r->now, &r->out);
+	assert_true(r->fp.flags & TOE_FP_RECOVERY);
+	assert_true(r->out.todo & TOE_TODO_SCHED);
+	return (uint32_t)(r->now.us - began);
+}
+
+static void test_wheel(void **state)
+{
+	static const uint32_t due[] = {5000000, 700, 90, 12000, 0, 8192};
+	struct toe_rack *e[6];
+	uint64_t now = 123456, last = 0;
+	unsigned seen = 0;
+
+	(void)state;
+	toe_rack_pool_fini(&pool);
+	assert_true(toe_rack_pool_init(&pool, 6));
+	assert_true(toe_rack_timer_due(&pool) == UINT64_MAX);
+	for (unsigned i = 0; i < 6; i++) {
+		e[i] = toe_rack_take(&pool, i, 1);
+		assert_non_null(e[i]);
+		toe_rack_timer_start(&pool, e[i], now, now + due[i]);
+	}
+	assert_null(toe_rack_take(&pool, 7, 1));
+	toe_rack_timer_stop(&pool, e[3]);
+	for (uint64_t end = now + 6000000; now < end; now += 50) {
+		struct toe_rack *r;
+
+		while ((r = toe_rack_timer_next(&pool, now)) != NULL) {
+			assert_true(now >= r->due_us && r->due_us >= last);
+			assert_true(now < r->due_us + 2 * TOE_RACK_TICK_US + 50);
+			assert_ptr_not_equal(r, e[3]);
+			last = r->due_us;
+			seen++;
+		}
+		if (seen < 5)
+			assert_true(toe_rack_timer_due(&pool) <= now + 64 * TOE_RACK_TICK_US);
+	}
+	assert_int_equal(seen, 5);
+	toe_rack_give(&pool, e[3]);
+	assert_ptr_equal(toe_rack_take(&pool, 7, 1), e[3]);
+}
+
+static void test_window(void **state)
+{
+	struct rig r;
+
+	(void)state;
+	start(&r, 1); /* one SACKed segment: a quarter of the round trip */
+	sack(&r, 8000, 0, 1000, 2000);
+	assert_in_range(until_lost(&r), 2000, 2300);
+
+	start(&r, 1); /* three: at once */
+	sack(&r, 8000, 0, 1000, 4000);
+	assert_true(r.fp.flags & TOE_FP_RECOVERY);
+	assert_int_equal(pool.timers, 0);
+
+	start(&r, 1); /* what was late has arrived in the meantime */
+	sack(&r, 8000, 0, 1000, 2000);
+	rig_ack(&r, 2000);
+	assert_int_equal(pool.timers, 0);
+	rig_drain(&r);
+	sack(&r, 1000, 2000, 3000, 9000);
+	assert_in_range(until_lost(&r), 2000, 2300);
+}
+
+/* RFC 8985 §6.2 step 4: each round trip with a D-SACK widens the window by a quarter. */
+static void test_dsack_widens(void **state)
+{
+	struct rig r;
+
+	(void)state;
+	start(&r, 1);
+	rig_later(&r, 8);
+	rig_ack(&r, 1000);
+	rig_drain(&r);
+	sack(&r, 0, 1000, 0, 1000); /* D-SACK */
+	sack(&r, 0, 1000, 0, 1000); /* the same round trip */
+	sack(&r, 0, 1000, 2000, 9000);
+	assert_in_range(until_lost(&r), 4000, 4300);
+	assert_int_equal(pool.e[0].persist, 16);
+	rig_drain(&r);
+	for (unsigned i = 0; i < 16; i++) { /* recoveries later it is forgotten */
+		rig_begin(&r);
+		proto_rack_recovery(&r.fp, false, &r.out);
+	}
+	assert_int_equal(pool.e[0].mult, 1);
+}
+
+static void test_pool_is_empty(void **state)
+{
+	struct rig r;
+
+	(void)state;
+	start(&r, 0);
+	assert_int_equal(r.fp.sacked.rack, 0);
+	rig_ack(&r, 1000);
+	rig_tx(&r);
+	assert_true(r.out.counted & 1ull << TOE_C_RACK_NONE);
+	sack(&r, 8000, 1000, 2000, 3000);
+	assert_false(r.fp.flags & TOE_FP_RECOVERY);
+	assert_int_equal(pool.timers, 0);
+	sack(&r, 0, 1000, 2000, 5000); /* RFC 6675 */
+	assert_true(r.fp.flags & TOE_FP_RECOVERY);
+}
+
+static void test_element_is_given_back(void **state)
+{
+	struct rig r;
+
+	(void)state;
+	start(&r, 1);
+	assert_int_equal(r.fp.sacked.rack, 1);
+	assert_int_equal(pool.free, TOE_RACK_NONE);
+	rig_later(&r, 8);
+	rig_ack(&r, 10000);
+	assert_int_equal(r.fp.sacked.rack, 0);
+	assert_int_equal(pool.free, 0);
+	rig_tx(&r); /* alone in flight: not worth one */
+	assert_int_equal(r.fp.sacked.rack, 0);
+	rig_tx(&r);
+	assert_int_equal(r.fp.sacked.rack, 1);
+	rig_cmd(&r, TOE_CMD_REMOVE);
+	assert_int_equal(pool.free, 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_wheel),
+		cmocka_unit_test(test_window),
+		cmocka_unit_test(test_dsack_widens),
+		cmocka_unit_test(test_pool_is_empty),
+		cmocka_unit_test(test_element_is_given_back),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
