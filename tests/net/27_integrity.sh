@@ -13,7 +13,7 @@
 PATH_ARGS="--delay-us 500 --jitter-us 100"
 BAD="--reorder 0.1 --duplicate 0.02 --corrupt 0.01"
 if [ "${INTEGRITY:-}" = matrix ]; then
-	: "${COUNT:=1000}" "${MAX:=10M}" "${DEADLINE:=240}" "${PARALLEL:=100}"
+	: "${COUNT:=1000}" "${MAX:=10M}" "${DEADLINE:=600}" "${PARALLEL:=100}"
 	for loss in 0 0.001 0.01 0.05; do
 		for bad in "--reorder 0.1" "--duplicate 0.02" "--corrupt 0.01" "$BAD"; do
 			MATRIX="${MATRIX:+$MATRIX$'\n'}loss $loss $bad: --loss $loss $bad"

@@ -94,7 +94,7 @@ int main(void)
 	if (sim_eal(NULL) != 0)
 		return 1;
 	toe_config_defaults(&sim.cfg);
-	sim.us = 1000000;
+	sim.us = WIRE_EPOCH;
 	for (unsigned i = 0; i < n; i++) {
 		const struct soak_setup *u = &setups[i];
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * One bulk transfer over a long path, in virtual time: engine and control plane as in wire.h behind
+ * One bulk transfer over a long path, in virtual time: engine and control plane of virtual.h behind
  * a delay line that loses and reorders by a seed, and at the other end, or at both, a reference TCP
  * (reference.h) that knows everything a sender can know and keeps no state small.  What the engine
  * achieves is compared with what the reference achieves over the same path, so that a figure says
@@ -8,6 +8,8 @@
  */
 #ifndef TOE_TEST_WIRE_PATH_H
 #define TOE_TEST_WIRE_PATH_H
+
+#include "virtual.h"
 
 #include "app.h"
 #include "reference.h"

@@ -8,8 +8,7 @@
 
 #include "seg_frame.h"
 
-#define WIRE_LINE     512u
-#define WIRE_EARLY_US 1500u /* what is measured in ms may be early by one */
+#define WIRE_LINE 512u
 
 typedef void wire_verb(char **rest);
 
@@ -105,7 +104,7 @@ static void wire_check_silent(void)
 		uint64_t us = f->us;
 		struct wire_seg g = wire_take();
 
-		wire_fail("unexpected segment at %.3f ms: %s", (double)(us - 1000000) / 1000,
+		wire_fail("unexpected segment at %.3f ms: %s", (double)(us - WIRE_EPOCH) / 1000,
 			  wire_seg_text(&g));
 	}
 }
@@ -117,9 +116,9 @@ static void wire_expect(uint64_t at_us, char **rest)
 	uint64_t us;
 
 	do {
-		wire_advance(at_us + wire.tolerance_us, true);
+		wire.engine->advance(at_us + wire.tolerance_us, true);
 		wire_skip_flood();
-	} while (w.frame_head == w.frame_tail && sim.us < at_us + wire.tolerance_us);
+	} while (w.frame_head == w.frame_tail && wire.engine->now_us() < at_us + wire.tolerance_us);
 	if (w.frame_head == w.frame_tail)
 		wire_fail("no segment came");
 	us = w.frame[w.frame_head % WIRE_FRAMES].us;
@@ -129,9 +128,9 @@ static void wire_expect(uint64_t at_us, char **rest)
 	if (why != NULL)
 		wire_fail("%s differs\n    expected %s\n    received %s", why, wire_seg_text(&want),
 			  wire_seg_text(&got));
-	if (us + WIRE_EARLY_US < at_us || us > at_us + wire.tolerance_us)
+	if (us + wire.early_us < at_us || us > at_us + wire.tolerance_us)
 		wire_fail("the segment came at %.3f ms, expected at %.3f: %s",
-			  (double)(us - 1000000) / 1000, (double)(at_us - 1000000) / 1000,
+			  (double)(us - WIRE_EPOCH) / 1000, (double)(at_us - WIRE_EPOCH) / 1000,
 			  wire_seg_text(&got));
 	wire_note_seg(&got);
 	wire.cursor_us = us > wire.cursor_us ? us : wire.cursor_us;
@@ -139,13 +138,12 @@ static void wire_expect(uint64_t at_us, char **rest)
 
 static void wire_send(struct wire_seg *g)
 {
-	uint8_t frame[SIM_FRAME];
+	uint8_t frame[WIRE_FRAME];
 	uint32_t n;
 
 	wire_seg_defaults(g);
 	n = wire_seg_build(g, frame);
-	sim_wire_put(&sim.in, frame, n);
-	wire_settle();
+	wire.engine->frame(frame, n);
 }
 
 static void verb_send(char **rest)
@@ -162,10 +160,10 @@ static void verb_send(char **rest)
 static unsigned wire_quote(uint8_t *out, uint32_t seq, uint32_t bytes)
 {
 	const struct frame_spec inner = {.six = wire.six,
-					 .src = wire.six ? 1 : 0x0a000001u,
-					 .dst = wire.six ? 2 : 0x0a000002u,
-					 .sport = w.at->lport,
-					 .dport = w.at->port,
+					 .src = wire.engine_ip,
+					 .dst = wire.peer_ip,
+					 .sport = (uint16_t)(w.at->lport + wire.port_shift),
+					 .dport = (uint16_t)(w.at->port + wire.port_shift),
 					 .seq = seq + w.at->iss,
 					 .flags = TOE_TCP_ACK,
 					 .vlan = -1};
@@ -201,8 +199,11 @@ static void verb_icmp(char **rest)
 	char *more = strtok_r(NULL, " \t", rest);
 	uint32_t more_bytes = wire.six ? 20 : 0;
 	uint32_t bytes = (more != NULL ? wire_number(more) : 1500) + more_bytes;
-	const struct frame_spec outer = {
-		.six = wire.six, .src = 0x0a0000feu, .vlan = -1, .payload_len = wire.six ? 36 : 16};
+	const struct frame_spec outer = {.six = wire.six,
+					 .src = (wire.peer_ip & ~0xffu) | 0xfe,
+					 .dst = wire.engine_ip,
+					 .vlan = -1,
+					 .payload_len = wire.six ? 36 : 16};
 	uint8_t frame[160];
 	uint8_t *icmp = frame + WIRE_TCP;
 	unsigned n;
@@ -234,8 +235,7 @@ static void verb_icmp(char **rest)
 		ip->hdr_checksum = 0;
 		ip->hdr_checksum = rte_ipv4_cksum(ip);
 	}
-	sim_wire_put(&sim.in, frame, WIRE_TCP + n);
-	wire_settle();
+	wire.engine->frame(frame, WIRE_TCP + n);
 }
 
 /* flood N [FLAGS]: segments from as many ports; what is answered is counted. */
@@ -284,13 +284,13 @@ static void verb_again(char **rest)
 				   .irs = irs,
 				   .ts_skew = skew,
 				   .win = 60000,
-				   .slot = TOE_NONE};
+				   .slot = WIRE_NONE};
 }
 
 static void verb_drain(char **rest)
 {
 	(void)rest;
-	wire_settle();
+	wire.engine->settle();
 	while (wire_skip_flood(), w.frame_head != w.frame_tail) {
 		struct wire_seg g = wire_take();
 
@@ -299,21 +299,6 @@ static void verb_drain(char **rest)
 }
 
 /* ---- numbers ---- */
-
-/* isn N: the next connection of this peer gets this initial sequence number, whatever the key: the
- * clock is moved. */
-static void verb_isn(char **rest)
-{
-	uint32_t want = wire_number(wire_next(rest));
-	struct toe_tuple t = wire_tuple(w.at);
-	uint32_t is = cp_isn(w.st->key[CP_KEY_ISN], &t, sim.us);
-	uint64_t us = (uint64_t)(want - is) * 4;
-
-	wire_advance(sim.us + us, false);
-	wire.cursor_us = sim.us;
-	if (cp_isn(w.st->key[CP_KEY_ISN], &t, sim.us) != want)
-		wire_fail("initial sequence numbers do not follow the clock");
-}
 
 static void verb_peer_isn(char **rest)
 {
@@ -332,44 +317,39 @@ static void verb_ts_skew(char **rest)
 
 static void verb_tolerance(char **rest)
 {
-	wire.tolerance_us = wire_number(wire_next(rest)) * 1000;
+	wire.tolerance_us = wire_number(wire_next(rest)) * 1000 + wire.slack_us;
 }
 
 /* ---- what is known of the engine ---- */
 
+/* Until the engine is as expected, or gives no hope of it. */
+static bool wire_until(bool (*as_expected)(const void *), const void *what)
+{
+	wire.engine->settle();
+	while (!as_expected(what))
+		if (!wire.engine->wait())
+			return false;
+	return true;
+}
+
+static const char *wire_state_now(void)
+{
+	const char *is = wire.engine->state(w.at);
+
+	return strcmp(is, "LISTEN") == 0 && w.at->iss_known ? "CLOSED" : is;
+}
+
+static bool wire_state_is(const void *name)
+{
+	return strcmp(wire_state_now(), name) == 0;
+}
+
 static void verb_state(char **rest)
 {
 	const char *want = wire_next(rest);
-	const char *is;
 
-	wire_settle();
-	is = wire_state(w.at);
-	if (strcmp(is, "CLOSED") != 0 || !w.at->iss_known)
-		is = strcmp(is, "LISTEN") == 0 && w.at->iss_known ? "CLOSED" : is;
-	if (strcmp(is, want) != 0)
-		wire_fail("the state is %s, expected %s", is, want);
-}
-
-static bool wire_counter(const char *name, uint64_t *value)
-{
-#define X(n, text)                                                                                 \
-	if (strcmp(name, #n) == 0) {                                                               \
-		*value = w.st->counters[CP_CNT_##n];                                               \
-		return true;                                                                       \
-	}
-	CP_COUNTERS(X)
-#undef X
-	for (unsigned d = 0; d < TOE_D_N; d++)
-		if (strcmp(name, toe_drop_name[d]) == 0) {
-			*value = sim_drops(d);
-			return true;
-		}
-	for (unsigned c = 0; c < TOE_C_N; c++)
-		if (strcmp(name, toe_counter_name[c]) == 0) {
-			*value = sim_counter(c);
-			return true;
-		}
-	return false;
+	if (!wire_until(wire_state_is, want))
+		wire_fail("the state is %s, expected %s", wire_state_now(), want);
 }
 
 /* count NAME N: a counter of the control plane, a stage's counter or a drop reason. */
@@ -379,12 +359,14 @@ static void verb_count(char **rest)
 	uint32_t want = wire_number(wire_next(rest));
 	uint64_t is;
 
-	wire_settle();
+	wire.engine->settle();
 	if (strcmp(name, "flood_synacks") == 0)
 		is = w.flood_synacks;
 	else if (strcmp(name, "flood_others") == 0)
 		is = w.flood_others;
-	else if (!wire_counter(name, &is))
+	else if (wire.engine->counter == NULL)
+		return;
+	else if (!wire.engine->counter(name, &is))
 		wire_fail("there is no counter '%s'", name);
 	if (is != want)
 		wire_fail("%s is %llu, expected %u", name, (unsigned long long)is, want);
@@ -399,23 +381,7 @@ static void verb_config(char **rest)
 
 	if (wire.started)
 		wire_fail("config comes first");
-	if (strcmp(name, "buffer") == 0)
-		wire.buf = v;
-	else if (strcmp(name, "clock_ms") == 0)
-		sim.us = v * 1000ull;
-	else if (strcmp(name, "mtu") == 0)
-		w.mtu_route = wire.six ? v + 20 : v; /* for segments of the same length */
-	else if (strcmp(name, "ecn") == 0)
-		sim.cfg.ecn = v != 0;
-	else if (strcmp(name, "rto_min_ms") == 0)
-		sim.cfg.rto_min_ms = v;
-	else if (strcmp(name, "time_wait_ms") == 0)
-		sim.cfg.time_wait_ms = v;
-	else if (strcmp(name, "syn_backlog") == 0)
-		sim.cfg.syn_backlog = v;
-	else if (strcmp(name, "orphans") == 0)
-		sim.cfg.orphans = v;
-	else
+	if (!wire.engine->config(name, v))
 		wire_fail("no setting '%s'", name);
 }
 

@@ -46,7 +46,8 @@ static unsigned wire_options(const struct wire_seg *g, uint8_t *p)
 	}
 	if (g->ts) {
 		memcpy(p + n, (const uint8_t[]){1, 1, 8, 10}, 4);
-		wire_put32(p + n + 4, g->any_val ? (uint32_t)(sim.us / 1000) + (uint32_t)c->ts_skew
+		wire_put32(p + n + 4, g->any_val ? (uint32_t)(wire.engine->now_us() / 1000) +
+							   (uint32_t)c->ts_skew
 						 : g->ts_val);
 		wire_put32(p + n + 8, g->any_ecr ? c->ts_val : g->ts_ecr);
 		n += 12;
@@ -149,12 +150,12 @@ static uint32_t wire_seg_build(struct wire_seg *g, uint8_t *frame)
 	uint8_t opts[64];
 	unsigned opt_n = g->raw_n;
 	struct frame_spec f = {.six = wire.six,
-			       .src = g->src,
-			       .dst = g->dst,
+			       .src = g->src ? g->src : wire.peer_ip,
+			       .dst = g->dst ? g->dst : wire.engine_ip,
 			       .src6 = g->has_src6 ? g->src6 : NULL,
 			       .dst6 = g->has_dst6 ? g->dst6 : NULL,
-			       .sport = c->port,
-			       .dport = c->lport,
+			       .sport = (uint16_t)(c->port + wire.port_shift),
+			       .dport = (uint16_t)(c->lport + wire.port_shift),
 			       .seq = g->seq + c->irs,
 			       .ack = g->flags & TOE_TCP_ACK || g->has_ack ? g->ack + c->iss : 0,
 			       .flags = g->flags,
@@ -220,7 +221,9 @@ static void wire_take_option(const uint8_t *p, struct wire_seg *g, uint32_t iss)
 /* Ports of a frame, for the peer it belongs to. */
 static uint16_t wire_frame_port(const struct wire_frame *f, unsigned offset)
 {
-	return (uint16_t)(f->data[WIRE_TCP + offset] << 8 | f->data[WIRE_TCP + 1 + offset]);
+	const uint8_t *p = f->data + WIRE_TCP + offset;
+
+	return (uint16_t)((p[0] << 8 | p[1]) - wire.port_shift);
 }
 
 /* IP header of a frame: its checksum, lengths, constants; returns the ECN field. */

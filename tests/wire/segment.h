@@ -6,7 +6,7 @@
 #ifndef TOE_TEST_WIRE_SEGMENT_H
 #define TOE_TEST_WIRE_SEGMENT_H
 
-#include "wire.h"
+#include "world.h"
 
 #define WIRE_SACKS 4u
 
@@ -52,9 +52,15 @@ static uint32_t wire_symbol(const char *s, size_t n)
 	const struct {
 		const char *name;
 		uint32_t value;
-	} known[] = {{"nxt", p->nxt}, {"edge", p->edge},    {"max", p->max},
-		     {"una", p->una}, {"pnxt", p->pnxt},    {"wnd", p->edge - p->nxt},
-		     {"win", p->win}, {"tsval", p->ts_val}, {"now", (uint32_t)(sim.us / 1000)}};
+	} known[] = {{"nxt", p->nxt},
+		     {"edge", p->edge},
+		     {"max", p->max},
+		     {"una", p->una},
+		     {"pnxt", p->pnxt},
+		     {"wnd", p->edge - p->nxt},
+		     {"win", p->win},
+		     {"tsval", p->ts_val},
+		     {"now", (uint32_t)(wire.engine->now_us() / 1000)}};
 
 	for (unsigned i = 0; i < sizeof(known) / sizeof(known[0]); i++)
 		if (strlen(known[i].name) == n && memcmp(known[i].name, s, n) == 0)
@@ -153,6 +159,10 @@ static void wire_address(const char *s, uint32_t *v4, uint8_t v6[16], bool *is_v
 	if (inet_pton(AF_INET, s, &in) != 1)
 		wire_fail("'%s' is no address", s);
 	*v4 = ntohl(in.s_addr);
+	if (*v4 == 0x0a000001u)
+		*v4 = wire.engine_ip;
+	if (*v4 == 0x0a000002u)
+		*v4 = wire.peer_ip;
 }
 
 /* Words without a value; false: not one of them. */

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Many connections through a bad network, in virtual time: engine and control plane as in wire.h,
+ * Many connections through a bad network, in virtual time: engine and control plane of virtual.h,
  * an emulator that loses, repeats, reorders and damages frames, and a TCP peer of its own that
  * shares no code with the engine: go-back-N, three duplicates, SACK blocks, windows, half-close.
  */
 #ifndef TOE_TEST_WIRE_SOAK_H
 #define TOE_TEST_WIRE_SOAK_H
+
+#include "virtual.h"
 
 #include "app.h"
 
@@ -290,7 +292,7 @@ static bool soak_through(const struct soak_peer *p)
 {
 	const uint32_t both = TOE_SLOT_RX_FIN | TOE_SLOT_TX_DONE;
 
-	return p->a_closed || (p->wp.slot != TOE_NONE &&
+	return p->a_closed || (p->wp.slot != WIRE_NONE &&
 			       (toe_app_slot(&sim.app, p->wp.slot)->state & both) == both);
 }
 
@@ -420,7 +422,7 @@ static void soak_app(struct soak_peer *p)
 	struct toe_slot *s;
 	uint32_t room, ready;
 
-	if (p->wp.slot == TOE_NONE || p->a_closed)
+	if (p->wp.slot == WIRE_NONE || p->a_closed)
 		return;
 	w.at = &p->wp;
 	s = wire_slot();
@@ -466,8 +468,9 @@ static void soak_open(unsigned i)
 		p->wp = *w.at;
 		w.peer_n--;
 	} else {
-		p->wp = (struct wire_peer){
-			.lport = WIRE_SERVER_PORT, .port = (uint16_t)(10000 + i), .slot = TOE_NONE};
+		p->wp = (struct wire_peer){.lport = WIRE_SERVER_PORT,
+					   .port = (uint16_t)(10000 + i),
+					   .slot = WIRE_NONE};
 	}
 	p->wp.irs = sim_rnd(1u << 24) * 256u;
 	if (!p->active)
@@ -479,7 +482,7 @@ static bool soak_all_done(void)
 	for (unsigned i = 0; i < soak.n; i++)
 		if (!soak.peer[i].a_closed || !soak.peer[i].fin_rcvd)
 			return false;
-	return w.cp.conn_count == 0 && w.cp.half_list.n == 0 && w.cp.tw_list.n == 0;
+	return virt.cp.conn_count == 0 && virt.cp.half_list.n == 0 && virt.cp.tw_list.n == 0;
 }
 
 static void soak_step(void)
