@@ -15,6 +15,8 @@ command -v clang >/dev/null || {
 flags=(-std=gnu11 -D_GNU_SOURCE -DTOE_DEBUG -g -O1 "-fsanitize=fuzzer,address,undefined"
 	-fno-sanitize-recover=undefined -fno-sanitize=alignment -Iinclude -I. -Idatapath)
 read -ra dpdk < <(pkg-config --cflags libdpdk 2>/dev/null)
+# stages are linked with DPDK, parsers are not: as needed
+read -ra libs < <(pkg-config --libs libdpdk 2>/dev/null)
 mkdir -p "$B/fuzz"
 
 # fuzz_one NAME: builds and runs tests/fuzz/fuzz_NAME.c with the sources of its LINK comment.
@@ -22,7 +24,7 @@ fuzz_one()
 {
 	local src=tests/fuzz/fuzz_$1.c log=$B/fuzz/$1.log link
 	read -ra link < <(awk -v of="$src" -f mk/links.awk)
-	clang "${flags[@]}" "${dpdk[@]}" -o "$B/fuzz/fuzz_$1" "$src" "${link[@]}" -lconfig >"$log" 2>&1 || return 1
+	clang "${flags[@]}" "${dpdk[@]}" -o "$B/fuzz/fuzz_$1" "$src" "${link[@]}" -Wl,--as-needed "${libs[@]}" -lconfig >"$log" 2>&1 || return 1
 	mkdir -p "$B/fuzz/$1"
 	local seeds=()
 	[ -d "tests/fuzz/corpus/$1" ] && seeds=("tests/fuzz/corpus/$1")

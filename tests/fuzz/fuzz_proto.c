@@ -28,6 +28,7 @@ static struct {
 	uint32_t read;     /* position */
 	uint32_t rx_tail;  /* told to the application */
 	uint32_t tx_head;  /* likewise */
+	uint32_t written;  /* by the application, and taken */
 	uint32_t avail;    /* told to sched */
 	uint32_t peer_end; /* position after the last byte or FIN the peer has used */
 	uint32_t edge;     /* right edge on the wire */
@@ -87,6 +88,14 @@ static void check_state(void)
 	FUZZ_CHECK(fp->tx_tail - proto_tx_head(fp) <= proto_tx_buf(fp));
 	FUZZ_CHECK(proto_is(fp, TOE_FP_RX_DISCARD) ||
 		   proto_rcv_end(fp) - fp->rx_head <= proto_rx_buf(fp));
+	/* what is held, in order or not, and what is promised fit into the buffer; a FIN takes none
+	 */
+	FUZZ_CHECK(proto_is(fp, TOE_FP_RX_DISCARD) ||
+		   seq_max(fp->rcv_adv, proto_rcv_end(fp)) - fp->rx_head <=
+			   proto_rx_buf(fp) + (proto_is(fp, TOE_FP_FIN_RCVD) ? 1u : 0u));
+	/* written = acknowledged + in flight + not yet sent; a reset leaves the rest behind */
+	FUZZ_CHECK(proto_is(fp, TOE_FP_RESET | TOE_FP_RST_QUEUED) ||
+		   proto_tx_pos(fp, fp->tx_tail) == f.written);
 	FUZZ_CHECK(fp->cwnd >= fp->mss && fp->cwnd <= 1u << 31);
 	FUZZ_CHECK(fp->dup_acks <= PROTO_DUP_MAX && fp->pingpong <= PROTO_PINGPONG);
 	/* nothing in flight, nothing held */
@@ -115,6 +124,8 @@ static void egress(uint32_t una, uint32_t max, bool tx)
 	if (f.out.todo & TOE_TODO_CTXQ) {
 		FUZZ_CHECK(s->tx_head - f.tx_head <= f.hc.tx_tail - f.tx_head);
 		FUZZ_CHECK(s->rx_tail - f.rx_tail <= proto_rx_buf(&f.fp));
+		/* nothing is delivered that was not sent */
+		FUZZ_CHECK((int32_t)(f.peer_end - s->rx_tail) >= 0);
 		f.rx_tail = s->rx_tail;
 		f.tx_head = s->tx_head;
 	}
@@ -213,6 +224,8 @@ static void host(void)
 
 	begin();
 	proto_hc(&f.fp, &f.hc, &f.now, &f.out);
+	if (f.out.verdict != TOE_NOTHING)
+		f.written = f.hc.tx_tail;
 	/* data only of a connection that has nothing in flight */
 	FUZZ_CHECK(f.snap.len == 0 || (una == max && f.snap.seq == max));
 	egress(una, max, f.snap.len != 0);
