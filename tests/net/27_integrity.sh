@@ -14,16 +14,17 @@ PATH_ARGS="--delay-us 500 --jitter-us 100"
 BAD="--reorder 0.1 --duplicate 0.02 --corrupt 0.01"
 if [ "${INTEGRITY:-}" = matrix ]; then
 	: "${COUNT:=1000}" "${MAX:=10M}" "${DEADLINE:=600}" "${PARALLEL:=100}"
-	for loss in 0 0.001 0.01 0.05; do
+	lines=$(for loss in 0 0.001 0.01 0.05; do
 		for bad in "--reorder 0.1" "--duplicate 0.02" "--corrupt 0.01" "$BAD"; do
-			MATRIX="${MATRIX:+$MATRIX$'\n'}loss $loss $bad: --loss $loss $bad"
+			echo "loss $loss $bad: --loss $loss $bad"
 		done
-	done
+	done)
 elif [ "$TOE_PLACEMENT" = single ]; then
-	MATRIX="5 %: --loss 0.05 $BAD"
+	lines="5 %: --loss 0.05 $BAD"
 else
-	MATRIX="1 %: --loss 0.01 $BAD"
+	lines="1 %: --loss 0.01 $BAD"
 fi
+: "${MATRIX:=$lines}"
 : "${COUNT:=200}" "${MAX:=4M}" "${SEED:=27}" "${DEADLINE:=60}" "${PARALLEL:=40}"
 HALF=$((COUNT / 2))
 

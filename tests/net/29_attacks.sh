@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Floods of each kind of forged frame at a listener and at a connection in use: the connection's bytes stay right and
 # keep coming, new clients get in meanwhile, the engine counted what it threw away, and in the end holds no more than
-# before.  At last: an application that uses up its local ports.
+# before.  And an application that uses up its local ports.
 # docs/COMPLIANCE.md has the list of attacks and what answers each.
 # PLACEMENTS: single spread
 # TIMEOUT: 180
@@ -94,6 +94,15 @@ say "fragments: $(counters fragment) by the engine, $(($(fragments) - before)) i
 [ $(($(fragments) - before)) -ge 2000 ] || fail "fragments: $(($(fragments) - before)) of 10000 counted"
 under icmp 10000
 
+# ---- local ports: each is used once, then there is none until TIME-WAITs end ----
+in_srv sysctl -qw net.ipv4.ip_local_port_range="50000 50063"
+cli_spawn kernel-echo "$BIN/tests/progs/echo_server" --port 7001
+wait_for 5 "echo server of the kernel" grep -q ready "$LOGS/kernel-echo.log"
+app ports "$BIN/tests/progs/port_churn" --host "$CLI" --port 7001 --ports 64
+wait "$SPAWNED" || fail "ports: $(tail -1 "$LOGS/ports.log")"
+tail -1 "$LOGS/ports.log"
+
+# ---- afterwards, nothing of all that ----
 end_process "$VICTIM"
 # what half-open connections wait for: the client's ACK, 63 s
 wait_for 90 "half-open connections to be forgotten" eval "[ \$(\"$BIN/toe\" status --json | jq .controlplane.half_open) = 0 ]"
@@ -104,11 +113,3 @@ while read -r name p kb; do
 	[ "$(pid_of "$name")" = "$p" ] || fail "$name died"
 	[ $(($(rss "$p") - kb)) -lt $RSS_GROWTH_KB ] || fail "$name: $kb KB resident before, $(rss "$p") KB now"
 done <"$LOGS/before.proc"
-
-# ---- local ports: each is used once, then there is none until TIME-WAITs end ----
-in_srv sysctl -qw net.ipv4.ip_local_port_range="50000 50063"
-cli_spawn kernel-echo "$BIN/tests/progs/echo_server" --port 7001
-wait_for 5 "echo server of the kernel" grep -q ready "$LOGS/kernel-echo.log"
-app ports "$BIN/tests/progs/port_churn" --host "$CLI" --port 7001 --ports 64
-wait "$SPAWNED" || fail "ports: $(tail -1 "$LOGS/ports.log")"
-tail -1 "$LOGS/ports.log"
