@@ -134,11 +134,8 @@ static void too_big(struct cp *cp, uint32_t id, const struct cp_icmp *m)
 	uint32_t mtu = m->mtu || family == AF_INET6 ? m->mtu : plateau(m->len);
 	uint32_t mss;
 
-	if (family == AF_INET6 && mtu < TOE_IP6_MTU) {
-		CP_COUNT(cp, icmp_ignored);
-		return;
-	}
-	if (p->gen != c->gen || seq_lt(m->seq, una) || seq_geq(m->seq, nxt) || mtu >= m->len) {
+	if (p->gen != c->gen || seq_lt(m->seq, una) || seq_geq(m->seq, nxt) || mtu >= m->len ||
+	    (family == AF_INET6 && mtu < TOE_IP6_MTU)) {
 		CP_COUNT(cp, icmp_ignored);
 		return;
 	}

@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/socket.h>
 
 #include <rte_rcu_qsbr.h>
 
@@ -36,5 +37,14 @@ uint32_t toe_port_get(const struct toe_flow_table *t, uint16_t family, uint16_t 
 #define TOE_ADDR6_N 2u
 void toe_addr6_set(struct toe_flow_table *t, unsigned i, const uint8_t addr[16]);
 bool toe_addr6_ours(const struct toe_flow_table *t, const uint8_t addr[16]);
+
+/* Without a flow: may a connection of this local port and address be ours?  Of IPv4 addresses only
+ * pre knows which is. */
+static inline bool toe_port_ours(const struct toe_flow_table *t, const struct toe_tuple *k)
+{
+	if (toe_port_get(t, (uint16_t)k->family, __builtin_bswap16(k->local_port)) == 0)
+		return false;
+	return k->family == AF_INET || toe_addr6_ours(t, k->local_addr);
+}
 
 #endif

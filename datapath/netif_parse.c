@@ -43,9 +43,10 @@ static uint32_t ipv4_header(const uint8_t *p, uint32_t len)
 }
 
 /* addrs: source and destination as in the IP header; ports likewise.  ours: which of them is our
- * side, 0 the source. */
-static void fill_key(struct netif_key *key, uint32_t family, const uint8_t *addrs,
-		     const uint8_t *ports, unsigned ours)
+ * side, 0 the source.  Inlined: family and ours are constants there. */
+static inline __attribute__((always_inline)) void fill_key(struct netif_key *key, uint32_t family,
+							   const uint8_t *addrs,
+							   const uint8_t *ports, unsigned ours)
 {
 	uint32_t n = toe_ip_addr_bytes(family);
 

@@ -64,8 +64,9 @@ uint64_t toe_cksum_phdr(const uint8_t *addrs, uint32_t addr_bytes, uint32_t len,
 	return toe_cksum_add(pseudo, 4, toe_cksum_add(addrs, 2 * addr_bytes, sum));
 }
 
-/* src: source and destination address of the IP header. */
-static void key_fill(struct toe_tuple *k, uint32_t family, const uint8_t *src, const uint8_t *tcp)
+/* src: source and destination address of the IP header.  Inlined: family is a constant there. */
+static inline __attribute__((always_inline)) void key_fill(struct toe_tuple *k, uint32_t family,
+							   const uint8_t *src, const uint8_t *tcp)
 {
 	uint32_t n = toe_ip_addr_bytes(family);
 

@@ -72,7 +72,7 @@ static void classify(const struct toe_engine *e, struct toe_work *w, const struc
 	w->fg = (uint16_t)toe_flow_group(w->hash, e->flow_group_n);
 	if (c == NETIF_TCP)
 		return;
-	if (toe_port_get(e->flows, (uint16_t)key.tuple.family, key.local_port) != 0) {
+	if (toe_port_ours(e->flows, &key.tuple)) {
 		w->verdict = TOE_TO_CTRL;
 		w->snap.event = TOE_EV_ICMP;
 	} else {

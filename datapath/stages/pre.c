@@ -103,11 +103,10 @@ static bool pre_port_ours(const struct toe_stage *s, const struct toe_frame *f)
 {
 	const struct pre *p = s->priv;
 
-	if (toe_port_get(s->engine->flows, (uint16_t)f->key.family, ntohs(f->key.local_port)) == 0)
+	if (!toe_port_ours(s->engine->flows, &f->key))
 		return false;
-	if (f->key.family == AF_INET6)
-		return toe_addr6_ours(s->engine->flows, f->key.local_addr);
-	return p->addr == 0 || memcmp(f->key.local_addr, &p->addr, sizeof(p->addr)) == 0;
+	return f->key.family == AF_INET6 || p->addr == 0 ||
+	       memcmp(f->key.local_addr, &p->addr, sizeof(p->addr)) == 0;
 }
 
 static enum toe_drop pre_check(struct toe_work *w, const struct toe_frame *f)

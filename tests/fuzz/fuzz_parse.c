@@ -25,11 +25,39 @@ static void put_sum(uint8_t *at, uint64_t sum)
 	memcpy(at, &v, 2);
 }
 
+/* Of TCP or ICMPv6 behind n bytes of IPv6 header, whatever extension headers say. */
+static void mend6(uint8_t *ip, uint32_t n)
+{
+	struct toe_ip6_upper up;
+	uint32_t total = TOE_IP6_BYTES + be16(ip + 4);
+	uint8_t pseudo[4] = {0};
+	uint8_t *l4;
+	uint32_t len, at;
+	uint64_t sum;
+
+	if (total > n || !toe_ip6_upper(ip, total, &up) || (up.proto != 6 && up.proto != 58))
+		return;
+	l4 = ip + up.off;
+	len = total - up.off;
+	at = up.proto == 6 ? 16 : 2;
+	if (len < at + 2)
+		return;
+
+	pseudo[1] = up.proto;
+	pseudo[2] = (uint8_t)(len >> 8);
+	pseudo[3] = (uint8_t)len;
+	memset(l4 + at, 0, 2);
+	sum = toe_cksum_add(ip + 8, 32, toe_cksum_add(pseudo, 4, 0));
+	put_sum(l4 + at, toe_cksum_add(l4, len, sum));
+}
+
 /* IP header, TCP and ICMP checksums as they should be, if there is room for them. */
 static void mend(uint8_t *p, size_t n)
 {
 	uint32_t hl, total, l4;
 
+	if (n >= ETH + TOE_IP6_BYTES && p[ETH] >> 4 == 6)
+		mend6(p + ETH, (uint32_t)n - ETH);
 	if (n < ETH + 20 || p[ETH] >> 4 != 4)
 		return;
 	hl = (p[ETH] & 15u) * 4u;

@@ -181,7 +181,7 @@ static inline void sim_rx_classify(struct toe_work *w)
 	if (c == NETIF_TCP)
 		return;
 	w->verdict = TOE_TO_TAP;
-	if (toe_port_get(sim.engine.flows, (uint16_t)key.tuple.family, key.local_port) != 0) {
+	if (toe_port_ours(sim.engine.flows, &key.tuple)) {
 		w->verdict = TOE_TO_CTRL;
 		w->snap.event = TOE_EV_ICMP;
 	}

@@ -83,6 +83,13 @@ uint32_t toe_port_get(const struct toe_flow_table *t, uint16_t family, uint16_t 
 	return family == AF_INET && port == OURS ? TOE_PORT_LISTEN : 0;
 }
 
+bool toe_addr6_ours(const struct toe_flow_table *t, const uint8_t addr[16])
+{
+	(void)t;
+	(void)addr;
+	return false;
+}
+
 /* ---- set-up ---- */
 
 static int start_port(void)

@@ -109,6 +109,12 @@ static unsigned soak_heap_take(void)
 	}
 }
 
+/* Version, class, flow label and hop limit of IPv6 are covered by the card's checksum only. */
+static uint32_t soak_covered(uint32_t at)
+{
+	return wire.six && ((at >= 14 && at < 18) || at == 21) ? 22 : at;
+}
+
 static bool soak_chance(unsigned per_thousand)
 {
 	return sim_rnd(1000) < per_thousand;
@@ -130,7 +136,8 @@ static void soak_send(const uint8_t *data, uint32_t len, bool to_engine)
 		p->len = len;
 		memcpy(p->data, data, len);
 		if (soak_chance(soak.u->corrupt_pm)) /* behind the addresses of Ethernet */
-			p->data[12 + sim_rnd(len - 12)] ^= (uint8_t)(1u << sim_rnd(8));
+			p->data[soak_covered(12 + sim_rnd(len - 12))] ^=
+				(uint8_t)(1u << sim_rnd(8));
 		soak_heap_add(i);
 	}
 }
@@ -338,7 +345,12 @@ static void soak_input(struct soak_peer *p, const struct wire_frame *f)
 static bool soak_intact(const struct wire_frame *f)
 {
 	const struct rte_ipv4_hdr *ip = (const struct rte_ipv4_hdr *)(f->data + 14);
+	const struct rte_ipv6_hdr *ip6 = (const struct rte_ipv6_hdr *)(f->data + 14);
 
+	if (wire.six)
+		return f->data[12] == 0x86 && f->data[13] == 0xdd && ip6->proto == 6 &&
+		       rte_be_to_cpu_16(ip6->payload_len) + 54u <= f->len &&
+		       rte_ipv6_udptcp_cksum_verify(ip6, f->data + 54) == 0;
 	return f->data[12] == 8 && f->data[13] == 0 && ip->version_ihl == 0x45 &&
 	       rte_raw_cksum(ip, 20) == 0xffff &&
 	       rte_be_to_cpu_16(ip->total_length) + 14u <= f->len &&
@@ -363,8 +375,8 @@ static void soak_note(const struct wire_frame *f)
 	if (p == NULL)
 		return;
 	w.at = &p->wp;
-	if (!p->wp.iss_known && (f->data[47] & TOE_TCP_SYN)) {
-		p->wp.iss = wire_get32(f->data + 38);
+	if (!p->wp.iss_known && (f->data[WIRE_TCP + 13] & TOE_TCP_SYN)) {
+		p->wp.iss = wire_get32(f->data + WIRE_TCP + 4);
 		p->wp.iss_known = true;
 	}
 	g = wire_decode(f, &p->wp);
