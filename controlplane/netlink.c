@@ -21,6 +21,7 @@
 
 #define BUCKETS      1024u
 #define NEIGH_MAX    8192u
+#define SWEEP        64u /* buckets per attempt to make room */
 #define ROUTES       256u
 #define ROUTE_MS     1000u
 #define ASK_AGAIN_MS 500u
@@ -53,6 +54,7 @@ struct cp_nl {
 	void *ctx;
 	struct neigh *bucket[BUCKETS];
 	uint32_t neigh_n;
+	uint32_t sweep; /* next bucket of make_room() */
 	struct route routes[ROUTES];
 	char buf[16384];   /* notifications */
 	char reply[16384]; /* questions and answers: asked from within notifications, too */
@@ -83,12 +85,40 @@ static struct neigh **find(struct cp_nl *nl, const struct cp_addr *ip)
 	return p;
 }
 
+/* The table is full: what nobody has answered for goes, some buckets at a time.  A flood from
+ * made-up addresses of an IPv6 network must not keep real neighbours out; who still waits for one
+ * of these asks again. */
+static void make_room(struct cp_nl *nl)
+{
+	for (unsigned i = 0; i < SWEEP && nl->neigh_n >= NEIGH_MAX; i++) {
+		struct neigh **p = &nl->bucket[nl->sweep++ % BUCKETS];
+
+		while (*p) {
+			struct neigh *n = *p;
+
+			if (n->has_mac) {
+				p = &n->next;
+				continue;
+			}
+			*p = n->next;
+			nl->neigh_n--;
+			free(n);
+		}
+	}
+}
+
 static struct neigh *find_or_add(struct cp_nl *nl, const struct cp_addr *ip)
 {
 	struct neigh **p = find(nl, ip);
 
-	if (*p || nl->neigh_n >= NEIGH_MAX)
+	if (*p)
 		return *p;
+	if (nl->neigh_n >= NEIGH_MAX) {
+		make_room(nl);
+		p = find(nl, ip);
+	}
+	if (nl->neigh_n >= NEIGH_MAX)
+		return NULL;
 	*p = calloc(1, sizeof(**p));
 	if (*p) {
 		(*p)->ip = *ip;
@@ -301,8 +331,13 @@ void cp_nl_read(struct cp_nl *nl)
 		}
 		if (n <= 0)
 			return;
-		mnl_cb_run(nl->buf, (size_t)n, 0, 0, on_msg, nl);
+		cp_nl_take(nl, nl->buf, (size_t)n);
 	}
+}
+
+void cp_nl_take(struct cp_nl *nl, const void *buf, size_t len)
+{
+	mnl_cb_run(buf, len, 0, 0, on_msg, nl);
 }
 
 static void parse_route(const struct cp_nl *nl, const struct nlmsghdr *h, struct route *e)

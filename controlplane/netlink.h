@@ -21,6 +21,8 @@ void cp_nl_close(struct cp_nl *nl);
 /* Readable when something changed: then call cp_nl_read(), which does a bounded amount of work. */
 int cp_nl_fd(const struct cp_nl *nl);
 void cp_nl_read(struct cp_nl *nl);
+/* One datagram of notifications; cp_nl_read() hands over what it reads. */
+void cp_nl_take(struct cp_nl *nl, const void *buf, size_t len);
 
 /* As struct cp_io says. */
 int cp_nl_route(struct cp_nl *nl, const struct cp_addr *dst, uint64_t now_ms, struct cp_route *r);

@@ -11,11 +11,10 @@
 #include "common/tcp_seq.h"
 #include "sim.h"
 
-#define SIM_MSS        1000u
-#define SIM_RTO_US     20000u
-#define SIM_PEER_WND   30000u
-#define SIM_LOCAL_ADDR 0x0a000001u
-#define SIM_PEER_ADDR  0x0a000002u
+#define SIM_MSS       1000u
+#define SIM_RTO_US    20000u
+#define SIM_PEER_WND  30000u
+#define SIM_PEER_ADDR 0x0a000002u
 
 struct sim_conn {
 	uint32_t id, gen, slot;
@@ -92,6 +91,12 @@ static inline uint8_t *sim_tx_buf(const struct sim_conn *c)
 	return sim.app.payload + toe_slot_tx_off(c->slot, SIM_BUF, SIM_BUF);
 }
 
+/* Every other connection is IPv6: 2001:db8::2 to ::1, as frame_make() has it. */
+static inline bool sim_six(const struct sim_conn *c)
+{
+	return c->slot % 2 != 0;
+}
+
 /* ---- peer ---- */
 
 static inline void sim_peer_send(struct sim_conn *c, uint64_t pos, uint16_t len, uint8_t flags)
@@ -99,9 +104,9 @@ static inline void sim_peer_send(struct sim_conn *c, uint64_t pos, uint16_t len,
 	uint8_t ts[12] = {1, 1, 8, 10};
 	uint8_t buf[SIM_FRAME] = {0};
 	uint32_t val = sim.clock.ms, n;
-	struct rte_ipv4_hdr *ip = (struct rte_ipv4_hdr *)(buf + 14);
-	struct rte_tcp_hdr *tcp = (struct rte_tcp_hdr *)(buf + 34);
-	struct frame_spec f = {.sport = c->port,
+	struct rte_tcp_hdr *tcp;
+	struct frame_spec f = {.six = sim_six(c),
+			       .sport = c->port,
 			       .dport = sim_port,
 			       .flags = flags,
 			       .vlan = -1,
@@ -120,8 +125,9 @@ static inline void sim_peer_send(struct sim_conn *c, uint64_t pos, uint16_t len,
 	c->p_sent += len;
 	for (unsigned i = 0; i < len; i++)
 		buf[n - len + i] = sim_byte(c, pos + i, true);
+	tcp = (struct rte_tcp_hdr *)(buf + n - len - 32);
 	tcp->cksum = 0;
-	tcp->cksum = rte_ipv4_udptcp_cksum(ip, tcp);
+	tcp->cksum = frame_tcp_cksum(buf + 14, tcp, 32u + len);
 	sim_wire_put(&sim.in, buf, n);
 }
 
@@ -374,7 +380,6 @@ static inline void sim_conn_open(struct sim_conn *c, unsigned slot, uint32_t gen
 				     .slot = slot,
 				     .slot_gen = gen,
 				     .listener = TOE_NONE,
-				     .family = AF_INET,
 				     .local_port = sim_port,
 				     .mss = SIM_MSS,
 				     .local_mac = {2, 0, 0, 0, 0, 1},
@@ -386,21 +391,22 @@ static inline void sim_conn_open(struct sim_conn *c, unsigned slot, uint32_t gen
 				     .tx_buf_bytes = SIM_BUF,
 				     .flags = TOE_INSTALL_TS | TOE_INSTALL_SACK};
 	struct toe_tuple k;
-	uint32_t addr = rte_cpu_to_be_32(SIM_LOCAL_ADDR);
 
 	if (sim.accepted)
 		in.listener = 0;
 	*c = (struct sim_conn){.slot = slot, .gen = gen, .port = (uint16_t)(10000 + slot)};
-	memcpy(in.local_addr, &addr, 4);
-	addr = rte_cpu_to_be_32(SIM_PEER_ADDR);
-	memcpy(in.remote_addr, &addr, 4);
+	in.family = sim_six(c) ? AF_INET6 : AF_INET;
+	memcpy(in.local_addr, sim_six(c) ? "\x20\1\xd\xb8" : "\xa\0\0\1", 4);
+	memcpy(in.remote_addr, sim_six(c) ? "\x20\1\xd\xb8" : "\xa\0\0\2", 4);
+	in.local_addr[15] = sim_six(c) ? 1 : 0;
+	in.remote_addr[15] = sim_six(c) ? 2 : 0;
+	in.flow_label = sim_six(c) ? 0x12340 + slot : 0;
 	in.remote_port = c->port;
-	memset(&k, 0, sizeof(k));
-	memcpy(k.local_addr, in.local_addr, 4);
-	memcpy(k.remote_addr, in.remote_addr, 4);
+	memcpy(k.local_addr, in.local_addr, 16);
+	memcpy(k.remote_addr, in.remote_addr, 16);
 	k.local_port = rte_cpu_to_be_16(sim_port);
 	k.remote_port = rte_cpu_to_be_16(c->port);
-	k.family = AF_INET;
+	k.family = in.family;
 	c->id = slot * 4 + toe_flow_group(toe_flow_hash(&k), 4);
 	c->iss = in.iss = (uint32_t) - (int32_t)sim_rnd(100000); /* wraps soon */
 	c->irs = in.irs = (uint32_t) - (int32_t)sim_rnd(100000);
