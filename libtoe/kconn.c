@@ -55,6 +55,8 @@ static void describe(struct toe_ctl_kconn *k, int fd)
 		k->local_port = ntohs(in->sin_port);
 	else if (ss.ss_family == AF_INET6)
 		k->local_port = ntohs(in6->sin6_port);
+	if (ss.ss_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr))
+		k->family = AF_INET;
 }
 
 static bool engine_gone(int rc)

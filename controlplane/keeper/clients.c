@@ -143,6 +143,10 @@ static void on_kernel_conn(struct kp_client *c, const struct toe_ctl_msg *m)
 		.fd = -1, .client = c, .client_req = m->req, .done = kernel_conn_done};
 	int rc = -EBUSY;
 
+	if (!kp_kconn_valid(&m->u.kconn)) {
+		kp_client_refuse(c, m->type, m->req, -EINVAL);
+		return;
+	}
 	toe_ctl_init(&like.msg, TOE_CTL_DP_KERNEL_CONN);
 	like.msg.u.kconn = m->u.kconn;
 	like.msg.app_id = like.msg.u.kconn.app_id = like.app_id = c->app->desc.app_id;

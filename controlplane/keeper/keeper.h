@@ -262,6 +262,7 @@ bool kp_is_tcp_socket(const struct kp_keeper *kp, int fd);
 /* Are the fields that libtoe fills in what the engine understands? */
 bool kp_listen_valid(const struct toe_ctl_listen *l);
 bool kp_conn_valid(const struct toe_ctl_conn *c);
+bool kp_kconn_valid(const struct toe_ctl_kconn *k);
 /* May uid have what l asks for?  0 or -errno. */
 int kp_may_listen(const struct kp_keeper *kp, uint32_t uid, const struct toe_ctl_listen *l);
 /* Identity of the network namespace that sockets of this process are in. */

@@ -86,6 +86,12 @@ bool kp_conn_valid(const struct toe_ctl_conn *c)
 	return addr_valid(c->family, c->remote_addr) && c->remote_port != 0;
 }
 
+bool kp_kconn_valid(const struct toe_ctl_kconn *k)
+{
+	return k->kind <= TOE_KCONN_INHERITED && (k->family == 0 || k->family == AF_INET ||
+						  k->family == AF_INET6 || k->family == AF_UNIX);
+}
+
 /* ---- listening ---- */
 
 struct search {

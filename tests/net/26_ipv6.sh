@@ -105,7 +105,7 @@ printf '%s\n' 'listener 1883' 'allow_anonymous true' 'persistence false' >"$LOGS
 app mosquitto mosquitto -c "$LOGS/mosquitto.conf"
 BROKER_PID=$SPAWNED
 for host in $SRV $SRV6; do
-	wait_for 10 "mosquitto on $host" in_cli mosquitto_pub -h $host -t up -m 1
+	wait_for 10 "mosquitto on $host" in_cli mosquitto_pub -h "$host" -t up -m 1
 done
 fast() { "$BIN/toe" mqtt status --json | jq .publishes.FAST; }
 # exchange SUBSCRIBER-HOST PUBLISHER-HOST

@@ -69,6 +69,7 @@ static void test_valid(void **state)
 {
 	struct toe_ctl_listen l = {.family = AF_INET6, .port = 80};
 	struct toe_ctl_conn c = {.family = AF_INET6, .remote_port = 80, .remote_addr = {0xfd}};
+	struct toe_ctl_kconn k = {.kind = TOE_KCONN_ACCEPT, .delta = 1};
 
 	(void)state;
 	assert_true(kp_listen_valid(&l));
@@ -101,6 +102,15 @@ static void test_valid(void **state)
 	memcpy(c.remote_addr, (uint8_t[16]){[10] = 0xff, 0xff, 10, 0, 0, 1}, 16);
 	c.family = AF_INET6;
 	assert_false(kp_conn_valid(&c));
+
+	assert_true(kp_kconn_valid(&k));
+	k.family = AF_INET6;
+	assert_true(kp_kconn_valid(&k));
+	k.family = AF_PACKET;
+	assert_false(kp_kconn_valid(&k));
+	k.family = AF_UNIX;
+	k.kind = TOE_KCONN_INHERITED + 1;
+	assert_false(kp_kconn_valid(&k));
 }
 
 /* A kernel socket of user uid that listens on the address; its port in l. */
