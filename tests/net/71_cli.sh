@@ -98,7 +98,7 @@ wait_for 10 "connection" grep -q connected "$LOGS/client.log"
 flows() { [ "$("$BIN/toe" stats --json | jq .counters.segs_data_rx)" -gt 0 ]; }
 wait_for 5 "data" flows
 json_of status "$BIN/toe" status
-keys "$LOGS/status.json" '["up","up_s","run_dir","port","tap","address","mac","mtu","offloads","keeper_pid","datapath_pid",
+keys "$LOGS/status.json" '["up","up_s","run_dir","port","tap","address","ipv6","ipv6_link_local","mac","mtu","offloads","keeper_pid","datapath_pid",
 	"controlplane_pid","controlplane_restarts","applications","processes","controlplane"]'
 keys "$LOGS/status.json" '["tx_ip_checksum","tx_tcp_checksum","rx_ip_checksum","rx_tcp_checksum","tso"]' .offloads
 "$BIN/toe" status | grep -q '^offloads ' || fail "status shows no offloads"
@@ -123,9 +123,9 @@ wait "$SPAWNED"
 ended() { [ "$("$BIN/toe" status --json | jq .applications)" = 1 ]; }
 wait_for 10 "the end of that program" ended
 json_of unsupported "$BIN/toe" stats --unsupported
-[ "$(json "$LOGS/unsupported.json" '"\(.connect_route) \(.connect_family)"')" = "1 1" ] ||
+[ "$(json "$LOGS/unsupported.json" '"\(.connect_route) \(.connect_family)"')" = "2 0" ] ||
 	fail "unsupported: $(cat "$LOGS/unsupported.json")"
-"$BIN/toe" stats --unsupported | grep -q '^connect_route  *1$' || fail "$("$BIN/toe" stats --unsupported)"
+"$BIN/toe" stats --unsupported | grep -q '^connect_route  *2$' || fail "$("$BIN/toe" stats --unsupported)"
 setpriv --reuid=65534 --regid=65534 --clear-groups "$BIN/toe" stats --unsupported >"$LOGS/nobody.log" 2>&1
 [ $? -eq 77 ] || fail "a user reads what all applications did: $(cat "$LOGS/nobody.log")"
 json_of check ip netns exec "$PREFIX-srv" "$BIN/toe" check --config "$ENGINE_CONFIG"
