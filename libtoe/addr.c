@@ -11,6 +11,9 @@
 
 #include "libtoe/lt.h"
 
+#ifndef SO_BINDTOIFINDEX
+#define SO_BINDTOIFINDEX 62 /* Linux 5.1 */
+#endif
 #define SIN6_SHORT 24u /* without scope id, RFC 2133: Linux takes it */
 
 static const struct toe_region_hdr *header(void)
@@ -46,6 +49,15 @@ static bool own(const uint8_t *addr)
 static bool on_tap(const uint8_t *addr, uint32_t scope_id)
 {
 	return !link_local(addr) || (scope_id != 0 && scope_id == header()->tap_ifindex);
+}
+
+bool lt_other_device(int fd)
+{
+	int index = 0;
+	socklen_t len = sizeof(index);
+
+	return LT_REAL(getsockopt)(fd, SOL_SOCKET, SO_BINDTOIFINDEX, &index, &len) == 0 &&
+	       index != 0 && (uint32_t)index != header()->tap_ifindex;
 }
 
 /* ---- listeners ---- */

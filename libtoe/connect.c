@@ -27,7 +27,7 @@ static int kernel_int(int fd, int level, int name)
 static bool destination(int fd, int domain, const struct sockaddr *addr, socklen_t len,
 			struct toe_ctl_conn *conn)
 {
-	if (!lt_addr_destination(domain, addr, len, conn))
+	if (!lt_addr_destination(domain, addr, len, conn) || lt_other_device(fd))
 		return false;
 	/* IPv4 by an AF_INET6 socket */
 	return domain == conn->family || !kernel_int(fd, IPPROTO_IPV6, IPV6_V6ONLY);

@@ -36,7 +36,7 @@ static bool listen_request(int fd, int backlog, struct toe_ctl_listen *req, int 
 	req->backlog = backlog < 0 || backlog > SOMAXCONN ? SOMAXCONN : (uint32_t)backlog;
 	if (ss.ss_family == AF_INET6)
 		LT_REAL(getsockopt)(fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6only, &v6_len);
-	return lt_addr_listen(&ss, v6only, req);
+	return lt_addr_listen(&ss, v6only, req) && !lt_other_device(fd);
 }
 
 /* Options and O_NONBLOCK of the kernel socket become the record's, once. */

@@ -434,6 +434,8 @@ void lt_slot_init(uint32_t slot, uint32_t domain, uint32_t flags, const struct l
 void lt_conn_enter(uint32_t slot, uint32_t gen);
 void lt_conn_leave(uint32_t slot);
 void lt_listener_leave(uint32_t index);
+/* The kernel socket is tied to an interface that is not the TAP. */
+bool lt_other_device(int fd);
 /* The port has an IPv6 address. */
 bool lt_have_ipv6(void);
 /* Family, address, port and v6only of a listener bound to ss.  False: not the engine's to serve. */

@@ -41,7 +41,8 @@ static struct {
 	const char *mode;
 	unsigned long max_conns; /* 0: no limit */
 	int v6only;
-} opt = {"0.0.0.0", 7000, "lt", 0, 0};
+	const char *device;
+} opt = {"0.0.0.0", 7000, "lt", 0, 0, NULL};
 
 static volatile sig_atomic_t stop;
 static unsigned long accepted, closed, resets; /* closed, resets, bytes: atomic in thread mode */
@@ -79,6 +80,9 @@ static int listen_on(void)
 	    setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &opt.v6only, sizeof(opt.v6only)) < 0)
 		die("IPV6_V6ONLY: %m");
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+	if (opt.device && setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, opt.device,
+				     (socklen_t)strlen(opt.device)) < 0)
+		die("SO_BINDTODEVICE %s: %m", opt.device);
 	if (bind(fd, (struct sockaddr *)&sa, len) < 0)
 		die("bind port %u: %m", opt.port);
 	if (listen(fd, 1024) < 0)
@@ -250,7 +254,8 @@ int main(int argc, char **argv)
 {
 	static const struct option longs[] = {{"addr", 1, NULL, 'a'},   {"port", 1, NULL, 'p'},
 					      {"mode", 1, NULL, 'm'},   {"max-conns", 1, NULL, 'n'},
-					      {"v6only", 0, NULL, '6'}, {NULL, 0, NULL, 0}};
+					      {"v6only", 0, NULL, '6'}, {"device", 1, NULL, 'd'},
+					      {NULL, 0, NULL, 0}};
 	struct sigaction sa = {.sa_handler = on_signal};
 	sigset_t blocked, before;
 	int o, lfd;
@@ -266,6 +271,9 @@ int main(int argc, char **argv)
 		case 'm':
 			opt.mode = optarg;
 			break;
+		case 'd':
+			opt.device = optarg;
+			break;
 		case '6':
 			opt.v6only = 1;
 			break;
@@ -274,7 +282,7 @@ int main(int argc, char **argv)
 			break;
 		default:
 			die("usage: echo_server [--addr A] [--port N] [--mode thread|lt|et] "
-			    "[--max-conns N] [--v6only]");
+			    "[--max-conns N] [--v6only] [--device IF]");
 		}
 	}
 	/* Delivered only inside the waits: a signal just before one is not lost. */
