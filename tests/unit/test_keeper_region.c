@@ -74,8 +74,8 @@ static void test_create(void **state)
 	struct toe_ctl_app app;
 	struct toe_region_layout l = {0};
 	struct toe_region_geometry g;
-	struct toe_ctl_engine port = {.port_ipv4 = 0x01020304,
-				      .port_ipv6 = {{0xfd, 1}, {0xfe, 0x80}}};
+	struct toe_ctl_engine port = {
+		.port_ipv4 = 0x01020304, .tap_ifindex = 7, .port_ipv6 = {{0xfd, 1}, {0xfe, 0x80}}};
 	const struct toe_region_hdr *h;
 	const uint32_t *tokens;
 	struct stat st;
@@ -99,6 +99,12 @@ static void test_create(void **state)
 	assert_int_equal(h->app_id, 5);
 	assert_int_equal(h->port_ipv4, 0x01020304);
 	assert_memory_equal(h->port_ipv6, port.port_ipv6, sizeof(port.port_ipv6));
+	assert_int_equal(h->tap_ifindex, 7);
+	port.port_ipv6[0][15] = 9; /* sealed, but not against this */
+	kp_region_set_ipv6(fds[0], &port);
+	assert_memory_equal(h->port_ipv6, port.port_ipv6, sizeof(port.port_ipv6));
+	assert_int_equal(h->port_ipv4, 0x01020304);
+	assert_true(h->off_slots == l.off_slots);
 	assert_true(h->off_contexts == l.off_contexts && h->off_tokens == l.off_tokens);
 	tokens = (const uint32_t *)((const char *)h + l.off_tokens);
 	for (uint32_t i = 0; i < app.token_n; i++)
