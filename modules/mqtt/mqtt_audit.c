@@ -378,23 +378,52 @@ static void not_expected(struct mqtt_stage *st, const struct mqtt_conn *m, uint6
 	}
 }
 
+/* The subscription is what it was when the copy was expected. */
+static bool as_asked(struct mqtt_stage *st, const struct mqtt_audit_copy *e)
+{
+	return mqtt_subs_alive(st->subs, e->sub, e->sub_gen) &&
+	       mqtt_subs_get(st->subs, e->sub)->user == e->asked;
+}
+
+/* The copy that was expected so; MQTT_NONE: none.  Of several that look alike (one message, two
+ * subscriptions) one whose subscription has not been asked for again: the others may look different
+ * by now. */
+static uint32_t find_copy(struct mqtt_stage *st, const struct mqtt_conn *m, uint64_t key,
+			  const struct mqtt_look *l, uint32_t *before)
+{
+	const struct mqtt_audit *a = st->audit;
+	uint32_t last = MQTT_NONE, found = MQTT_NONE;
+
+	for (uint32_t i = a->copies[bucket_of(key, m->id)].first; i != MQTT_NONE;
+	     last = i, i = a->copy[i].next) {
+		const struct mqtt_audit_copy *e = &a->copy[i];
+		bool sure;
+
+		if (e->key != key || e->conn != m->id || e->conn_gen != m->gen ||
+		    (!e->any_props && e->props != l->props))
+			continue;
+		sure = as_asked(st, e);
+		if (sure || found == MQTT_NONE) {
+			found = i;
+			*before = last;
+		}
+		if (sure)
+			break;
+	}
+	return found;
+}
+
 void mqtt_audit_seen(struct mqtt_stage *st, struct mqtt_conn *m, uint32_t remaining)
 {
 	struct mqtt_audit *a = st->audit;
 	const struct mqtt_look *l = &m->look;
 	uint64_t key = hash_end(l->hash, l->topic_len, remaining - l->props_end);
-	uint32_t before = MQTT_NONE, i = a->copies[bucket_of(key, m->id)].first;
+	uint32_t before, i;
 	struct mqtt_audit_msg *msg;
 
 	if (l->topic_len == 0 || l->at != remaining || l->props_end > remaining)
 		return; /* a topic alias, or malformed */
-	for (; i != MQTT_NONE; before = i, i = a->copy[i].next) {
-		const struct mqtt_audit_copy *e = &a->copy[i];
-
-		if (e->key == key && e->conn == m->id && e->conn_gen == m->gen &&
-		    (e->any_props || e->props == l->props))
-			break;
-	}
+	i = find_copy(st, m, key, l, &before);
 	if (i == MQTT_NONE) {
 		not_expected(st, m, key, remaining);
 		return;
@@ -500,8 +529,11 @@ void mqtt_audit_left(struct mqtt_stage *st, const struct mqtt_conn *m)
 {
 	struct mqtt_audit *a = st->audit;
 
-	/* The broker closes a connection whose end it has read: it has handled all before. */
-	for (uint32_t n = 0; n < st->audit_used && m->rx_over && m->session != MQTT_NONE; n++) {
+	/* The broker closes a connection whose end it has read: it has handled all before.  But not
+	 * one that is taken over. */
+	if (m->session == MQTT_NONE || st->sessions[m->session].claimed)
+		return;
+	for (uint32_t n = 0; n < st->audit_used && m->rx_over; n++) {
 		struct mqtt_audit_msg *msg = &a->msg[(a->msg_from + n) % MQTT_AUDIT_MSGS];
 
 		if (msg->conn == m->id && msg->conn_gen == m->gen)

@@ -222,12 +222,16 @@ int mqtt_session_connect(struct mqtt_stage *st, struct mqtt_conn *m, const uint8
 			 uint32_t len)
 {
 	struct mqtt_connect con;
+	uint32_t i;
 
 	if (mqtt_connect_parse(body, len, &con) != 0)
 		return -EPROTO;
 	m->client_id = keep_id(st, &con.client_id);
 	if (m->client_id == NULL)
 		return -ENOSPC;
+	i = find(st, m->client_id->data, m->client_id->len);
+	if (i != MQTT_NONE)
+		st->sessions[i].claimed = 1;
 	m->level = con.level;
 	m->bridge = con.bridge;
 	m->will = con.has_will;
@@ -256,6 +260,7 @@ static void attach(struct mqtt_stage *st, struct mqtt_conn *m, uint32_t i)
 	se->bridge = m->bridge;
 	se->max_packet = m->max_packet;
 	se->keep = m->expiry_s != 0;
+	se->claimed = 0;
 	m->session = i;
 	st->turn++;
 }

@@ -270,6 +270,7 @@ struct mqtt_session {
 	uint8_t unknown; /* may have subscriptions nobody saw */
 	uint8_t kernel;  /* of a client through the kernel: no ClientID, no connection */
 	uint8_t full;    /* has subscriptions there was no room for; counted in mqtt_stage.full */
+	uint8_t claimed; /* a CONNECT for it has been forwarded since it has this connection */
 	uint8_t cut;     /* a connection ended between (UN)SUBSCRIBE and its answer */
 	uint64_t delivered;
 	uint64_t dropped;

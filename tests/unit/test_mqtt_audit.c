@@ -172,17 +172,18 @@ static void copy_that_is_dropped(void **state)
 	rig_stop(&r);
 }
 
-/* The only receiver misses it, and its publisher has left: the broker's close is the proof. */
+/* The only receiver misses it, and its publisher has left: the broker's close is the proof, unless
+ * another client of its name may be why. */
 static void publisher_that_leaves(void **state)
 {
 	static const uint8_t bye[] = {0xe0, 0};
 	struct pk pub = {.n = 0};
-	uint32_t from, no;
+	uint32_t from, no, other;
 	struct rig r;
 
 	(void)state;
 	start_shadow(&r);
-	for (unsigned orderly = 0; orderly < 2; orderly++) {
+	for (unsigned orderly = 0; orderly < 3; orderly++) {
 		from = rig_connect(&r, 4, "pub", true, 0);
 		no = rig_connect(&r, 4, "denied", true, 0);
 		rig_subscribe(&r, no, "a/b", 0, 0);
@@ -192,6 +193,11 @@ static void publisher_that_leaves(void **state)
 			pk_raw(&pub, bye, 2);
 		fake_client_write(r.f, from, pub.b, pub.n);
 		fake_settle(r.f);
+		if (orderly == 2) {
+			other = fake_open(r.f);
+			fake_client_write(r.f, other, "\x10\x0f\0\4MQTT\4\2\0\0\0\3pub", 17);
+			fake_settle(r.f);
+		}
 		if (orderly)
 			fake_app_close(r.f, from);
 		fake_settle(r.f);
@@ -199,7 +205,7 @@ static void publisher_that_leaves(void **state)
 		fake_close(r.f, from);
 		judge(&r);
 	}
-	expect_counts(&r, 0, 1, 0, 1);
+	expect_counts(&r, 0, 1, 0, 2);
 	rig_stop(&r);
 }
 
@@ -404,6 +410,48 @@ static void filter_that_goes(void **state)
 	rig_stop(&r);
 }
 
+/* Two copies that look alike, and while the broker has the message one of the two subscriptions
+ * gets another identifier: the copy that still looks so is the other's. */
+static void copies_that_look_alike(void **state)
+{
+	struct pk pub = {.n = 0}, props = {.n = 0}, sub = {.n = 0};
+	uint32_t from, to;
+	struct rig r;
+
+	(void)state;
+	start_shadow(&r);
+	from = rig_connect(&r, 4, "pub", true, 0);
+	to = rig_connect(&r, 5, "sub", true, 0);
+	for (unsigned again = 0; again < 2; again++) {
+		rig_subscribe(&r, to, again ? "a/b" : "a/#", 0, 9);
+		rig_subscribe(&r, to, again ? "a/#" : "a/b", 0, 9);
+		rig_publish(&pub, 4, "a/b", NULL, "x", 1);
+		publish_unhandled(&r, from, &pub);
+		sub.n = props.n = pub.n = 0;
+		pk_u16(&sub, 5);
+		pk_u8(&sub, 2);
+		pk_u8(&sub, 0x0b);
+		pk_u8(&sub, 8);
+		pk_str(&sub, "a/#");
+		pk_u8(&sub, 0);
+		rig_write(&r, to, 0x82, &sub);
+		fake_settle(r.f);
+		for (unsigned id = 8; id <= 9; id++) {
+			props.n = pub.n = 0;
+			pk_u8(&props, 0x0b);
+			pk_u8(&props, id);
+			rig_publish(&pub, 5, "a/b", &props, "x", 1);
+			fake_app_write(r.f, to, pub.b, pub.n);
+		}
+		fake_settle(r.f);
+		rig_run(&r);
+		pub.n = 0;
+		judge(&r);
+		expect_counts(&r, again + 1, 0, 0, 0);
+	}
+	rig_stop(&r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -417,6 +465,7 @@ int main(void)
 		cmocka_unit_test(tables_full),
 		cmocka_unit_test(canaries),
 		cmocka_unit_test(filter_that_goes),
+		cmocka_unit_test(copies_that_look_alike),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
