@@ -144,7 +144,7 @@ enum mqtt_reason mqtt_decide_early(struct mqtt_stage *st, const struct mqtt_conn
 	const struct mqtt_gate *gate;
 
 	st->decided = MQTT_NONE;
-	if (m->kind != MQTT_K_TRACKED || m->session == MQTT_NONE)
+	if (m->kind != MQTT_K_TRACKED || m->session == MQTT_NONE || m->rx_over)
 		return MQTT_R_NOT_CONNECTED;
 	if (p->has_alias)
 		return MQTT_R_ALIAS;

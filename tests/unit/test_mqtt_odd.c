@@ -352,6 +352,21 @@ static void order(struct rig *r, const char *what, const char *arg)
 	assert_int_equal(mqtt_control(fake_stream(r->f), &a), 0);
 }
 
+/* Behind DISCONNECT a broker reads nothing; nor is it delivered in its place. */
+static void behind_disconnect(void **state)
+{
+	struct rig r;
+	struct pair p = start_pair(&r);
+
+	(void)state;
+	fake_client_write(r.f, p.from, "\xe0\0", 2);
+	fake_client_write(r.f, p.from, p.pub.b, p.pub.n);
+	rig_run(&r);
+	assert_int_equal(bytes_n(&r.got[p.to]), 0);
+	assert_int_equal(rig_slow(&r, MQTT_R_FAST), 0);
+	rig_stop(&r);
+}
+
 static int news(struct rig *r, const char *text)
 {
 	char out[4096];
@@ -532,21 +547,14 @@ static void reloaded(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(other_protocols),
-		cmocka_unit_test(malformed_packets),
-		cmocka_unit_test(end_in_a_packet),
-		cmocka_unit_test(hostile_broker),
-		cmocka_unit_test(keep_alive),
-		cmocka_unit_test(silent_broker),
-		cmocka_unit_test(another_broker),
-		cmocka_unit_test(kernel_connections),
-		cmocka_unit_test(questions),
-		cmocka_unit_test(taken_over_31),
-		cmocka_unit_test(reloaded),
-		cmocka_unit_test(kernel_followed),
-		cmocka_unit_test(kernel_takes_session),
-		cmocka_unit_test(kernel_news_refused),
-		cmocka_unit_test(kernel_forgotten),
+		cmocka_unit_test(other_protocols),     cmocka_unit_test(malformed_packets),
+		cmocka_unit_test(end_in_a_packet),     cmocka_unit_test(hostile_broker),
+		cmocka_unit_test(keep_alive),          cmocka_unit_test(silent_broker),
+		cmocka_unit_test(another_broker),      cmocka_unit_test(kernel_connections),
+		cmocka_unit_test(behind_disconnect),   cmocka_unit_test(questions),
+		cmocka_unit_test(taken_over_31),       cmocka_unit_test(reloaded),
+		cmocka_unit_test(kernel_followed),     cmocka_unit_test(kernel_takes_session),
+		cmocka_unit_test(kernel_news_refused), cmocka_unit_test(kernel_forgotten),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
