@@ -181,7 +181,8 @@ static bool give_up(struct cp *cp, uint32_t id, const struct toe_flow_prog *p)
 	return false;
 }
 
-/* One per progress, well before the RTO.  Without SACK the probe's fate would not be known. */
+/* One per progress and per recovery, well before the RTO.  Without SACK the probe's fate would not
+ * be known. */
 static void arm_tlp(struct cp *cp, uint32_t id, enum cp_timer timer, const struct toe_flow_prog *p)
 {
 	struct cp_rt *rt = &cp->rt[id];
@@ -203,12 +204,11 @@ static void poll_tlp(struct cp *cp, uint32_t id, const struct toe_flow_prog *p)
 {
 	struct cp_rt *rt = &cp->rt[id];
 
-	if (!rt->tlp_ms)
-		return;
-	/* Recovery has begun and resent what is missing: that needs its own round trips. */
+	/* Recovery has begun and resent what is missing: that needs its own round trips, and may
+	 * be lost like the first; also where a probe has been what showed the loss. */
 	if (rt->tlp_epoch != p->loss_epoch)
-		arm_tlp(cp, id, CP_TIMER_RTO, p);
-	if (cp->now_ms < rt->tlp_ms)
+		arm_tlp(cp, id, (enum cp_timer)rt->timer, p);
+	if (!rt->tlp_ms || cp->now_ms < rt->tlp_ms)
 		return;
 	rt->tlp_ms = 0;
 	if (p->snd_nxt - p->snd_una <= cp->conns[id].in.mss && !(p->flags & TOE_PROG_RECOVERY))

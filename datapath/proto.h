@@ -248,6 +248,23 @@ uint32_t proto_loss_sacked_in(const struct toe_flow_proto *fp, uint32_t from, ui
 /* RACK has new findings: fast recovery, or what it has resent again. */
 void proto_loss_found(struct toe_flow_proto *fp, bool again, struct proto_out *out);
 
+/* Bytes on the way, as far as is known. */
+uint32_t proto_loss_pipe(const struct toe_flow_proto *fp);
+
+/* ---- PRR (RFC 9937), proto_prr.c; without an element cwnd is ssthresh at once ---- */
+
+void proto_prr_begin(struct toe_flow_proto *fp, struct proto_out *out);
+void proto_prr_end(struct toe_flow_proto *fp, struct proto_out *out);
+
+/* So much of what has arrived the peer has told of, a measure that only differences are taken of.
+ */
+uint32_t proto_prr_told(const struct toe_flow_proto *fp);
+
+/* An ACK in recovery told of so many bytes more; good: it moved SND.UNA and showed no new loss. */
+void proto_prr_acked(struct toe_flow_proto *fp, uint32_t delivered, bool good,
+		     struct proto_out *out);
+void proto_prr_sent(struct toe_flow_proto *fp, uint32_t bytes, struct proto_out *out);
+
 /* ---- RACK (RFC 8985 §6), proto_rack.c; without an element all do nothing ---- */
 
 /* [seq, end) was sent, never before; before is SND.MAX at that time.  May take an element. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What RACK (RFC 8985 §6) knows of a flow, and the pool it comes from: times of sending are too
- * much to keep for each connection, but only those with three segments and more in flight can use
- * them.  Such a flow takes an element when it sends and gives it back when all is acknowledged.
+ * What RACK (RFC 8985 §6) and PRR know of a flow, and the pool it comes from: times of sending are
+ * too much to keep for each connection, but only those with three segments and more in flight can
+ * use them.  Such a flow takes an element when it sends and gives it back when all is acknowledged.
  * Where the pool is empty, losses are found by counting (RFC 6675), as without RACK.
  *
  * One pool per proto instance, used by its thread only.  Elements whose reorder timer runs are on a
@@ -54,6 +54,11 @@ struct toe_rack {
 	uint32_t high;       /* with it */
 	uint32_t dsack_end;  /* RACK.dsack_round: the next D-SACK counts behind it */
 	bool reordered;      /* RACK.reordering_seen */
+
+	/* PRR (RFC 9937), bytes, of the recovery that goes on */
+	uint32_t prr_delivered;
+	uint32_t prr_out;
+	uint32_t prr_flight;         /* RecoverFS; 0: not in recovery */
 	struct toe_rack_marks sent;  /* for the first time, or the tail again */
 	struct toe_rack_marks again; /* what this recovery has resent */
 };

@@ -191,11 +191,15 @@ static uint32_t loss_unsent(const struct toe_flow_proto *fp, uint32_t edge)
 	return seq_lt(at, edge) ? edge - at - sacked_in(&fp->sacked, at, edge) : 0;
 }
 
+uint32_t proto_loss_pipe(const struct toe_flow_proto *fp)
+{
+	return fp->snd_max - fp->snd_una - sacked_in(&fp->sacked, fp->snd_una, fp->snd_max) -
+	       loss_unsent(fp, loss_edge(fp));
+}
+
 uint32_t proto_loss_budget(const struct toe_flow_proto *fp)
 {
-	uint32_t pipe = fp->snd_max - fp->snd_una -
-			sacked_in(&fp->sacked, fp->snd_una, fp->snd_max) -
-			loss_unsent(fp, loss_edge(fp));
+	uint32_t pipe = proto_loss_pipe(fp);
 
 	return fp->cwnd > pipe ? fp->cwnd - pipe : 0;
 }
@@ -252,6 +256,7 @@ static void loss_enter(struct toe_flow_proto *fp, struct proto_out *out)
 	fp->rtt_us = 0;
 	fp->flags |= TOE_FP_RECOVERY | TOE_FP_RTX_ONE;
 	fp->flags &= ~TOE_FP_TLP;
+	proto_prr_begin(fp, out);
 	proto_counted(out, TOE_C_FAST_RTX);
 }
 
@@ -358,6 +363,7 @@ void proto_loss_acked(struct toe_flow_proto *fp, uint32_t acked, struct proto_ou
 		fp->flags &= ~(TOE_FP_RECOVERY | TOE_FP_RTX_ONE);
 		fp->cwnd = proto_max(fp->ssthresh, fp->mss);
 		proto_rack_recovery(fp, false, out);
+		proto_prr_end(fp, out);
 		loss_check(fp, out);
 	} else {
 		loss_partial(fp, acked);
@@ -398,6 +404,7 @@ void proto_loss_rto(struct toe_flow_proto *fp, struct proto_out *out)
 	fp->sacked.n = 0; /* the peer may have reneged (RFC 2018 §8) */
 	fp->sacked.dup_thresh = 0;
 	proto_rack_forget(fp, out);
+	proto_prr_end(fp, out);
 	fp->flags &= ~(TOE_FP_RECOVERY | TOE_FP_RTX_ONE | TOE_FP_TLP);
 	fp->flags |= TOE_FP_LOSS;
 	/* The peer took back the window under what is in flight: its first segment goes all
@@ -422,6 +429,7 @@ void proto_loss_too_big(struct toe_flow_proto *fp, struct proto_out *out)
 	fp->flags &= ~(TOE_FP_RECOVERY | TOE_FP_RTX_ONE | TOE_FP_TLP);
 	fp->flags |= TOE_FP_LOSS;
 	proto_rack_forget(fp, out);
+	proto_prr_end(fp, out);
 	proto_loss_skip(fp);
 }
 

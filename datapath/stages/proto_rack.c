@@ -240,6 +240,8 @@ void proto_rack_timeout(struct toe_flow_proto *fp, const struct toe_clock *now,
 {
 	proto_counted(out, TOE_C_REO_TIMEOUT);
 	proto_loss_found(fp, proto_rack_detect(fp, now, out), out);
+	if (proto_is(fp, TOE_FP_RECOVERY))
+		proto_prr_acked(fp, 0, false, out);
 	proto_finish(fp, out, true);
 }
 

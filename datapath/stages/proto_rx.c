@@ -179,10 +179,12 @@ static void rx_ack(struct toe_flow_proto *fp, const struct toe_seg *seg,
 		   const struct toe_clock *now, struct proto_out *out)
 {
 	uint32_t acked = seg->ack - fp->snd_una, from = fp->snd_una;
+	uint32_t told, edge = fp->rack_edge;
 	bool news, again;
 
 	if (seq_lt(seg->ack, fp->snd_una))
 		return; /* old: its window is old too */
+	told = proto_prr_told(fp);
 	if (acked > 0) {
 		proto_rack_arrived(fp, from, seg->ack, now, out);
 		rx_new_ack(fp, seg, now, out);
@@ -196,6 +198,11 @@ static void rx_ack(struct toe_flow_proto *fp, const struct toe_seg *seg,
 	if (again)
 		proto_loss_found(fp, again, out);
 	proto_loss_tlp_ack(fp, seg, out);
+	if (proto_is(fp, TOE_FP_RECOVERY))
+		proto_prr_acked(fp, proto_prr_told(fp) - told,
+				acked > 0 && !again &&
+					seq_leq(fp->rack_edge, seq_max(edge, fp->snd_una)),
+				out);
 	rx_update_window(fp, seg);
 }
 

@@ -464,6 +464,7 @@ static void tx_send_data(struct toe_flow_proto *fp, const struct plan *p,
 	}
 	if (seq_gt(end, fp->snd_max))
 		proto_rack_sent(fp, fp->snd_max, end, now, out);
+	proto_prr_sent(fp, p->len, out);
 	fp->snd_nxt = seq_max(fp->snd_nxt, end);
 	fp->snd_max = seq_max(fp->snd_max, end);
 	fp->flags &= ~(TOE_FP_PROBE | TOE_FP_KEEPALIVE);

@@ -6,8 +6,8 @@
 
 static struct toe_rack_pool pool;
 
-/* 10 segments sent at one time, the pool has n elements. */
-static void start(struct rig *r, unsigned n)
+/* segs segments sent at one time, the pool has n elements. */
+static void start_segs(struct rig *r, unsigned n, unsigned segs)
 {
 	struct toe_cmd_install *in = rig_prepare(r);
 
@@ -18,9 +18,15 @@ static void start(struct rig *r, unsigned n)
 	r->racks = &pool;
 	in->flags = TOE_INSTALL_SACK;
 	in->srtt_us = 10000;
+	in->cwnd = in->ssthresh = segs * RIG_MSS;
 	rig_start(r);
 	rig_write(r, RIG_BUF);
-	assert_int_equal(rig_drain(r), 10 * RIG_MSS);
+	assert_int_equal(rig_drain(r), segs * RIG_MSS);
+}
+
+static void start(struct rig *r, unsigned n)
+{
+	start_segs(r, n, 10);
 }
 
 /* One block, us later. */
@@ -138,6 +144,34 @@ static void test_dsack_widens(void **state)
 	assert_int_equal(pool.e[0].mult, 1);
 }
 
+/* RFC 9937: what recovery sends is the share of what arrives, from the first ACK on, and in the
+ * round trip of recovery no more than ssthresh. */
+static void test_prr(void **state)
+{
+	uint32_t sent = 0;
+	struct rig r;
+
+	(void)state;
+	start_segs(&r, 1, 14);
+	sack(&r, 8000, 0, 1000, 4000);
+	assert_int_equal(r.fp.ssthresh, 7000);
+	assert_int_equal(rig_drain(&r), 1000); /* 3 of 11 have arrived: 1.9 may go */
+	sack(&r, 0, 0, 1000, 5000);
+	assert_int_equal(rig_drain(&r), 1000); /* 2.5, with pipe far above ssthresh */
+	sack(&r, 0, 0, 1000, 6000);
+	assert_int_equal(rig_drain(&r), 1000);
+	for (unsigned i = 7; i <= 14; i++) {
+		sack(&r, 0, 0, 1000, i * 1000);
+		sent += rig_drain(&r);
+	}
+	/* two of the 2384 bytes that the buffer had more have gone already */
+	assert_in_range(sent, 0, 1384);
+	assert_true(r.fp.cwnd <= 7000);
+	rig_ack(&r, 14000);
+	assert_false(r.fp.flags & TOE_FP_RECOVERY);
+	assert_int_equal(r.fp.cwnd, 7000);
+}
+
 static void test_pool_is_empty(void **state)
 {
 	struct rig r;
@@ -178,11 +212,9 @@ static void test_element_is_given_back(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_wheel),
-		cmocka_unit_test(test_window),
-		cmocka_unit_test(test_dsack_widens),
-		cmocka_unit_test(test_pool_is_empty),
-		cmocka_unit_test(test_element_is_given_back),
+		cmocka_unit_test(test_wheel),         cmocka_unit_test(test_window),
+		cmocka_unit_test(test_dsack_widens),  cmocka_unit_test(test_prr),
+		cmocka_unit_test(test_pool_is_empty), cmocka_unit_test(test_element_is_given_back),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
