@@ -75,8 +75,9 @@ struct proto_out {
 	uint8_t ack_defer; /* the ACK may be left to a later segment of the same burst */
 	uint32_t dup_left; /* bytes of the segment that were here before, for D-SACK */
 	uint32_t dup_right;
-	struct toe_rack_pool *racks; /* of the instance; NULL: RACK is not used */
-	uint32_t conn;               /* id, with racks */
+	struct toe_rack_pool *racks;      /* of the instance; NULL: RACK is not used */
+	uint32_t conn;                    /* id, with racks */
+	const struct toe_flow_post *post; /* of the connection, with racks */
 };
 static_assert(TOE_C_N <= 64, "proto_out.counted is a bit set");
 
@@ -264,6 +265,17 @@ uint32_t proto_prr_told(const struct toe_flow_proto *fp);
 void proto_prr_acked(struct toe_flow_proto *fp, uint32_t delivered, bool good,
 		     struct proto_out *out);
 void proto_prr_sent(struct toe_flow_proto *fp, uint32_t bytes, struct proto_out *out);
+
+/* ---- undo, proto_undo.c; without an element all do nothing ---- */
+
+/* Before a loss changes anything; something has been resent. */
+void proto_undo_note(struct toe_flow_proto *fp, struct proto_out *out);
+void proto_undo_sent(struct toe_flow_proto *fp, const struct toe_clock *now, struct proto_out *out);
+
+/* SND.UNA has moved on from there; the segment's first SACK block reports a duplicate. */
+void proto_undo_acked(struct toe_flow_proto *fp, const struct toe_seg *seg, uint32_t from,
+		      struct proto_out *out);
+void proto_undo_dsack(struct toe_flow_proto *fp, const struct toe_seg *seg, struct proto_out *out);
 
 /* ---- RACK (RFC 8985 §6), proto_rack.c; without an element all do nothing ---- */
 

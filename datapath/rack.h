@@ -58,7 +58,15 @@ struct toe_rack {
 	/* PRR (RFC 9937), bytes, of the recovery that goes on */
 	uint32_t prr_delivered;
 	uint32_t prr_out;
-	uint32_t prr_flight;         /* RecoverFS; 0: not in recovery */
+	uint32_t prr_flight; /* RecoverFS; 0: not in recovery */
+
+	/* What the last reduction took away, in case it was for nothing. */
+	uint32_t undo_cwnd; /* 0: nothing to be undone */
+	uint32_t undo_ssthresh;
+	uint32_t undo_from;  /* SND.UNA then */
+	uint32_t undo_again; /* segments resent since and not reported as duplicates */
+	uint32_t undo_ms;    /* when the first of them was */
+
 	struct toe_rack_marks sent;  /* for the first time, or the tail again */
 	struct toe_rack_marks again; /* what this recovery has resent */
 };

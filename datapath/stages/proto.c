@@ -83,6 +83,7 @@ static void proto_begin(struct toe_stage *s, struct toe_work *w, struct proto_ou
 	proto_out_init(out, &w->snap);
 	out->racks = &((struct proto_priv *)s->priv)->racks;
 	out->conn = w->conn;
+	out->post = &s->engine->flow_post[w->conn];
 }
 
 static void proto_run(struct toe_stage *s, struct toe_work *w, struct proto_out *out)

@@ -127,6 +127,7 @@ bool proto_loss_sack(struct toe_flow_proto *fp, const struct toe_seg *seg,
 	if (seg_is_dsack(seg)) {
 		loss_note_reordering(fp, seg);
 		proto_rack_dsack(fp, out);
+		proto_undo_dsack(fp, seg, out);
 	}
 	/* One that holds SND.UNA itself would have been acknowledged: the peer changed its mind. */
 	while (gone < k->n && seq_leq(k->iv[gone].left, fp->snd_una))
@@ -244,6 +245,7 @@ static uint32_t loss_ssthresh(const struct toe_flow_proto *fp)
 
 static void loss_enter(struct toe_flow_proto *fp, struct proto_out *out)
 {
+	proto_undo_note(fp, out);
 	fp->ssthresh = loss_ssthresh(fp);
 	/* NewReno counts what has left by inflating cwnd, SACK by the scoreboard. */
 	fp->cwnd = fp->ssthresh + (proto_loss_by_sack(fp) ? 0 : PROTO_DUP_THRESH * fp->mss);
@@ -392,6 +394,7 @@ void proto_loss_rto(struct toe_flow_proto *fp, struct proto_out *out)
 {
 	uint32_t flight = fp->snd_max - fp->snd_una;
 
+	proto_undo_note(fp, out);
 	/* One reduction per loss: the next RTO, or one inside recovery, finds the same window. */
 	if (!proto_is(fp, TOE_FP_RECOVERY | TOE_FP_LOSS))
 		fp->ssthresh = loss_ssthresh(fp);

@@ -188,6 +188,7 @@ static void rx_ack(struct toe_flow_proto *fp, const struct toe_seg *seg,
 	if (acked > 0) {
 		proto_rack_arrived(fp, from, seg->ack, now, out);
 		rx_new_ack(fp, seg, now, out);
+		proto_undo_acked(fp, seg, from, out);
 	}
 	news = proto_loss_sack(fp, seg, now, out);
 	again = proto_rack_detect(fp, now, out);

@@ -415,6 +415,8 @@ static void tx_note_rtx(struct toe_flow_proto *fp, const struct plan *p,
 
 	out->snap->rtx_bytes = (uint16_t)again;
 	fp->rtt_us = 0; /* Karn: its ACK would not say which copy arrived */
+	if (p->kind != PLAN_TLP)
+		proto_undo_sent(fp, now, out);
 	if (p->kind == PLAN_RTX) {
 		fp->flags &= ~TOE_FP_RTX_ONE;
 		fp->rtx_nxt = seq_max(fp->rtx_nxt, p->seq + p->len + (p->fin ? 1u : 0u));

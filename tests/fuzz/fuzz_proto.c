@@ -45,6 +45,7 @@ static void begin(void)
 {
 	proto_out_init(&f.out, &f.snap);
 	f.out.racks = &racks;
+	f.out.post = &f.post;
 }
 
 static uint8_t stream_byte(uint32_t pos)

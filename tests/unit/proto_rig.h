@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* LINK: datapath/ooo.c datapath/stages/proto_rx.c datapath/stages/proto_rx_data.c
  * datapath/stages/proto_loss.c datapath/stages/proto_rack.c
- * datapath/stages/proto_prr.c datapath/rack.c datapath/stages/proto_tx.c datapath/stages/proto_hc.c
+ * datapath/stages/proto_prr.c datapath/stages/proto_undo.c
+ * datapath/rack.c datapath/stages/proto_tx.c datapath/stages/proto_hc.c
  * datapath/stages/proto_ctrl.c */
 /*
  * Test rig of the protocol machine: one installed connection, a segment builder in stream
@@ -49,6 +50,7 @@ static inline void rig_begin(struct rig *r)
 {
 	proto_out_init(&r->out, &r->snap);
 	r->out.racks = r->racks;
+	r->out.post = &r->post;
 }
 
 static inline uint32_t rig_rand(uint32_t *state)

@@ -278,6 +278,7 @@ static void path_finish(struct path_result *r)
 	r->rtx_segs = (unsigned)sim_counter(TOE_C_SEGS_RTX);
 	r->rto = (unsigned)sim_counter(TOE_C_RTO);
 	r->recoveries = (unsigned)sim_counter(TOE_C_FAST_RTX);
+	r->undone = (unsigned)sim_counter(TOE_C_UNDONE);
 	if (wire_counter("tail_probes", &v))
 		r->probes = (unsigned)v;
 }
