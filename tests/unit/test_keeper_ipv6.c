@@ -111,6 +111,18 @@ static void test_valid(void **state)
 	k.family = AF_UNIX;
 	k.kind = TOE_KCONN_INHERITED + 1;
 	assert_false(kp_kconn_valid(&k));
+	k.kind = TOE_KCONN_RELOAD; /* SIGHUP, whatever else is told */
+	assert_true(kp_kconn_valid(&k));
+	k.kind |= TOE_KCONN_INHERITED;
+	assert_true(kp_kconn_valid(&k));
+	k.what = TOE_KCONN_MQTT_END;
+	k.len = sizeof(k.data);
+	assert_true(kp_kconn_valid(&k));
+	k.len++;
+	assert_false(kp_kconn_valid(&k));
+	k.len = 0;
+	k.what++;
+	assert_false(kp_kconn_valid(&k));
 }
 
 /* A kernel socket of user uid that listens on the address; its port in l. */
