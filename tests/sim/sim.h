@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* LINK: datapath/pipeline.c datapath/lcore.c datapath/idle.c datapath/pipeline_graph.c
+/* LINK: datapath/counters.c datapath/pipeline.c datapath/lcore.c datapath/idle.c
+ * datapath/pipeline_graph.c
  * datapath/sequencer.c datapath/sequencer_set.c datapath/netif_parse.c datapath/flow_table.c
  * datapath/seg_parse.c datapath/seg_build.c datapath/sched_wheel.c datapath/ooo.c
  * datapath/apps.c common/closer.c datapath/sigbus.c datapath/hostmem.c datapath/hostmem_memcpy.c
@@ -63,7 +64,7 @@
 #define SIM_CONNS 256u
 #endif
 #ifndef SIM_ITEMS
-#define SIM_ITEMS  255u
+#define SIM_ITEMS  511u
 #define SIM_MBUFS  4095u
 #define SIM_CACHE  0u /* of the pools, per lcore */
 #define SIM_MEM_MB "96"
