@@ -111,14 +111,12 @@ static struct neigh *find_or_add(struct cp_nl *nl, const struct cp_addr *ip)
 {
 	struct neigh **p = find(nl, ip);
 
-	if (*p)
-		return *p;
-	if (nl->neigh_n >= NEIGH_MAX) {
+	if (!*p && nl->neigh_n >= NEIGH_MAX) {
 		make_room(nl);
 		p = find(nl, ip);
 	}
-	if (nl->neigh_n >= NEIGH_MAX)
-		return NULL;
+	if (*p || nl->neigh_n >= NEIGH_MAX)
+		return *p;
 	*p = calloc(1, sizeof(**p));
 	if (*p) {
 		(*p)->ip = *ip;
