@@ -36,7 +36,8 @@ in_cli "$BIN/tests/progs/wire_veth" --interface cli0 --engine-mac "$(in_srv cat 
 rc=$?
 grep -v '^FAILED' "$LOGS/wire.log" | tail -60
 say "$(grep -c '^again' "$LOGS/wire.log") tried again"
-[ $rc = 0 ] || fail "$(grep '^FAILED' "$LOGS/wire.log" | head -20 | tr '\n' ' ')"
+grep -q '^FAILED' "$LOGS/wire.log" && fail "$(grep '^FAILED' "$LOGS/wire.log" | head -20 | tr '\n' ' ')"
+[ $rc = 0 ] || fail "scripts: exit code $rc"
 [ -n "${TOE_WIRE:-}" ] || [ "$(tail -1 "$LOGS/wire.log" | jq .scripts)" -ge "$LEAST" ] || fail "hardly any scripts were run"
 for p in "${agents[@]}"; do
 	gone "$p" && fail "an application died"
@@ -44,3 +45,6 @@ done
 wait_for 90 "connections to end" no_connections
 for _ in $(seq 100); do as_before && break; sleep 0.05; done
 as_before || fail "the engine holds on to something: before: $held; now: $(engine_held)"
+# nothing failed, but for some scripts no moment was quiet enough for times to mean anything
+busy=$(grep -c '^BUSY' "$LOGS/wire.log")
+[ "$busy" = 0 ] || skip "this machine is too busy: $busy scripts"

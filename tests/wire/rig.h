@@ -34,6 +34,8 @@ struct wire_engine {
 	/* At the end of a script that passed. */
 	void (*end)(void);
 	uint64_t (*now_us)(void);
+	/* Exit status of a script that has failed; NULL: 1. */
+	int (*status)(void);
 	/* To the engine. */
 	void (*frame)(uint8_t *frame, uint32_t len);
 	/* All that follows at once from what was done has happened; frames have gone to
@@ -104,7 +106,7 @@ static void wire_fail(const char *fmt, ...)
 	va_end(ap);
 	printf(" (at %.3f ms)\n", (double)(wire.engine->now_us() - WIRE_EPOCH) / 1000);
 	fflush(stdout);
-	_exit(1);
+	_exit(wire.engine->status != NULL ? wire.engine->status() : 1);
 }
 
 #endif

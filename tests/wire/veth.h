@@ -24,7 +24,9 @@
 
 #define VETH_PORTS    16u      /* of a script, in each range */
 #define VETH_PATIENCE 1500000u /* us: how long a condition is waited for */
-#define VETH_ECHO_US  300000u
+#define VETH_ECHO_US  1500000u
+#define VETH_SLOW_US  20000u /* a ping takes a fraction of a millisecond */
+#define VETH_BUSY     75     /* exit status: failed while this machine was busy elsewhere */
 #define ICMP_ECHO     8u
 
 static struct {
@@ -36,6 +38,7 @@ static struct {
 	uint64_t waiting_us; /* since when; 0: not */
 	uint16_t echo_id, echo_sent, echo_came;
 	bool listening;
+	bool slow; /* somebody was kept waiting, so times mean nothing */
 } veth = {.fd = -1, .agent_fd = -1};
 
 /* ---- time and frames ---- */
@@ -127,18 +130,31 @@ static void veth_echo(void)
 	veth_send(frame, 42);
 }
 
+/* False: no answer. */
+static bool veth_ping(void)
+{
+	uint64_t begin = veth_now();
+
+	veth_echo();
+	while (veth.echo_came != veth.echo_sent && veth_now() - begin < VETH_ECHO_US)
+		veth_receive(begin + VETH_ECHO_US);
+	veth.slow |= veth_now() - begin > VETH_SLOW_US;
+	return veth.echo_came == veth.echo_sent;
+}
+
+static int veth_status(void)
+{
+	if (veth.fd >= 0 && !veth.slow)
+		veth_ping();
+	return veth.slow ? VETH_BUSY : 1;
+}
+
 /* Twice: what the first one pushed out has then been seen as well. */
 static void veth_settle(void)
 {
-	for (unsigned i = 0; i < 2; i++) {
-		uint64_t until = veth_now() + VETH_ECHO_US;
-
-		veth_echo();
-		while (veth.echo_came != veth.echo_sent && veth_now() < until)
-			veth_receive(until);
-		if (veth.echo_came != veth.echo_sent)
+	for (unsigned i = 0; i < 2; i++)
+		if (!veth_ping())
 			wire_fail("the engine's kernel does not answer pings");
-	}
 	veth.waiting_us = 0;
 }
 
@@ -164,9 +180,12 @@ static void veth_frame(uint8_t *frame, uint32_t len)
 
 static void veth_advance(uint64_t us, bool stop_at_frame)
 {
+	uint64_t begin = veth_now();
+
 	veth_receive(0);
 	while (veth_now() < us && !(stop_at_frame && w.frame_head != w.frame_tail))
 		veth_receive(us);
+	veth.slow |= veth_now() > us + VETH_SLOW_US && us >= begin;
 }
 
 /* ---- the application ---- */
@@ -416,6 +435,7 @@ static const struct wire_engine wire_engine = {
 	.start = veth_start,
 	.end = veth_end,
 	.now_us = veth_now,
+	.status = veth_status,
 	.frame = veth_frame,
 	.settle = veth_settle,
 	.wait = veth_wait,
