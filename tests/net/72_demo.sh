@@ -43,7 +43,7 @@ trap demo_end EXIT
 trap 'exit 143' TERM INT
 
 # PREFIX is make's, too: where to install
-demo() { env -u PREFIX -u LOGS TESTBED=$DEMO ROUNDS=1 TOE_PLACEMENT=single make demo B="$B" "$@"; }
+demo() { env -u PREFIX -u LOGS TESTBED="$DEMO" ROUNDS=1 TOE_PLACEMENT=single make demo B="$B" "$@"; }
 
 demo >"$LOGS/demo.log" 2>&1 || fail "make demo: $(tail -1 "$LOGS/demo.log")"
 [ "$(tail -1 "$LOGS/demo.log")" = "demo: OK" ] || fail "last line: $(tail -1 "$LOGS/demo.log")"
