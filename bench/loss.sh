@@ -7,11 +7,12 @@
 # line names: "up", client to server, therefore compares receivers, "down" senders.
 # Prints a JSON line per transfer, then a table of toe beside each.  A transfer is given up after LIMIT seconds and
 # counts with what arrived by then.  Needs root; about 4 minutes per round, at most 30.
-# LOSS="0 0.01" CC="reno" ROUNDS=3 BYTES=20000000 DELAY_US=1000 change what is measured.
+# LOSS="0 0.01" CC="reno" ROUNDS=3 BYTES=20000000 DELAY_US=1000 change what is measured; BUF=4194304 is the engine's
+# send and receive buffer, as large as the kernel's may grow.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 B=${B:-build} ROUNDS=${ROUNDS:-1} BYTES=${BYTES:-20000000} LIMIT=${LIMIT:-30} DELAY_US=${DELAY_US:-1000}
-LOSS=${LOSS:-0 0.001 0.01 0.02 0.05}
+LOSS=${LOSS:-0 0.001 0.01 0.02 0.05} BUF=${BUF:-4194304}
 BIN=$PWD/$B OUT=$PWD/$B/bench PREFIX=lbench K=lkbench SRV=10.99.0.1
 export TOE_RUN_DIR=/run/toe-$PREFIX
 mkdir -p "$OUT"
@@ -88,7 +89,8 @@ transfer()
 : >"$OUT/loss.jsonl"
 kernel_up $SRV
 emulator_path $K-srv $K-cli $K-mid || exit 1
-"$BIN/toe" testbed up --prefix $PREFIX >/dev/null || exit 1
+echo "tcp: { rx_buf = $BUF; tx_buf = $BUF; };" >"$TMP/toe.conf"
+"$BIN/toe" testbed up --prefix $PREFIX --config-extra "$TMP/toe.conf" >/dev/null || exit 1
 emulator_path $PREFIX-srv $PREFIX-cli $PREFIX-mid || exit 1
 server kernel $K
 server toe $PREFIX

@@ -7,7 +7,7 @@
 #
 #    COUNTS="100 500 1000 5000"  subscribers      ROUNDS=1       of everything
 #    PUBLISHES=100               one every 20 ms  SATURATION=2e5 deliveries with WINDOW=16 publishes under way
-#    MQTT_CONF=...               lines for the engine's configuration: mqtt: { ports = (1883); offload = ( "#" ); };
+#    MQTT_CONF=...               lines for the engine's configuration, default the stage on every topic; MQTT_CONF= without
 #
 # latency: from just before the PUBLISH is written to the read of the last subscriber's copy.
 # floor: the same clients, fed by raw frames (mqtt_floor.c): what no server can beat with kernel clients.
@@ -18,7 +18,8 @@
 set -u
 cd "$(dirname "$0")/.." || exit 1
 B=${B:-build} ROUNDS=${ROUNDS:-1} COUNTS=${COUNTS:-100 500 1000 5000}
-PUBLISHES=${PUBLISHES:-100} SATURATION=${SATURATION:-200000} WINDOW=${WINDOW:-16} MQTT_CONF=${MQTT_CONF:-}
+PUBLISHES=${PUBLISHES:-100} SATURATION=${SATURATION:-200000} WINDOW=${WINDOW:-16}
+[ -n "${MQTT_CONF+x}" ] || MQTT_CONF='mqtt: { ports = (1883); offload = ( "#" ); };'
 SATURATION=$(printf '%.0f' "$SATURATION")
 BIN=$PWD/$B OUT=$PWD/$B/bench PREFIX=tmb$$ K=kmb$$ SRV=10.99.0.1
 export TOE_RUN_DIR=/run/toe-$PREFIX

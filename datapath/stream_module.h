@@ -127,6 +127,12 @@ struct toe_stream_peer {
 void toe_stream_peer(struct toe_stream *s, const struct toe_stream_conn *c,
 		     struct toe_stream_peer *out);
 
+/* The module begins to send to many connections.  If items of what was sent before are still under
+ * way, the port is behind: what follows takes turns in sched, where it shares segments with what is
+ * there (throughput).  Else the first segment of each idle connection goes at once (latency).
+ * Counts items: once per fan-out, not per connection. */
+void toe_stream_burst(struct toe_stream *s);
+
 /* Connections the application has through the kernel at this moment (docs/LIBTOE.md): they are not
  * seen by any module. */
 uint32_t toe_stream_kernel_conns(struct toe_stream *s, uint32_t app_id);

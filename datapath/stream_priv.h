@@ -124,7 +124,8 @@ struct stream_core {
 	struct stream_op ops[STREAM_OPS];
 	uint32_t op_head;
 	uint32_t op_tail;
-	bool busy; /* a copy could not be submitted: there are too many in flight */
+	bool share; /* toe_stream_burst() found the pipeline busy */
+	bool busy;  /* a copy could not be submitted: there are too many in flight */
 	struct toe_stream_conn *dirty_first;
 	struct toe_stream_conn *dirty_last;
 	struct toe_stream_conn *starved; /* list by next_dirty */

@@ -75,6 +75,7 @@ struct toe_hc {
 	uint32_t rx_head;
 	uint32_t tx_short; /* sends that found too little room, never less than at tx_tail */
 	uint32_t ctl;
+	uint32_t share; /* by the stream stage: wait for a permission, more may come */
 };
 /* toe_work.cmd of an HC item on its way from ctxq to dma: cursors not read, no number yet. */
 #define TOE_HC_FETCH 1u

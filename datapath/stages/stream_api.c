@@ -14,6 +14,8 @@
 #include "common/log.h"
 #include "stream_priv.h"
 
+#define BURST_NONE 8u /* items out that say nothing: cursors of whoever publishes */
+
 /* ---- asking ---- */
 
 uint32_t toe_stream_ms(const struct toe_stream *s)
@@ -95,6 +97,14 @@ uint32_t toe_stream_kernel_conns(struct toe_stream *s, uint32_t app_id)
 
 	/* pairs with the release in keeper_link.c: counted before the application sees it */
 	return a == NULL ? 0 : atomic_load_explicit(&a->kernel_conns, memory_order_acquire);
+}
+
+void toe_stream_burst(struct toe_stream *s)
+{
+	struct rte_mempool *const *pool = s->core->engine->work_pool;
+
+	s->core->share = rte_mempool_in_use_count(pool[TOE_WORK_HC]) > BURST_NONE ||
+			 rte_mempool_in_use_count(pool[TOE_WORK_TX]) > BURST_NONE;
 }
 
 uint32_t toe_stream_followed(struct toe_stream *s, uint32_t app_id)

@@ -363,7 +363,8 @@ bool stream_wire_tell(struct stream_core *k, struct toe_stream_conn *c)
 					.slot = c->slot,
 					.tx_tail = tail,
 					.rx_head = head,
-					.ctl = ctl};
+					.ctl = ctl,
+					.share = k->share};
 		c->told_tail = tail;
 		c->told_head = head;
 		c->told_ctl = ctl;

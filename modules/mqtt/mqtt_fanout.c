@@ -100,6 +100,8 @@ void mqtt_fanout_start(struct mqtt_stage *st, struct mqtt_conn *m, struct mqtt_g
 	struct mqtt_job *j = &st->jobs[i];
 	struct mqtt_jobq *q;
 
+	if (st->job_used == 0) /* else they may go through the group together */
+		toe_stream_burst(st->s);
 	st->job_free = j->next;
 	*j = (struct mqtt_job){.next = MQTT_NONE,
 			       .seq = ++st->job_seq,

@@ -84,6 +84,11 @@ uint32_t toe_stream_kernel_conns(struct toe_stream *s, uint32_t app_id)
 	return app_id == s->app_id ? s->kernel : 0;
 }
 
+void toe_stream_burst(struct toe_stream *s)
+{
+	(void)s;
+}
+
 uint32_t toe_stream_followed(struct toe_stream *s, uint32_t app_id)
 {
 	return app_id == s->app_id ? s->followed : 0;

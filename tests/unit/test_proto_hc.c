@@ -80,8 +80,14 @@ static void test_idle_connection_may_not_send(void **state)
 	assert_int_equal(r.out.todo & TOE_TODO_TX, 0);
 	rig_drain(&r);
 	rig_ack(&r, 20);
+	r.hc.share = 1;
 	r.wc.cmd.cc.rate_bps = TOE_RATE_UNPACED;
 	rig_cmd(&r, TOE_CMD_CC);
+	rig_write(&r, 10); /* more may come */
+	assert_int_equal(r.out.todo & TOE_TODO_TX, 0);
+	rig_drain(&r);
+	rig_ack(&r, 30);
+	r.hc.share = 0;
 	rig_write(&r, 10);
 	assert_int_equal(r.snap.len, 10);
 }
