@@ -9,6 +9,8 @@
 #include <netinet/in.h>
 #include <string.h>
 
+#include "common/bytes.h"
+
 #define ETH_BYTES  14u
 #define VLAN_BYTES 4u
 #define TCP_MIN    20u
@@ -24,18 +26,6 @@ static uint16_t get16(const uint8_t *p)
 static uint32_t get32(const uint8_t *p)
 {
 	return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
-}
-
-static void put16(uint8_t *p, uint32_t v)
-{
-	p[0] = (uint8_t)(v >> 8);
-	p[1] = (uint8_t)v;
-}
-
-static void put32(uint8_t *p, uint32_t v)
-{
-	put16(p, v >> 16);
-	put16(p + 2, v);
 }
 
 /* RFC 1071 sum, not folded. */
@@ -199,7 +189,7 @@ static uint32_t build_options(uint8_t *p, const struct cp_build *b)
 	if (b->opts & CP_OPT_MSS) {
 		*p++ = 2;
 		*p++ = 4;
-		put16(p, b->mss);
+		toe_put16(p, b->mss);
 		p += 2;
 	}
 	if (b->opts & CP_OPT_SACK) {
@@ -213,8 +203,8 @@ static uint32_t build_options(uint8_t *p, const struct cp_build *b)
 		}
 		*p++ = 8;
 		*p++ = 10;
-		put32(p, b->ts_val);
-		put32(p + 4, b->ts_ecr);
+		toe_put32(p, b->ts_val);
+		toe_put32(p + 4, b->ts_ecr);
 		p += 8;
 	} else if (b->opts & CP_OPT_SACK) {
 		*p++ = 1;
@@ -233,19 +223,19 @@ static void build_ip4(uint8_t *ip, const struct cp_build *b, uint32_t tcp_len)
 {
 	memset(ip, 0, TOE_IP4_BYTES);
 	ip[0] = 0x45;
-	put16(ip + 2, TOE_IP4_BYTES + tcp_len);
-	put16(ip + 6, IP4_DF);
+	toe_put16(ip + 2, TOE_IP4_BYTES + tcp_len);
+	toe_put16(ip + 6, IP4_DF);
 	ip[8] = HOPS;
 	ip[9] = IPPROTO_TCP;
 	memcpy(ip + 12, b->t.local_addr, 4);
 	memcpy(ip + 16, b->t.remote_addr, 4);
-	put16(ip + 10, fold(sum(ip, TOE_IP4_BYTES, 0)));
+	toe_put16(ip + 10, fold(sum(ip, TOE_IP4_BYTES, 0)));
 }
 
 static void build_ip6(uint8_t *ip, const struct cp_build *b, uint32_t tcp_len)
 {
-	put32(ip, 6u << 28 | b->flow_label);
-	put16(ip + 4, tcp_len);
+	toe_put32(ip, 6u << 28 | b->flow_label);
+	toe_put16(ip + 4, tcp_len);
 	ip[6] = IPPROTO_TCP;
 	ip[7] = HOPS;
 	memcpy(ip + 8, b->t.local_addr, 16);
@@ -264,22 +254,22 @@ uint32_t cp_frame_build(uint8_t *buf, const struct cp_build *b)
 	memset(tcp, 0, TCP_MIN);
 	tcp_len = TCP_MIN + build_options(tcp + TCP_MIN, b);
 	if (b->t.family == AF_INET6) {
-		put16(buf + 12, TOE_ETHER_IP6);
+		toe_put16(buf + 12, TOE_ETHER_IP6);
 		build_ip6(ip, b, tcp_len);
 	} else {
-		put16(buf + 12, TOE_ETHER_IP4);
+		toe_put16(buf + 12, TOE_ETHER_IP4);
 		build_ip4(ip, b, tcp_len);
 	}
 	memcpy(tcp, &b->t.local_port, 2);
 	memcpy(tcp + 2, &b->t.remote_port, 2);
-	put32(tcp + 4, b->seq);
-	put32(tcp + 8, b->ack);
+	toe_put32(tcp + 4, b->seq);
+	toe_put32(tcp + 8, b->ack);
 	tcp[12] = (uint8_t)(tcp_len / 4 << 4);
 	tcp[13] = b->flags;
-	put16(tcp + 14, b->wnd);
+	toe_put16(tcp + 14, b->wnd);
 	/* both headers end with the addresses */
-	put16(tcp + 16, upper_cksum(b->t.family, tcp - 2 * toe_ip_addr_bytes(b->t.family),
-				    IPPROTO_TCP, tcp, tcp_len));
+	toe_put16(tcp + 16, upper_cksum(b->t.family, tcp - 2 * toe_ip_addr_bytes(b->t.family),
+					IPPROTO_TCP, tcp, tcp_len));
 	return ETH_BYTES + ip_bytes + tcp_len;
 }
 

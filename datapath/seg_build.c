@@ -9,6 +9,7 @@
  */
 #include <string.h>
 
+#include "common/bytes.h"
 #include "common/log.h"
 #include "seg_build.h"
 #include "seg_parse.h"
@@ -17,18 +18,6 @@
 #define PROTO_TCP 6u
 #define TTL       64u /* hop limit */
 #define ECT0      2u
-
-static void wr16(uint8_t *p, uint32_t v)
-{
-	p[0] = (uint8_t)(v >> 8);
-	p[1] = (uint8_t)v;
-}
-
-static void wr32(uint8_t *p, uint32_t v)
-{
-	wr16(p, v >> 16);
-	wr16(p + 2, v);
-}
 
 unsigned toe_seg_tcp_bytes(const struct toe_flow_post *flow, unsigned sack_n)
 {
@@ -43,8 +32,8 @@ static void build_options(uint8_t *p, const struct toe_seg_build *b)
 
 	if (b->flow->flags & TOE_POST_TS) {
 		memcpy(p, ts_head, 4);
-		wr32(p + 4, b->ts_val);
-		wr32(p + 8, b->snap->ts_ecr);
+		toe_put32(p + 4, b->ts_val);
+		toe_put32(p + 8, b->snap->ts_ecr);
 		p += TS_BYTES;
 	}
 	if (b->sack_n == 0)
@@ -53,8 +42,8 @@ static void build_options(uint8_t *p, const struct toe_seg_build *b)
 	p[3] = (uint8_t)(2 + b->sack_n * 8);
 	p += 4;
 	for (i = 0; i < b->sack_n; i++, p += 8) {
-		wr32(p, b->snap->sack[i].left);
-		wr32(p + 4, b->snap->sack[i].right);
+		toe_put32(p, b->snap->sack[i].left);
+		toe_put32(p + 4, b->snap->sack[i].right);
 	}
 }
 
@@ -65,7 +54,7 @@ static void build_ip4(uint8_t *ip, const struct toe_seg_build *b, uint32_t tcp_b
 	memset(ip, 0, TOE_IP4_BYTES);
 	ip[0] = 0x45;
 	ip[1] = b->snap->ect ? ECT0 : 0;
-	wr16(ip + 2, TOE_IP4_BYTES + tcp_bytes + b->payload_len);
+	toe_put16(ip + 2, TOE_IP4_BYTES + tcp_bytes + b->payload_len);
 	ip[6] = 0x40; /* DF */
 	ip[8] = TTL;
 	ip[9] = PROTO_TCP;
@@ -81,8 +70,8 @@ static void build_ip6(uint8_t *ip, const struct toe_seg_build *b, uint32_t tcp_b
 {
 	uint32_t ecn = b->snap->ect ? ECT0 : 0;
 
-	wr32(ip, 6u << 28 | ecn << 20 | b->flow->flow_label);
-	wr16(ip + 4, tcp_bytes + b->payload_len);
+	toe_put32(ip, 6u << 28 | ecn << 20 | b->flow->flow_label);
+	toe_put16(ip + 4, tcp_bytes + b->payload_len);
 	ip[6] = PROTO_TCP;
 	ip[7] = TTL;
 	memcpy(ip + 8, b->flow->local_addr, 16);
@@ -110,19 +99,19 @@ unsigned toe_seg_build(uint8_t *dst, const struct toe_seg_build *b)
 	TOE_ASSERT(b->sack_n <= 3);
 	memcpy(dst, flow->remote_mac, 6);
 	memcpy(dst + 6, flow->local_mac, 6);
-	wr16(dst + 12, v6 ? TOE_ETHER_IP6 : TOE_ETHER_IP4);
+	toe_put16(dst + 12, v6 ? TOE_ETHER_IP6 : TOE_ETHER_IP4);
 	if (v6)
 		build_ip6(ip, b, tcp_bytes);
 	else
 		build_ip4(ip, b, tcp_bytes);
 	memcpy(tcp, &flow->local_port, 2);
 	memcpy(tcp + 2, &flow->remote_port, 2);
-	wr32(tcp + 4, b->snap->seq);
-	wr32(tcp + 8, b->snap->ack);
+	toe_put32(tcp + 4, b->snap->seq);
+	toe_put32(tcp + 8, b->snap->ack);
 	tcp[12] = (uint8_t)(tcp_bytes / 4 << 4);
 	tcp[13] = b->snap->flags;
-	wr16(tcp + 14, b->snap->wnd);
-	wr32(tcp + 16, 0);
+	toe_put16(tcp + 14, b->snap->wnd);
+	toe_put32(tcp + 16, 0);
 	build_options(tcp + 20, b);
 	if (b->tcp_phdr)
 		build_phdr(tcp + 16, tcp - (v6 ? 32 : 8), v6 ? 16 : 4, tcp_bytes + b->payload_len);

@@ -23,6 +23,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common/bytes.h"
 #include "tests/progs/lib/util.h"
 
 #define SYN 0x02u
@@ -65,18 +66,6 @@ static uint32_t any(uint32_t below)
 	return (uint32_t)(rng_next(&rng) >> 32) % below;
 }
 
-static void put16(uint8_t *p, uint32_t v)
-{
-	p[0] = (uint8_t)(v >> 8);
-	p[1] = (uint8_t)v;
-}
-
-static void put32(uint8_t *p, uint32_t v)
-{
-	put16(p, v >> 16);
-	put16(p + 2, v);
-}
-
 static uint32_t sum16(const uint8_t *p, uint32_t len)
 {
 	uint32_t sum = 0;
@@ -95,14 +84,14 @@ static uint32_t fold(uint32_t sum)
 
 static void ip_sum(uint8_t *ip)
 {
-	put16(ip + 10, 0);
-	put16(ip + 10, fold(sum16(ip, IP)));
+	toe_put16(ip + 10, 0);
+	toe_put16(ip + 10, fold(sum16(ip, IP)));
 }
 
 static void tcp_sum(uint8_t *ip, uint32_t len)
 {
-	put16(ip + IP + 16, 0);
-	put16(ip + IP + 16, fold(sum16(ip + 12, 8 + len) + 6 + len));
+	toe_put16(ip + IP + 16, 0);
+	toe_put16(ip + IP + 16, fold(sum16(ip + 12, 8 + len) + 6 + len));
 }
 
 static void header(uint8_t *frame, uint32_t len, uint32_t src, uint8_t protocol)
@@ -115,12 +104,12 @@ static void header(uint8_t *frame, uint32_t len, uint32_t src, uint8_t protocol)
 	frame[11] = 0x66;
 	frame[12] = 8;
 	ip[0] = 0x45;
-	put16(ip + 2, len - ETH);
-	put16(ip + 4, any(65536));
+	toe_put16(ip + 2, len - ETH);
+	toe_put16(ip + 4, any(65536));
 	ip[8] = 64;
 	ip[9] = protocol;
-	put32(ip + 12, src);
-	put32(ip + 16, opt.to);
+	toe_put32(ip + 12, src);
+	toe_put32(ip + 16, opt.to);
 	ip_sum(ip);
 }
 
@@ -130,14 +119,14 @@ static uint32_t tcp_frame(uint8_t *frame, const struct spec *s)
 	uint8_t *tcp = frame + ETH + IP;
 
 	header(frame, ETH + IP + tcp_len, s->src, 6);
-	put16(tcp, s->sport);
-	put16(tcp + 2, opt.to_port);
-	put32(tcp + 4, (uint32_t)rng_next(&rng));
-	put32(tcp + 8, s->flags & ACK ? (uint32_t)rng_next(&rng) : 0);
+	toe_put16(tcp, s->sport);
+	toe_put16(tcp + 2, opt.to_port);
+	toe_put32(tcp + 4, (uint32_t)rng_next(&rng));
+	toe_put32(tcp + 8, s->flags & ACK ? (uint32_t)rng_next(&rng) : 0);
 	tcp[12] = (uint8_t)((TCP + s->option_n) / 4 << 4);
 	tcp[13] = s->flags;
-	put16(tcp + 14, any(65536));
-	put16(tcp + 18, 0);
+	toe_put16(tcp + 14, any(65536));
+	toe_put16(tcp + 18, 0);
 	memcpy(tcp + TCP, s->options, s->option_n);
 	memset(tcp + TCP + s->option_n, 'x', s->payload);
 	tcp_sum(frame + ETH, tcp_len);
@@ -225,7 +214,7 @@ static uint32_t twist_lengths(uint8_t *frame, uint32_t len)
 		ip[0] = (uint8_t)(0x40 | any(5));
 		break;
 	case 1:
-		put16(ip + 2, any(2) ? any(IP) : len - ETH + 1 + any(60000));
+		toe_put16(ip + 2, any(2) ? any(IP) : len - ETH + 1 + any(60000));
 		break;
 	case 2:
 		ip[IP + 12] = (uint8_t)(any(5) << 4);
@@ -246,14 +235,14 @@ static uint32_t twist_sums(uint8_t *frame, uint32_t len)
 
 	switch (any(4)) {
 	case 0:
-		put16(tcp + 16, 0);
+		toe_put16(tcp + 16, 0);
 		break;
 	case 1:
 		tcp[16] = (uint8_t)~tcp[16];
 		tcp[17] = (uint8_t)~tcp[17];
 		break;
 	case 2: /* the pseudo header's alone, as for a device that would do the rest */
-		put16(tcp + 16, ~fold(sum16(frame + ETH + 12, 8) + 6 + len - ETH - IP));
+		toe_put16(tcp + 16, ~fold(sum16(frame + ETH + 12, 8) + 6 + len - ETH - IP));
 		break;
 	default:
 		frame[ETH + 10] ^= 0x55;
@@ -265,9 +254,9 @@ static uint32_t twist_fragment(uint8_t *frame, uint32_t len)
 {
 	uint8_t *ip = frame + ETH;
 
-	put16(ip + 6, (any(2) ? 0x2000 : 0) | (1 + any(8191)));
+	toe_put16(ip + 6, (any(2) ? 0x2000 : 0) | (1 + any(8191)));
 	if (any(4) == 0)
-		put16(ip + 6, 0x2000); /* the first */
+		toe_put16(ip + 6, 0x2000); /* the first */
 	ip_sum(ip);
 	return len;
 }
@@ -285,18 +274,18 @@ static uint32_t twist_icmp(uint8_t *frame, uint32_t len)
 	memset(icmp, 0, 8 + IP + 8);
 	icmp[0] = kind[0];
 	icmp[1] = kind[1];
-	put16(icmp + 6, kind[1] == 4 ? any(2) ? 0 : 68 + any(1500) : 0);
+	toe_put16(icmp + 6, kind[1] == 4 ? any(2) ? 0 : 68 + any(1500) : 0);
 	quoted[0] = 0x45;
-	put16(quoted + 2, 1500);
+	toe_put16(quoted + 2, 1500);
 	quoted[8] = 60;
 	quoted[9] = 6;
-	put32(quoted + 12, opt.to);
-	put32(quoted + 16, opt.from);
+	toe_put32(quoted + 12, opt.to);
+	toe_put32(quoted + 16, opt.from);
 	ip_sum(quoted);
-	put16(quoted + IP, opt.to_port);
-	put16(quoted + IP + 2, opt.from_port);
-	put32(quoted + IP + 4, (uint32_t)rng_next(&rng));
-	put16(icmp + 2, fold(sum16(icmp, 8 + IP + 8)));
+	toe_put16(quoted + IP, opt.to_port);
+	toe_put16(quoted + IP + 2, opt.from_port);
+	toe_put32(quoted + IP + 4, (uint32_t)rng_next(&rng));
+	toe_put16(icmp + 2, fold(sum16(icmp, 8 + IP + 8)));
 	return ETH + IP + 8 + IP + 8;
 }
 
