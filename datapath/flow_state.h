@@ -7,34 +7,8 @@
 #ifndef TOE_FLOW_STATE_H
 #define TOE_FLOW_STATE_H
 
+#include "scoreboard.h"
 #include "toe/abi.h"
-
-#define TOE_OOO_MAX 6u /* out-of-order intervals kept per connection */
-
-/* Bytes received out of order (ooo.h): disjoint and not touching, all above rcv_nxt, the one
- * changed most recently first, which is the order of SACK blocks (RFC 2018 §4). */
-struct toe_ooo {
-	struct {
-		uint32_t left;
-		uint32_t right; /* sequence number after the last byte */
-	} iv[TOE_OOO_MAX];
-	uint32_t n;
-};
-
-#define TOE_SACK_MAX 6u /* intervals the sender remembers of what the peer holds */
-
-/* What the peer has reported by SACK (RFC 6675 §3, the scoreboard): disjoint and not touching,
- * ascending, all above SND.UNA and at most to SND.MAX. */
-struct toe_sacked {
-	struct {
-		uint32_t left;
-		uint32_t right;
-	} iv[TOE_SACK_MAX];
-	uint8_t n;
-	uint8_t dup_thresh; /* segments of reordering the path has shown, see proto_loss.c; 0: none
-			     */
-	uint16_t rack;      /* index of the flow's RACK element + 1; 0: it has none, see rack.h */
-};
 
 /* Identification.  Written by: ctrl stage (before the flow table points here).
  * Read by: pre replicas. */
@@ -75,7 +49,8 @@ TOE_ASSERT_SIZE(struct toe_flow_pre, 8);
 #define TOE_FP_CWND_ROUND   0x4000000u /* CWND_LIMITED is about this round trip */
 #define TOE_FP_PACED        0x8000000u /* sched has a rate for it: only its permissions send */
 
-/* The TCP machine.  Written and read by: the proto instance of the flow-group only. */
+/* The TCP machine.  Written and read by: the proto instance of the flow-group only.  Two lines;
+ * what only connections with holes need is in sb, times of sending in an element of rack.h. */
 struct toe_flow_proto {
 	TOE_LINE_ALIGNED uint32_t flags; /* TOE_FP_* */
 	uint32_t gen;
@@ -83,8 +58,7 @@ struct toe_flow_proto {
 	uint32_t snd_nxt;
 	uint32_t snd_max; /* highest sent: snd_nxt goes back on RTO, this does not */
 	uint32_t snd_wnd; /* bytes, scaled */
-	uint32_t snd_wl1;
-	uint32_t snd_wl2;
+	uint32_t snd_wl1; /* SND.WL2 is never above SND.UNA, hence below any ACK that counts */
 	uint32_t tx_tail; /* sequence number after the last byte the application wrote */
 	uint32_t rcv_nxt;
 	uint32_t rcv_adv; /* right edge advertised: never moves back */
@@ -94,51 +68,41 @@ struct toe_flow_proto {
 	uint32_t ssthresh;
 	uint32_t ts_recent;
 	uint32_t last_ack_sent; /* RFC 7323 §4.3 */
+	uint32_t told_sendable; /* last snap.sendable given to sched */
 
-	TOE_LINE_ALIGNED uint32_t iss;
+	TOE_LINE_ALIGNED struct toe_scoreboard *sb; /* NULL: no holes */
+	uint32_t iss;
 	uint32_t irs;
-	uint32_t recover;
-	uint32_t
-		fin_seq; /* sequence number of the peer's FIN, valid with FIN_RCVD or FIN pending */
-	uint16_t mss;
-	uint8_t snd_wscale;
-	uint8_t rcv_wscale;
-	uint8_t dup_acks;
-	uint8_t fin_pending; /* a FIN was received out of order, at fin_seq */
-	uint8_t ctl;         /* TOE_CTL_* low byte as last seen */
-	uint8_t pingpong;    /* answers in a row that followed received data, see proto.h */
-	uint32_t rtt_seq;    /* an ACK that covers it ends the sample; valid if rtt_us != 0 */
-	uint32_t rtt_us;     /* when it was sent (Karn: cleared by any retransmission) */
+	uint32_t recover; /* SND.MAX when a loss was last found (RFC 6582) */
+	uint32_t snd_sml; /* end of the last small segment sent (Minshall's Nagle) */
+	uint32_t cwr_seq; /* ECE in ACKs up to here has been answered by CWR */
+	union {
+		uint32_t rtt_seq; /* an ACK that covers it ends the sample; valid if rtt_us != 0 */
+		uint32_t tlp_end; /* SND.MAX when the probe had been sent, valid with TLP, which
+				     no sample is taken in */
+	};
+	uint32_t rtt_us; /* when it was sent (Karn: cleared by any retransmission) */
 	uint32_t srtt_us;
 	uint32_t rttvar_us;
-	uint32_t loss_epoch;
-	uint32_t app_slot; /* slot index, for events */
-	uint16_t app_id;
-	uint8_t rx_shift; /* buffers: log2 of bytes, see proto_rx_buf() */
-	uint8_t tx_shift;
+	uint16_t mss;
+	uint16_t max_wnd;    /* largest snd_wnd seen, as the field has it, see proto_max_wnd() */
+	uint16_t loss_epoch; /* low half of toe_flow_prog's */
 	/* Points in time, in units that make 16 bits enough; see proto.h. */
 	uint16_t challenge_at; /* last challenge ACK (RFC 5961 §7), 8 ms */
 	uint16_t oow_at;       /* last ACK for an empty unacceptable segment, 1 ms */
 	uint16_t ts_recent_at; /* when ts_recent was stored (RFC 7323 §5.5), 65 s */
 	uint16_t ack_due;      /* a delayed ACK is owed then, 1 ms; 0: none */
-	uint32_t max_wnd;      /* largest snd_wnd seen (RFC 5961 §5.2, RFC 9293 §3.8.6.2.1) */
-
-	TOE_LINE_ALIGNED struct toe_ooo ooo;
-	uint32_t snd_sml;       /* end of the last small segment sent (Minshall's Nagle) */
-	uint32_t cwr_seq;       /* ECE in ACKs up to here has been answered by CWR */
-	uint32_t told_sendable; /* last snap.sendable given to sched */
-
-	TOE_LINE_ALIGNED struct toe_sacked sacked;
-	uint32_t
-		rtx_nxt; /* in RECOVERY with SACK: all holes below have been resent (HighRxt + 1) */
-	union {
-		uint32_t rtx_mark;  /* snd_max at the last retransmission: SACK of later data proves
-				       it lost; without RACK */
-		uint32_t rack_edge; /* what is not SACKed below is lost; with RACK */
-	};
-	uint32_t tlp_end; /* snd_max when the probe had been sent */
+	uint16_t rack : 13;    /* index of its RACK element + 1; 0: it has none */
+	uint16_t reorder : 3;  /* how much reordering the path has shown, see proto_dup_thresh() */
+	uint32_t rx_shift : 5; /* buffers: log2 of bytes, see proto_rx_buf() */
+	uint32_t tx_shift : 5;
+	uint32_t snd_wscale : 4;
+	uint32_t rcv_wscale : 4;
+	uint32_t ctl : 5;      /* TOE_CTL_* as last seen, those that concern proto */
+	uint32_t pingpong : 2; /* answers in a row that followed received data, see proto.h */
+	uint32_t dup_acks : 7;
 };
-TOE_ASSERT_SIZE(struct toe_flow_proto, 256);
+TOE_ASSERT_SIZE(struct toe_flow_proto, 128);
 
 /* What a segment of this connection looks like and where its bytes live.  Written by: proto, when
  * it processes INSTALL or NEIGH (every later item reaches post through proto, so replicas see

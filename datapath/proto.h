@@ -24,7 +24,8 @@
 #include "work.h"
 
 #define PROTO_DUP_THRESH   3u   /* RFC 5681 §3.2 */
-#define PROTO_DUP_MAX      64u  /* duplicates that are counted at all */
+#define PROTO_DUP_MAX      64u  /* duplicates that are counted at all, and waited for */
+#define PROTO_REORDER_MAX  5u   /* steps from one to the other, each twice as many */
 #define PROTO_CHALLENGE_MS 500u /* at most one challenge ACK per connection in this time */
 #define PROTO_OOW_MS       10u  /* likewise ACKs for empty unacceptable segments: ends ACK loops */
 /* Delayed ACK (RFC 9293 §3.8.6.3): only on connections that answer what they receive, where the
@@ -55,6 +56,8 @@ static inline bool proto_elapsed(uint32_t now_ms, uint16_t at, unsigned shift, u
 	return (uint32_t)(uint16_t)(proto_at(now_ms, shift) - at) << shift >= ms;
 }
 
+#define PROTO_CTL 0x1fu /* of TOE_CTL_*: what proto keeps */
+
 static inline uint32_t proto_rx_buf(const struct toe_flow_proto *fp)
 {
 	return 1u << fp->rx_shift;
@@ -63,6 +66,13 @@ static inline uint32_t proto_rx_buf(const struct toe_flow_proto *fp)
 static inline uint32_t proto_tx_buf(const struct toe_flow_proto *fp)
 {
 	return 1u << fp->tx_shift;
+}
+
+/* Largest window the peer has offered, bytes, rounded up to its scale (RFC 5961 §5.2, RFC 9293
+ * §3.8.6.2.1). */
+static inline uint32_t proto_max_wnd(const struct toe_flow_proto *fp)
+{
+	return (uint32_t)fp->max_wnd << fp->snd_wscale;
 }
 
 /* Decision on one item.  The snapshot is the item's own. */
@@ -75,9 +85,11 @@ struct proto_out {
 	uint8_t ack_defer; /* the ACK may be left to a later segment of the same burst */
 	uint32_t dup_left; /* bytes of the segment that were here before, for D-SACK */
 	uint32_t dup_right;
+	struct toe_scoreboards
+		*scoreboards;             /* of the instance; NULL: nothing out of order is kept */
 	struct toe_rack_pool *racks;      /* of the instance; NULL: RACK is not used */
 	uint32_t conn;                    /* id, with racks */
-	const struct toe_flow_post *post; /* of the connection, with racks */
+	const struct toe_flow_post *post; /* of the connection */
 };
 static_assert(TOE_C_N <= 64, "proto_out.counted is a bit set");
 
@@ -144,23 +156,41 @@ static inline bool proto_is(const struct toe_flow_proto *fp, uint32_t flag)
 static inline struct toe_rack *proto_rack(const struct toe_flow_proto *fp,
 					  const struct proto_out *out)
 {
-	return out->racks != NULL && fp->sacked.rack != 0 ? &out->racks->e[fp->sacked.rack - 1]
-							  : NULL;
+	return out->racks != NULL && fp->rack != 0 ? &out->racks->e[fp->rack - 1] : NULL;
+}
+
+/* For reading. */
+static inline const struct toe_scoreboard *proto_sb(const struct toe_flow_proto *fp)
+{
+	return fp->sb != NULL ? fp->sb : &toe_scoreboard_none;
+}
+
+/* In RECOVERY with SACK: all holes below have been resent. */
+static inline uint32_t proto_rtx_nxt(const struct toe_flow_proto *fp)
+{
+	return fp->sb != NULL ? fp->sb->rtx_nxt : fp->snd_una;
+}
+
+/* With RACK: what is not SACKed below is lost. */
+static inline uint32_t proto_rack_edge(const struct toe_flow_proto *fp)
+{
+	return fp->sb != NULL && fp->rack != 0 ? fp->sb->rack_edge : fp->snd_una;
 }
 
 /* DupThresh (RFC 6675 §2), more if the path has been seen to reorder.  With RACK so many
  * duplicates only let new data go (RFC 3042): loss is a matter of time. */
 static inline uint32_t proto_dup_thresh(const struct toe_flow_proto *fp)
 {
-	if (fp->sacked.rack != 0)
+	if (fp->rack != 0)
 		return PROTO_DUP_MAX;
-	return proto_max(PROTO_DUP_THRESH, fp->sacked.dup_thresh);
+	return proto_min(PROTO_DUP_THRESH << fp->reorder, PROTO_DUP_MAX);
 }
 
-/* Fast recovery by scoreboard. */
+/* Fast recovery by scoreboard.  A flow that has lost its own to others goes on as if there were no
+ * SACK until a SACK block makes it take another. */
 static inline bool proto_loss_by_sack(const struct toe_flow_proto *fp)
 {
-	return proto_is(fp, TOE_FP_SACK);
+	return proto_is(fp, TOE_FP_SACK) && fp->sb != NULL;
 }
 
 /* ---- workflows.  fp is valid and of the item's generation ---- */
@@ -210,6 +240,12 @@ void proto_rx_data(struct toe_flow_proto *fp, const struct toe_seg *seg, struct 
  * find nothing to send; a pending retransmission counts as one MSS; a FIN or a probe alone as 1.
  */
 uint32_t proto_sendable(const struct toe_flow_proto *fp);
+
+/* The flow's scoreboard, taken if it has none; NULL: there is no pool. */
+struct toe_scoreboard *proto_sb_take(struct toe_flow_proto *fp, struct proto_out *out);
+/* Gives it back if there are no holes any more; in any case. */
+void proto_sb_settle(struct toe_flow_proto *fp, struct proto_out *out);
+void proto_sb_release(struct toe_flow_proto *fp, struct proto_out *out);
 
 /* ---- loss recovery, proto_loss.c ---- */
 

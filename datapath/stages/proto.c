@@ -26,6 +26,8 @@ struct proto_priv {
 	uint32_t *out_seq; /* next number, by flow-group */
 	struct toe_delack delack;
 	struct toe_rack_pool racks;
+	struct toe_scoreboards scoreboards;
+	struct toe_scoreboard *scoreboard_mem;
 };
 
 enum proto_fate { PROTO_KEEP, PROTO_FREE, PROTO_GIVE_CTRL };
@@ -80,8 +82,11 @@ static bool proto_is_conn_cmd(uint16_t cmd)
 
 static void proto_begin(struct toe_stage *s, struct toe_work *w, struct proto_out *out)
 {
+	struct proto_priv *p = s->priv;
+
 	proto_out_init(out, &w->snap);
-	out->racks = &((struct proto_priv *)s->priv)->racks;
+	out->racks = &p->racks;
+	out->scoreboards = &p->scoreboards;
 	out->conn = w->conn;
 	out->post = &s->engine->flow_post[w->conn];
 }
@@ -204,8 +209,7 @@ static void proto_prefetch(const struct toe_stage *s, const struct toe_work *w)
 		const struct toe_flow_proto *fp = &e->flow_proto[w->conn];
 
 		rte_prefetch0(&fp->flags);
-		rte_prefetch0(&fp->iss);
-		rte_prefetch0(&fp->ooo);
+		rte_prefetch0(&fp->sb);
 		rte_prefetch0(&e->prog[w->conn]);
 	}
 }
@@ -313,7 +317,7 @@ static bool proto_overdue(struct toe_stage *s, struct toe_rack *r)
 	struct proto_out out;
 	struct toe_work *w;
 
-	TOE_ASSERT(fp->gen == r->gen && fp->sacked.rack == toe_rack_index(racks, r) + 1);
+	TOE_ASSERT(fp->gen == r->gen && fp->rack == toe_rack_index(racks, r) + 1);
 	if (proto_is(fp, TOE_FP_RESET))
 		return true;
 	w = proto_own_item(s, r->conn, &out);
@@ -363,6 +367,14 @@ static uint64_t proto_deadline(struct toe_stage *s)
 	return us == UINT64_MAX ? us : now->tsc + us * (rte_get_tsc_hz() / 1000u) / 1000u;
 }
 
+static void proto_free(struct proto_priv *p)
+{
+	toe_rack_pool_fini(&p->racks);
+	free(p->scoreboard_mem);
+	free(p->out_seq);
+	free(p);
+}
+
 static int proto_init(struct toe_stage *s)
 {
 	struct proto_priv *p = calloc(1, sizeof(*p));
@@ -370,24 +382,21 @@ static int proto_init(struct toe_stage *s)
 	if (p == NULL)
 		return -ENOMEM;
 	p->out_seq = calloc(s->engine->flow_group_n, sizeof(*p->out_seq));
-	if (p->out_seq == NULL || !toe_rack_pool_init(&p->racks, TOE_RACK_N)) {
-		free(p->out_seq);
-		free(p);
+	p->scoreboard_mem = aligned_alloc(TOE_LINE, TOE_SCOREBOARD_N * sizeof(*p->scoreboard_mem));
+	if (p->out_seq == NULL || p->scoreboard_mem == NULL ||
+	    !toe_rack_pool_init(&p->racks, TOE_RACK_N)) {
+		proto_free(p);
 		return -ENOMEM;
 	}
+	toe_scoreboards_init(&p->scoreboards, p->scoreboard_mem, TOE_SCOREBOARD_N);
 	s->priv = p;
 	return 0;
 }
 
 static void proto_fini(struct toe_stage *s)
 {
-	struct proto_priv *p = s->priv;
-
-	if (p != NULL) {
-		free(p->out_seq);
-		toe_rack_pool_fini(&p->racks);
-	}
-	free(p);
+	if (s->priv != NULL)
+		proto_free(s->priv);
 	s->priv = NULL;
 }
 

@@ -42,6 +42,14 @@ static uint32_t prog_flags(const struct toe_flow_proto *fp)
 	return flags;
 }
 
+/* The whole count is only here: what was there, and what has come to our half of it. */
+static uint32_t prog_losses(const struct toe_flow_proto *fp, const struct toe_flow_prog *prog)
+{
+	uint32_t before = prog->gen == fp->gen ? prog->loss_epoch : 0;
+
+	return before + (uint16_t)(fp->loss_epoch - before);
+}
+
 void proto_publish(const struct toe_flow_proto *fp, struct toe_flow_prog *prog)
 {
 	uint32_t wnd = seq_gt(fp->rcv_adv, fp->rcv_nxt) ? fp->rcv_adv - fp->rcv_nxt : 0;
@@ -58,17 +66,30 @@ void proto_publish(const struct toe_flow_proto *fp, struct toe_flow_prog *prog)
 	PROG_SET(rttvar_us, fp->rttvar_us);
 	PROG_SET(rcv_wnd, wnd);
 	PROG_SET(rx_unread, unread);
-	PROG_SET(ooo_bytes, toe_ooo_bytes(&fp->ooo));
+	PROG_SET(ooo_bytes, toe_ooo_bytes(&proto_sb(fp)->ooo));
 	/* Who sees a new loss sees that recovery goes on; who sees that, or its end, the window. */
 	__atomic_store_n(&prog->flags, prog_flags(fp), __ATOMIC_RELEASE);
-	__atomic_store_n(&prog->loss_epoch, fp->loss_epoch, __ATOMIC_RELEASE);
+	__atomic_store_n(&prog->loss_epoch, prog_losses(fp, prog), __ATOMIC_RELEASE);
 	__atomic_store_n(&prog->gen, fp->gen, __ATOMIC_RELEASE);
 }
 
 /* Powers of two (region.h); anything else is used in part. */
-static uint8_t buf_shift(uint32_t bytes)
+static uint32_t buf_shift(uint32_t bytes)
 {
-	return (uint8_t)(bytes != 0 ? 31 - __builtin_clz(bytes) : 0);
+	return bytes != 0 ? 31u - (uint32_t)__builtin_clz(bytes) : 0;
+}
+
+/* A window of bytes as the field of a segment has it; SYNs have it unscaled. */
+static uint16_t wnd_field(uint32_t bytes, uint32_t scale)
+{
+	return (uint16_t)proto_min((bytes + (1u << scale) - 1) >> scale, UINT16_MAX);
+}
+
+/* What it has of the pools. */
+static void ctrl_forget(struct toe_flow_proto *fp, struct proto_out *out)
+{
+	proto_rack_release(fp, out);
+	proto_sb_release(fp, out);
 }
 
 static void ctrl_install_flow(struct toe_flow_proto *fp, const struct toe_cmd_install *in,
@@ -83,17 +104,17 @@ static void ctrl_install_flow(struct toe_flow_proto *fp, const struct toe_cmd_in
 	fp->iss = in->iss;
 	fp->irs = in->irs;
 	fp->snd_una = fp->snd_nxt = fp->snd_max = fp->tx_tail = in->snd_nxt;
-	fp->snd_wnd = fp->max_wnd = in->snd_wnd;
+	fp->snd_wnd = in->snd_wnd;
 	/* The first ACK must be able to set the window whatever its numbers. */
 	fp->snd_wl1 = in->rcv_nxt - 1;
-	fp->snd_wl2 = in->snd_nxt;
 	fp->recover = fp->cwr_seq = fp->snd_sml = in->snd_nxt - 1;
 	fp->rcv_nxt = fp->rx_head = fp->last_ack_sent = in->rcv_nxt;
-	fp->rx_shift = buf_shift(in->rx_buf_bytes);
-	fp->tx_shift = buf_shift(in->tx_buf_bytes);
+	fp->rx_shift = buf_shift(in->rx_buf_bytes) & 31u;
+	fp->tx_shift = buf_shift(in->tx_buf_bytes) & 31u;
 	fp->mss = in->mss != 0 ? in->mss : 536; /* RFC 9293 §3.7.1; it is a divisor */
-	fp->snd_wscale = in->snd_wscale;
-	fp->rcv_wscale = in->rcv_wscale;
+	fp->snd_wscale = in->snd_wscale & 15u;  /* <= 14 (RFC 7323 §2.3) */
+	fp->rcv_wscale = in->rcv_wscale & 15u;
+	fp->max_wnd = wnd_field(in->snd_wnd, fp->snd_wscale);
 	/* The handshake may have offered less; more than the buffer it cannot have. */
 	fp->rcv_adv = fp->rcv_nxt + (proto_min(proto_rx_buf(fp), 65535u << fp->rcv_wscale) >>
 				     fp->rcv_wscale << fp->rcv_wscale);
@@ -105,10 +126,8 @@ static void ctrl_install_flow(struct toe_flow_proto *fp, const struct toe_cmd_in
 	fp->challenge_at = proto_at(now->ms, PROTO_CHALLENGE_SHIFT) - 0x8000u;
 	fp->oow_at = proto_at(now->ms, PROTO_OOW_SHIFT) - 0x8000u;
 	fp->srtt_us = in->srtt_us;
-	fp->rttvar_us = in->srtt_us / 2;   /* RFC 6298 §2.2: one measurement, the handshake's */
-	fp->app_id = (uint16_t)in->app_id; /* < TOE_APP_N, ctrl has checked */
-	fp->app_slot = in->slot;
-	fp->ctl = (uint8_t)in->ctl;
+	fp->rttvar_us = in->srtt_us / 2; /* RFC 6298 §2.2: one measurement, the handshake's */
+	fp->ctl = in->ctl & PROTO_CTL;
 }
 
 static void ctrl_install_post(struct toe_flow_post *post, const struct toe_cmd_install *in)
@@ -122,7 +141,7 @@ static void ctrl_install_post(struct toe_flow_post *post, const struct toe_cmd_i
 	post->remote_port = rte_cpu_to_be_16(in->remote_port);
 	post->ts_offset = in->ts_offset;
 	post->slot = in->slot;
-	post->app_id = (uint16_t)in->app_id;
+	post->app_id = (uint16_t)in->app_id; /* < TOE_APP_N, ctrl has checked */
 	if (in->flags & TOE_INSTALL_TS)
 		post->flags |= TOE_POST_TS;
 	if (in->flags & TOE_INSTALL_STREAM)
@@ -139,7 +158,7 @@ static void ctrl_remove(struct toe_flow_proto *fp, struct proto_out *out)
 	proto_counted(out, TOE_C_REMOVED);
 	out->todo |= TOE_TODO_CTXQ;
 	fp->flags |= TOE_FP_RESET; /* sendable is 0 */
-	proto_rack_release(fp, out);
+	ctrl_forget(fp, out);
 	proto_finish(fp, out, true);
 	out->snap->state |= TOE_SLOT_DEAD;
 	fp->flags &= ~TOE_FP_VALID; /* the rest stays: REMOVED reports the final numbers */
@@ -147,7 +166,7 @@ static void ctrl_remove(struct toe_flow_proto *fp, struct proto_out *out)
 
 static void ctrl_cc(struct toe_flow_proto *fp, const struct toe_cmd_cc *cc, struct proto_out *out)
 {
-	if (cc->loss_epoch != fp->loss_epoch) {
+	if ((uint16_t)cc->loss_epoch != fp->loss_epoch) {
 		proto_dropped(out, TOE_D_STALE); /* decided before the last loss */
 		return;
 	}
@@ -223,6 +242,7 @@ void proto_ctrl(struct toe_flow_proto *fp, struct toe_flow_post *post,
 {
 	switch (wc->w.cmd) {
 	case TOE_CMD_INSTALL:
+		ctrl_forget(fp, out); /* one that was never removed */
 		ctrl_install_flow(fp, &wc->cmd.install, wc->w.gen, now);
 		ctrl_install_post(post, &wc->cmd.install);
 		proto_counted(out, TOE_C_INSTALLED);

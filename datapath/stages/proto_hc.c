@@ -41,7 +41,7 @@ static bool hc_rx_ok(const struct toe_flow_proto *fp, uint32_t head)
 static void hc_wishes(struct toe_flow_proto *fp, uint32_t ctl)
 {
 	/* A direction once shut stays shut. */
-	fp->ctl = (uint8_t)(ctl | (fp->ctl & (TOE_CTL_SHUT_WR | TOE_CTL_SHUT_RD)));
+	fp->ctl = (ctl | (fp->ctl & (TOE_CTL_SHUT_WR | TOE_CTL_SHUT_RD))) & PROTO_CTL;
 	if (fp->ctl & TOE_CTL_SHUT_WR)
 		fp->flags |= TOE_FP_FIN_QUEUED;
 	if ((fp->ctl & TOE_CTL_SHUT_RD) && !proto_is(fp, TOE_FP_RX_DISCARD)) {
@@ -77,7 +77,7 @@ void proto_hc(struct toe_flow_proto *fp, const struct toe_hc *hc, const struct t
 	}
 	if (proto_is(fp, TOE_FP_ORPHAN) && seq_lt(tail, fp->tx_tail))
 		tail = fp->tx_tail; /* fetched before CLOSE told the last one */
-	if (hc->app_id != fp->app_id || hc->slot != fp->app_slot || !hc_tx_ok(fp, tail) ||
+	if (hc->app_id != out->post->app_id || hc->slot != out->post->slot || !hc_tx_ok(fp, tail) ||
 	    !hc_rx_ok(fp, head)) {
 		proto_dropped(out, TOE_D_HC_INVALID);
 		return;

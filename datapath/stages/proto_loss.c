@@ -11,18 +11,56 @@
  */
 #include "proto.h"
 
-#define LOSS_THRESH_MAX  64u /* segments; a probe after two round trips ends the waiting anyway */
-#define LOSS_THRESH_NEAR 64u /* segments below the last retransmission that D-SACK is about it */
+#define LOSS_FAR (1u << 30) /* recover is never further behind: it is compared with */
 
 /* ---- scoreboard ---- */
 
+struct toe_scoreboard *proto_sb_take(struct toe_flow_proto *fp, struct proto_out *out)
+{
+	if (fp->sb != NULL || out->scoreboards == NULL)
+		return fp->sb;
+	if (toe_scoreboard_take(out->scoreboards, &fp->sb))
+		proto_counted(out, TOE_C_SCOREBOARD_LOST);
+	fp->sb->rtx_nxt = fp->snd_una;
+	if (fp->rack != 0)
+		fp->sb->rack_edge = fp->snd_una;
+	else
+		fp->sb->rtx_mark = fp->snd_max;
+	return fp->sb;
+}
+
+void proto_sb_release(struct toe_flow_proto *fp, struct proto_out *out)
+{
+	if (fp->sb != NULL)
+		toe_scoreboard_give(out->scoreboards, &fp->sb);
+}
+
+void proto_sb_settle(struct toe_flow_proto *fp, struct proto_out *out)
+{
+	const struct toe_scoreboard *sb = proto_sb(fp);
+
+	if (sb->ooo.n == 0 && !sb->ooo.fin_pending && sb->sacked.n == 0 &&
+	    !proto_is(fp, TOE_FP_RECOVERY))
+		proto_sb_release(fp, out);
+}
+
 static void sacked_remove(struct toe_sacked *k, uint32_t from, uint32_t to)
 {
-	uint16_t gone = (uint16_t)(to - from);
+	uint32_t gone = to - from;
 
 	for (uint32_t i = to; i < k->n; i++)
 		k->iv[i - gone] = k->iv[i];
-	k->n -= (uint8_t)gone;
+	k->n -= gone;
+}
+
+/* All that begins at or below una. */
+static void sacked_forget(struct toe_sacked *k, uint32_t una)
+{
+	uint32_t gone = 0;
+
+	while (gone < k->n && seq_leq(k->iv[gone].left, una))
+		gone++;
+	sacked_remove(k, 0, gone);
 }
 
 /* Makes room at index at by forgetting the shortest interval; false: the new one is the shortest.
@@ -86,7 +124,7 @@ static uint32_t sacked_in(const struct toe_sacked *k, uint32_t from, uint32_t to
 
 uint32_t proto_loss_sacked_in(const struct toe_flow_proto *fp, uint32_t from, uint32_t to)
 {
-	return sacked_in(&fp->sacked, from, to);
+	return sacked_in(&proto_sb(fp)->sacked, from, to);
 }
 
 static uint32_t sacked_top(const struct toe_sacked *k)
@@ -104,25 +142,43 @@ static bool seg_is_dsack(const struct toe_seg *seg)
 		seq_leq(seg->sack[0].right, seg->sack[1].right));
 }
 
-/* What fast recovery has resent had arrived: it was late, not lost.  Wait for more the next time
- * (RFC 4653's idea, as much as Linux's).  An RTO forgets it. */
+/* Of what was in flight at the last loss (twice ssthresh since then) something had arrived that
+ * fast recovery has resent: it was late, not lost.  Wait for more the next time (RFC 4653's idea,
+ * as much as Linux's).  An RTO forgets it. */
 static void loss_note_reordering(struct toe_flow_proto *fp, const struct toe_seg *seg)
 {
-	uint32_t below = fp->rtx_nxt - seg->sack[0].right;
+	uint32_t below = fp->recover - seg->sack[0].right;
 
-	if (!proto_is(fp, TOE_FP_TLP) && below < LOSS_THRESH_NEAR * fp->mss)
-		fp->sacked.dup_thresh = (uint8_t)proto_min(
-			2u * proto_max(PROTO_DUP_THRESH, fp->sacked.dup_thresh), LOSS_THRESH_MAX);
+	if (!proto_is(fp, TOE_FP_TLP) && below < 2u * fp->ssthresh &&
+	    fp->reorder < PROTO_REORDER_MAX)
+		fp->reorder++;
+}
+
+/* Takes the blocks that say something possible.  True: there was news. */
+static bool loss_take_blocks(struct toe_flow_proto *fp, const struct toe_seg *seg,
+			     const struct toe_clock *now, struct proto_out *out)
+{
+	bool news = false;
+
+	for (uint32_t i = 0; i < seg->sack_n; i++) {
+		uint32_t left = seg->sack[i].left, right = seg->sack[i].right;
+
+		if (seq_leq(left, fp->snd_una) || seq_geq(left, right) ||
+		    seq_gt(right, fp->snd_max) || proto_sb_take(fp, out) == NULL ||
+		    !sacked_add(&fp->sb->sacked, left, right))
+			continue;
+		news = true;
+		proto_rack_arrived(fp, left, right, now, out);
+	}
+	return news;
 }
 
 bool proto_loss_sack(struct toe_flow_proto *fp, const struct toe_seg *seg,
 		     const struct toe_clock *now, struct proto_out *out)
 {
-	struct toe_sacked *k = &fp->sacked;
-	bool news = false;
-	uint32_t gone = 0;
+	bool news;
 
-	if (!proto_is(fp, TOE_FP_SACK))
+	if (!proto_is(fp, TOE_FP_SACK) || (fp->sb == NULL && seg->sack_n == 0))
 		return false;
 	if (seg_is_dsack(seg)) {
 		loss_note_reordering(fp, seg);
@@ -130,25 +186,16 @@ bool proto_loss_sack(struct toe_flow_proto *fp, const struct toe_seg *seg,
 		proto_undo_dsack(fp, seg, out);
 	}
 	/* One that holds SND.UNA itself would have been acknowledged: the peer changed its mind. */
-	while (gone < k->n && seq_leq(k->iv[gone].left, fp->snd_una))
-		gone++;
-	sacked_remove(k, 0, gone);
-	for (uint32_t i = 0; i < seg->sack_n; i++) {
-		uint32_t left = seg->sack[i].left, right = seg->sack[i].right;
-
-		if (seq_gt(left, fp->snd_una) && seq_lt(left, right) &&
-		    seq_leq(right, fp->snd_max) && sacked_add(k, left, right)) {
-			news = true;
-			proto_rack_arrived(fp, left, right, now, out);
-		}
-	}
+	if (fp->sb != NULL)
+		sacked_forget(&fp->sb->sacked, fp->snd_una);
+	news = loss_take_blocks(fp, seg, now, out);
 	proto_loss_skip(fp);
 	return news;
 }
 
 void proto_loss_skip(struct toe_flow_proto *fp)
 {
-	const struct toe_sacked *k = &fp->sacked;
+	const struct toe_sacked *k = &proto_sb(fp)->sacked;
 
 	for (uint32_t i = 0; i < k->n && seq_lt(fp->snd_nxt, fp->snd_max); i++)
 		if (seq_geq(fp->snd_nxt, k->iv[i].left) && seq_lt(fp->snd_nxt, k->iv[i].right))
@@ -157,7 +204,7 @@ void proto_loss_skip(struct toe_flow_proto *fp)
 
 uint32_t proto_loss_hole_end(const struct toe_flow_proto *fp, uint32_t seq, uint32_t end)
 {
-	const struct toe_sacked *k = &fp->sacked;
+	const struct toe_sacked *k = &proto_sb(fp)->sacked;
 
 	for (uint32_t i = 0; i < k->n; i++)
 		if (seq_gt(k->iv[i].left, seq))
@@ -170,11 +217,11 @@ uint32_t proto_loss_hole_end(const struct toe_flow_proto *fp, uint32_t seq, uint
 /* Below it, what is not SACKed is lost (IsLost(): enough was received above); SND.UNA: nothing. */
 static uint32_t loss_edge(const struct toe_flow_proto *fp)
 {
-	const struct toe_sacked *k = &fp->sacked;
+	const struct toe_sacked *k = &proto_sb(fp)->sacked;
 	uint32_t bytes = 0;
 
-	if (k->rack != 0)
-		return seq_min(seq_max(fp->rack_edge, fp->snd_una), fp->snd_max);
+	if (fp->rack != 0)
+		return seq_min(seq_max(proto_rack_edge(fp), fp->snd_una), fp->snd_max);
 	for (uint32_t i = k->n; i-- > 0;) {
 		bytes += k->iv[i].right - k->iv[i].left;
 		if (bytes > (proto_dup_thresh(fp) - 1) * fp->mss ||
@@ -187,14 +234,14 @@ static uint32_t loss_edge(const struct toe_flow_proto *fp)
 /* Bytes in [max(SND.UNA, rtx_nxt), edge) that are not SACKed. */
 static uint32_t loss_unsent(const struct toe_flow_proto *fp, uint32_t edge)
 {
-	uint32_t at = seq_max(fp->snd_una, fp->rtx_nxt);
+	uint32_t at = seq_max(fp->snd_una, proto_rtx_nxt(fp));
 
-	return seq_lt(at, edge) ? edge - at - sacked_in(&fp->sacked, at, edge) : 0;
+	return seq_lt(at, edge) ? edge - at - proto_loss_sacked_in(fp, at, edge) : 0;
 }
 
 uint32_t proto_loss_pipe(const struct toe_flow_proto *fp)
 {
-	return fp->snd_max - fp->snd_una - sacked_in(&fp->sacked, fp->snd_una, fp->snd_max) -
+	return fp->snd_max - fp->snd_una - proto_loss_sacked_in(fp, fp->snd_una, fp->snd_max) -
 	       loss_unsent(fp, loss_edge(fp));
 }
 
@@ -207,9 +254,9 @@ uint32_t proto_loss_budget(const struct toe_flow_proto *fp)
 
 uint32_t proto_loss_hole(const struct toe_flow_proto *fp, bool sure, uint32_t *seq)
 {
-	const struct toe_sacked *k = &fp->sacked;
+	const struct toe_sacked *k = &proto_sb(fp)->sacked;
 	uint32_t edge = sure ? loss_edge(fp) : k->n > 0 ? k->iv[k->n - 1].left : fp->snd_una;
-	uint32_t at = seq_max(fp->snd_una, fp->rtx_nxt);
+	uint32_t at = seq_max(fp->snd_una, proto_rtx_nxt(fp));
 
 	for (uint32_t i = 0; i < k->n; i++)
 		if (seq_geq(at, k->iv[i].left) && seq_lt(at, k->iv[i].right))
@@ -220,10 +267,11 @@ uint32_t proto_loss_hole(const struct toe_flow_proto *fp, bool sure, uint32_t *s
 
 uint32_t proto_loss_holes(const struct toe_flow_proto *fp)
 {
+	const struct toe_sacked *k = &proto_sb(fp)->sacked;
 	uint32_t edge = loss_edge(fp);
 
-	if (fp->sacked.n > 0)
-		edge = seq_max(edge, sacked_top(&fp->sacked));
+	if (k->n > 0)
+		edge = seq_max(edge, sacked_top(k));
 	return loss_unsent(fp, edge);
 }
 
@@ -243,16 +291,26 @@ static uint32_t loss_ssthresh(const struct toe_flow_proto *fp)
 	return proto_max(flight / 2, 2u * fp->mss);
 }
 
+/* All that is lost is to be resent. */
+static void loss_rtx_from_una(struct toe_flow_proto *fp)
+{
+	if (fp->sb == NULL)
+		return;
+	fp->sb->rtx_nxt = fp->snd_una;
+	if (fp->rack == 0)
+		fp->sb->rtx_mark = fp->snd_max;
+}
+
 static void loss_enter(struct toe_flow_proto *fp, struct proto_out *out)
 {
 	proto_undo_note(fp, out);
 	fp->ssthresh = loss_ssthresh(fp);
+	if (proto_is(fp, TOE_FP_SACK))
+		proto_sb_take(fp, out);
 	/* NewReno counts what has left by inflating cwnd, SACK by the scoreboard. */
 	fp->cwnd = fp->ssthresh + (proto_loss_by_sack(fp) ? 0 : PROTO_DUP_THRESH * fp->mss);
 	fp->recover = fp->snd_max;
-	fp->rtx_nxt = fp->snd_una;
-	if (fp->sacked.rack == 0)
-		fp->rtx_mark = fp->snd_max;
+	loss_rtx_from_una(fp);
 	proto_rack_recovery(fp, true, out);
 	fp->loss_epoch++;
 	fp->rtt_us = 0;
@@ -274,7 +332,7 @@ static bool loss_may_enter(const struct toe_flow_proto *fp)
 
 static void loss_check(struct toe_flow_proto *fp, struct proto_out *out)
 {
-	bool third = fp->sacked.rack == 0 && fp->dup_acks >= proto_dup_thresh(fp);
+	bool third = fp->rack == 0 && fp->dup_acks >= proto_dup_thresh(fp);
 
 	if ((third || loss_edge(fp) != fp->snd_una) && loss_may_enter(fp))
 		loss_enter(fp, out);
@@ -283,9 +341,7 @@ static void loss_check(struct toe_flow_proto *fp, struct proto_out *out)
 /* The retransmissions are lost, too: once more. */
 static void loss_rtx_again(struct toe_flow_proto *fp, struct proto_out *out)
 {
-	fp->rtx_nxt = fp->snd_una;
-	if (fp->sacked.rack == 0)
-		fp->rtx_mark = fp->snd_max;
+	loss_rtx_from_una(fp);
 	proto_rack_recovery(fp, true, out);
 	fp->flags |= TOE_FP_RTX_ONE;
 }
@@ -293,9 +349,11 @@ static void loss_rtx_again(struct toe_flow_proto *fp, struct proto_out *out)
 /* All that was resent and is still missing was sent before data that has arrived meanwhile. */
 static void loss_check_rtx(struct toe_flow_proto *fp, struct proto_out *out)
 {
-	if (proto_is(fp, TOE_FP_RECOVERY) && fp->sacked.rack == 0 && fp->sacked.n > 0 &&
-	    seq_gt(fp->rtx_nxt, fp->snd_una) &&
-	    seq_geq(sacked_top(&fp->sacked), fp->rtx_mark + proto_dup_thresh(fp) * fp->mss))
+	const struct toe_scoreboard *sb = proto_sb(fp);
+
+	if (proto_is(fp, TOE_FP_RECOVERY) && fp->rack == 0 && sb->sacked.n > 0 &&
+	    seq_gt(sb->rtx_nxt, fp->snd_una) &&
+	    seq_geq(sacked_top(&sb->sacked), sb->rtx_mark + proto_dup_thresh(fp) * fp->mss))
 		loss_rtx_again(fp, out);
 }
 
@@ -312,7 +370,7 @@ static void loss_partial(struct toe_flow_proto *fp, uint32_t acked)
 	fp->rtt_us = 0;
 	if (proto_loss_by_sack(fp)) {
 		/* What was sent before the retransmission that has just arrived is lost, too. */
-		if (fp->sacked.rack == 0 && seq_leq(fp->rtx_nxt, fp->snd_una))
+		if (fp->rack == 0 && seq_leq(fp->sb->rtx_nxt, fp->snd_una))
 			fp->flags |= TOE_FP_RTX_ONE;
 		else
 			fp->flags &= ~TOE_FP_RTX_ONE;
@@ -358,7 +416,8 @@ void proto_loss_acked(struct toe_flow_proto *fp, uint32_t acked, struct proto_ou
 		fp->flags &= ~(TOE_FP_RTX_ONE | (over ? TOE_FP_LOSS : 0u));
 	} else if (!proto_is(fp, TOE_FP_RECOVERY)) {
 		fp->flags &= ~TOE_FP_RTX_ONE;
-		fp->recover = seq_max(fp->recover, fp->snd_una - 1); /* keep it near */
+		if (fp->snd_una - fp->recover > LOSS_FAR)
+			fp->recover = fp->snd_una - 1;
 		loss_grow(fp, acked, fp->cwnd);
 		loss_check(fp, out);
 	} else if (over) {
@@ -404,8 +463,9 @@ void proto_loss_rto(struct toe_flow_proto *fp, struct proto_out *out)
 	fp->rtt_us = 0;
 	fp->dup_acks = 0;
 	fp->loss_epoch++;
-	fp->sacked.n = 0; /* the peer may have reneged (RFC 2018 §8) */
-	fp->sacked.dup_thresh = 0;
+	if (fp->sb != NULL)
+		fp->sb->sacked.n = 0; /* the peer may have reneged (RFC 2018 §8) */
+	fp->reorder = 0;
 	proto_rack_forget(fp, out);
 	proto_prr_end(fp, out);
 	fp->flags &= ~(TOE_FP_RECOVERY | TOE_FP_RTX_ONE | TOE_FP_TLP);
@@ -443,7 +503,7 @@ void proto_loss_probe(struct toe_flow_proto *fp, struct proto_out *out)
 	/* Segments behind SND.UNA have been there for more than a round trip: no reordering. */
 	if (proto_is(fp, TOE_FP_RECOVERY))
 		loss_rtx_again(fp, out);
-	else if (fp->sacked.n > 0 && loss_may_enter(fp))
+	else if (proto_sb(fp)->sacked.n > 0 && loss_may_enter(fp))
 		loss_enter(fp, out);
 	else if (!proto_is(fp, TOE_FP_LOSS))
 		fp->flags |= TOE_FP_PROBE;
@@ -451,6 +511,8 @@ void proto_loss_probe(struct toe_flow_proto *fp, struct proto_out *out)
 
 void proto_loss_tlp_ack(struct toe_flow_proto *fp, const struct toe_seg *seg, struct proto_out *out)
 {
+	const struct toe_sacked *k = &proto_sb(fp)->sacked;
+
 	if (!proto_is(fp, TOE_FP_TLP))
 		return;
 	if (seg->sack_n > 0 && seq_lt(seg->sack[0].left, seg->ack)) {
@@ -463,8 +525,7 @@ void proto_loss_tlp_ack(struct toe_flow_proto *fp, const struct toe_seg *seg, st
 		fp->ssthresh = proto_max(fp->cwnd / 2, 2u * fp->mss);
 		fp->cwnd = fp->ssthresh;
 		fp->loss_epoch++;
-	} else if (fp->sacked.n > 0 && seq_geq(sacked_top(&fp->sacked), fp->tlp_end) &&
-		   loss_may_enter(fp)) {
+	} else if (k->n > 0 && seq_geq(sacked_top(k), fp->tlp_end) && loss_may_enter(fp)) {
 		loss_enter(fp, out); /* the probe overtook what was sent long before it */
 	}
 }

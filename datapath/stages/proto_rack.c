@@ -68,9 +68,11 @@ static struct toe_rack *rack_take(struct toe_flow_proto *fp, uint32_t before,
 		proto_counted(out, TOE_C_RACK_NONE);
 		return NULL;
 	}
-	fp->sacked.rack = (uint16_t)(toe_rack_index(out->racks, r) + 1);
-	fp->rack_edge = r->fack = r->high = r->dsack_end = fp->snd_una;
-	r->reordered = fp->sacked.dup_thresh != 0;
+	fp->rack = (toe_rack_index(out->racks, r) + 1u) & 0x1fffu;
+	if (fp->sb != NULL)
+		fp->sb->rack_edge = fp->snd_una;
+	r->fack = r->high = r->dsack_end = fp->snd_una;
+	r->reordered = fp->reorder != 0;
 	/* What is in flight already was sent before now. */
 	mark_push(&r->sent, before, (uint32_t)now->us);
 	return r;
@@ -131,7 +133,7 @@ void proto_rack_arrived(struct toe_flow_proto *fp, uint32_t left, uint32_t right
 			const struct toe_clock *now, struct proto_out *out)
 {
 	struct toe_rack *r = proto_rack(fp, out);
-	uint32_t resent = proto_is(fp, TOE_FP_RECOVERY) ? fp->rtx_nxt : fp->snd_una;
+	uint32_t resent = proto_is(fp, TOE_FP_RECOVERY) ? proto_rtx_nxt(fp) : fp->snd_una;
 	const struct toe_rack_mark *m;
 
 	if (r == NULL)
@@ -178,7 +180,7 @@ void proto_rack_dsack(struct toe_flow_proto *fp, struct proto_out *out)
 /* Step 4.  Without reordering three SACKed segments are enough, as they always were. */
 static uint32_t rack_window(const struct toe_flow_proto *fp, const struct toe_rack *r)
 {
-	const struct toe_sacked *k = &fp->sacked;
+	const struct toe_sacked *k = &proto_sb(fp)->sacked;
 	uint32_t bytes = proto_loss_sacked_in(fp, fp->snd_una, fp->snd_max);
 
 	if (!r->reordered && (proto_is(fp, TOE_FP_RECOVERY) || k->n >= PROTO_DUP_THRESH ||
@@ -212,6 +214,14 @@ static uint32_t rack_overdue(const struct toe_flow_proto *fp, const struct toe_r
 	return edge;
 }
 
+static void rack_set_edge(struct toe_flow_proto *fp, uint32_t edge, struct proto_out *out)
+{
+	struct toe_scoreboard *sb = edge != fp->snd_una ? proto_sb_take(fp, out) : fp->sb;
+
+	if (sb != NULL)
+		sb->rack_edge = edge;
+}
+
 bool proto_rack_detect(struct toe_flow_proto *fp, const struct toe_clock *now,
 		       struct proto_out *out)
 {
@@ -225,7 +235,7 @@ bool proto_rack_detect(struct toe_flow_proto *fp, const struct toe_clock *now,
 		return false;
 	}
 	r->fack = r->high;
-	fp->rack_edge = rack_overdue(fp, r, &r->sent, (uint32_t)now->us, &wait);
+	rack_set_edge(fp, rack_overdue(fp, r, &r->sent, (uint32_t)now->us, &wait), out);
 	if (proto_is(fp, TOE_FP_RECOVERY))
 		again = rack_overdue(fp, r, &r->again, (uint32_t)now->us, &wait);
 	if (wait == UINT32_MAX || proto_is(fp, TOE_FP_LOSS))
@@ -267,7 +277,7 @@ void proto_rack_forget(struct toe_flow_proto *fp, struct proto_out *out)
 	toe_rack_timer_stop(out->racks, r);
 	r->sent.n = r->again.n = 0;
 	r->rtt_us = 0;
-	fp->rack_edge = fp->snd_una;
+	rack_set_edge(fp, fp->snd_una, out);
 }
 
 void proto_rack_release(struct toe_flow_proto *fp, struct proto_out *out)
@@ -277,5 +287,5 @@ void proto_rack_release(struct toe_flow_proto *fp, struct proto_out *out)
 	if (r == NULL)
 		return;
 	toe_rack_give(out->racks, r);
-	fp->sacked.rack = 0;
+	fp->rack = 0;
 }

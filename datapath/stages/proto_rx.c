@@ -91,7 +91,7 @@ static bool rx_acceptable(const struct toe_flow_proto *fp, const struct toe_seg 
 /* RFC 5961 §5.2 */
 static bool rx_ack_in_range(const struct toe_flow_proto *fp, uint32_t ack)
 {
-	return seq_leq(ack, fp->snd_max) && seq_geq(ack, fp->snd_una - fp->max_wnd);
+	return seq_leq(ack, fp->snd_max) && seq_geq(ack, fp->snd_una - proto_max_wnd(fp));
 }
 
 /* RFC 6298 §2 */
@@ -155,12 +155,11 @@ static void rx_new_ack(struct toe_flow_proto *fp, const struct toe_seg *seg,
 
 static void rx_update_window(struct toe_flow_proto *fp, const struct toe_seg *seg)
 {
-	if (seq_lt(fp->snd_wl1, seg->seq) ||
-	    (fp->snd_wl1 == seg->seq && seq_leq(fp->snd_wl2, seg->ack))) {
+	if (seq_leq(fp->snd_wl1, seg->seq)) {
 		fp->snd_wnd = (uint32_t)seg->wnd << fp->snd_wscale;
 		fp->snd_wl1 = seg->seq;
-		fp->snd_wl2 = seg->ack;
-		fp->max_wnd = proto_max(fp->max_wnd, fp->snd_wnd);
+		if (seg->wnd > fp->max_wnd)
+			fp->max_wnd = seg->wnd;
 	}
 }
 
@@ -175,11 +174,20 @@ static bool rx_is_dup(const struct toe_flow_proto *fp, const struct toe_seg *seg
 	       (uint32_t)seg->wnd << fp->snd_wscale == fp->snd_wnd;
 }
 
+/* Bytes told of since then; a peer that takes back what it has SACKed (RFC 2018 §8) tells of less
+ * than before. */
+static uint32_t rx_delivered(const struct toe_flow_proto *fp, uint32_t told)
+{
+	uint32_t now = proto_prr_told(fp);
+
+	return now - told;
+}
+
 static void rx_ack(struct toe_flow_proto *fp, const struct toe_seg *seg,
 		   const struct toe_clock *now, struct proto_out *out)
 {
 	uint32_t acked = seg->ack - fp->snd_una, from = fp->snd_una;
-	uint32_t told, edge = fp->rack_edge;
+	uint32_t told, edge = proto_rack_edge(fp);
 	bool news, again;
 
 	if (seq_lt(seg->ack, fp->snd_una))
@@ -200,9 +208,9 @@ static void rx_ack(struct toe_flow_proto *fp, const struct toe_seg *seg,
 		proto_loss_found(fp, again, out);
 	proto_loss_tlp_ack(fp, seg, out);
 	if (proto_is(fp, TOE_FP_RECOVERY))
-		proto_prr_acked(fp, proto_prr_told(fp) - told,
+		proto_prr_acked(fp, rx_delivered(fp, told),
 				acked > 0 && !again &&
-					seq_leq(fp->rack_edge, seq_max(edge, fp->snd_una)),
+					seq_leq(proto_rack_edge(fp), seq_max(edge, fp->snd_una)),
 				out);
 	rx_update_window(fp, seg);
 }

@@ -34,22 +34,33 @@ static void data_update_ce(struct toe_flow_proto *fp, const struct toe_seg *seg)
 
 static bool data_fin_ok(const struct toe_flow_proto *fp, uint32_t fin_seq)
 {
+	const struct toe_ooo *ooo = &proto_sb(fp)->ooo;
+
 	if (proto_is(fp, TOE_FP_FIN_RCVD))
 		return false; /* a copy: only to be acknowledged */
-	if (fp->fin_pending && fin_seq != fp->fin_seq)
+	if (ooo->fin_pending && fin_seq != ooo->fin_seq)
 		return false; /* the stream has one end, the one announced first */
-	return seq_geq(fin_seq, fp->rcv_nxt) && !toe_ooo_beyond(&fp->ooo, fin_seq);
+	return seq_geq(fin_seq, fp->rcv_nxt) && !toe_ooo_beyond(ooo, fin_seq);
+}
+
+/* *last: sequence number of the peer's FIN, if it has arrived, also out of order. */
+static bool data_end_known(const struct toe_flow_proto *fp, uint32_t *last)
+{
+	const struct toe_ooo *ooo = &proto_sb(fp)->ooo;
+
+	*last = proto_is(fp, TOE_FP_FIN_RCVD) ? fp->rcv_nxt - 1 : ooo->fin_seq;
+	return proto_is(fp, TOE_FP_FIN_RCVD) || ooo->fin_pending;
 }
 
 static struct span data_trim(const struct toe_flow_proto *fp, const struct toe_seg *seg,
 			     struct proto_out *out)
 {
-	uint32_t end = seg->seq + seg->payload_len;
+	uint32_t end = seg->seq + seg->payload_len, last;
 	struct span sp = {.left = seq_max(seg->seq, fp->rcv_nxt), .right = end, .fin_seq = end};
 
 	sp.fin = (seg->flags & RTE_TCP_FIN_FLAG) && data_fin_ok(fp, end);
-	if ((proto_is(fp, TOE_FP_FIN_RCVD) || fp->fin_pending) && seq_gt(end, fp->fin_seq)) {
-		sp.right = fp->fin_seq;
+	if (data_end_known(fp, &last) && seq_gt(end, last)) {
+		sp.right = last;
 		out->drop = TOE_D_BEYOND_FIN;
 	}
 	if (seq_gt(sp.right, fp->rcv_adv)) {
@@ -88,21 +99,24 @@ static void data_reset_orphan(struct toe_flow_proto *fp, const struct toe_seg *s
 static bool data_take(struct toe_flow_proto *fp, const struct span *sp, bool *place,
 		      struct proto_out *out)
 {
+	struct toe_scoreboard *sb;
+
 	*place = false;
 	if (sp->left == sp->right)
 		return true;
 	if (sp->left == fp->rcv_nxt) {
-		fp->rcv_nxt = toe_ooo_advance(&fp->ooo, sp->right);
+		fp->rcv_nxt = fp->sb != NULL ? toe_ooo_advance(&fp->sb->ooo, sp->right) : sp->right;
 		*place = true;
 		return true;
 	}
-	if (toe_ooo_touch(&fp->ooo, sp->left, sp->right)) {
+	sb = proto_sb_take(fp, out);
+	if (sb != NULL && toe_ooo_touch(&sb->ooo, sp->left, sp->right)) {
 		/* All of it is here: what was placed first stays. */
 		out->dup_left = sp->left;
 		out->dup_right = sp->right;
 		return true;
 	}
-	if (!toe_ooo_add(&fp->ooo, sp->left, sp->right)) {
+	if (sb == NULL || !toe_ooo_add(&sb->ooo, sp->left, sp->right)) {
 		out->drop = TOE_D_OOO_FULL;
 		return false;
 	}
@@ -111,15 +125,30 @@ static bool data_take(struct toe_flow_proto *fp, const struct span *sp, bool *pl
 	return true;
 }
 
-static void data_take_fin(struct toe_flow_proto *fp, const struct span *sp)
+/* A FIN, now or before, that ends what has arrived in order; one that does not has to wait. */
+static bool data_fin_due(struct toe_flow_proto *fp, const struct span *sp, struct proto_out *out)
 {
-	if (sp->fin) {
-		fp->fin_pending = 1;
-		fp->fin_seq = sp->fin_seq;
+	struct toe_scoreboard *sb = fp->sb;
+
+	if (sp->fin && sp->fin_seq != fp->rcv_nxt) {
+		sb = proto_sb_take(fp, out);
+		if (sb != NULL) {
+			sb->ooo.fin_pending = 1;
+			sb->ooo.fin_seq = sp->fin_seq;
+		}
+		return false;
 	}
-	if (!fp->fin_pending || fp->rcv_nxt != fp->fin_seq)
+	if (!sp->fin && (sb == NULL || !sb->ooo.fin_pending || sb->ooo.fin_seq != fp->rcv_nxt))
+		return false;
+	if (sb != NULL)
+		sb->ooo.fin_pending = 0;
+	return true;
+}
+
+static void data_take_fin(struct toe_flow_proto *fp, const struct span *sp, struct proto_out *out)
+{
+	if (!data_fin_due(fp, sp, out))
 		return;
-	fp->fin_pending = 0;
 	fp->rcv_nxt++;
 	fp->rcv_adv = seq_max(fp->rcv_adv, fp->rcv_nxt);
 	fp->flags |= TOE_FP_FIN_RCVD;
@@ -131,7 +160,7 @@ void proto_rx_data(struct toe_flow_proto *fp, const struct toe_seg *seg, struct 
 {
 	struct span sp = data_trim(fp, seg, out);
 	uint32_t before = fp->rcv_nxt;
-	bool holes = fp->ooo.n > 0;
+	bool holes = proto_sb(fp)->ooo.n > 0;
 	bool place;
 
 	data_update_ce(fp, seg);
@@ -142,7 +171,7 @@ void proto_rx_data(struct toe_flow_proto *fp, const struct toe_seg *seg, struct 
 	}
 	if (!data_take(fp, &sp, &place, out))
 		sp.fin = false;
-	data_take_fin(fp, &sp);
+	data_take_fin(fp, &sp, out);
 	if (place) {
 		proto_counted(out, TOE_C_SEGS_DATA_RX);
 		if (!proto_is(fp, TOE_FP_RX_DISCARD)) {
@@ -160,5 +189,5 @@ void proto_rx_data(struct toe_flow_proto *fp, const struct toe_seg *seg, struct 
 	proto_reply_ack(fp, out);
 	/* Anything out of the ordinary is acknowledged at once (RFC 5681 §4.2). */
 	out->ack_defer = fp->rcv_nxt - before == seg->payload_len && !sp.trimmed && !holes &&
-			 fp->ooo.n == 0 && seg->payload_len > 0;
+			 proto_sb(fp)->ooo.n == 0 && seg->payload_len > 0;
 }

@@ -88,7 +88,7 @@ static bool tx_small_ok(const struct toe_flow_proto *fp, uint32_t seq, uint32_t 
 	/* Cut by a window: silly-window avoidance (RFC 9293 §3.8.6.2.1).  The persist timer
 	 * overrides (PROBE). */
 	if (seq + len != fp->tx_tail)
-		return fp->snd_wnd <= tx_cwnd(fp) && len >= (fp->max_wnd + 1) / 2;
+		return fp->snd_wnd <= tx_cwnd(fp) && len >= (proto_max_wnd(fp) + 1) / 2;
 	if (proto_is(fp, TOE_FP_FIN_QUEUED))
 		return true;
 	if (fp->ctl & TOE_CTL_CORK)
@@ -329,14 +329,15 @@ static void reply_block(struct toe_snap *snap, uint32_t left, uint32_t right)
 
 void proto_reply_ack(struct toe_flow_proto *fp, struct proto_out *out)
 {
+	const struct toe_ooo *ooo = &proto_sb(fp)->ooo;
 	struct toe_snap *snap = out->snap;
 
 	proto_fill(fp, snap, proto_ack_seq(fp), RTE_TCP_ACK_FLAG);
 	if (proto_is(fp, TOE_FP_SACK)) {
 		if (out->dup_left != out->dup_right)
 			reply_block(snap, out->dup_left, out->dup_right);
-		for (uint32_t i = 0; i < fp->ooo.n; i++)
-			reply_block(snap, fp->ooo.iv[i].left, fp->ooo.iv[i].right);
+		for (uint32_t i = 0; i < ooo->n; i++)
+			reply_block(snap, ooo->iv[i].left, ooo->iv[i].right);
 	}
 	proto_counted(out, TOE_C_SEGS_ACK_TX);
 	out->verdict = TOE_FORWARD;
@@ -373,6 +374,7 @@ void proto_finish(struct toe_flow_proto *fp, struct proto_out *out, bool force)
 	struct toe_snap *snap = out->snap;
 	uint32_t avail = tx_avail(fp);
 
+	proto_sb_settle(fp, out);
 	/* Discarded bytes are not there for the application: its stream ends where they began. */
 	snap->rx_tail =
 		proto_rx_pos(fp, proto_is(fp, TOE_FP_RX_DISCARD) ? fp->rx_head : proto_rcv_end(fp));
@@ -407,6 +409,16 @@ static void tx_send_probe(struct toe_flow_proto *fp, const struct plan *p, struc
 	out->todo |= TOE_TODO_TX;
 }
 
+/* Recovery has resent what is missing below end. */
+static void tx_note_hole(struct toe_flow_proto *fp, uint32_t end)
+{
+	if (fp->sb == NULL)
+		return;
+	fp->sb->rtx_nxt = seq_max(fp->sb->rtx_nxt, end);
+	if (fp->rack == 0)
+		fp->sb->rtx_mark = fp->snd_max;
+}
+
 /* The part of [seq, end) that has been sent before. */
 static void tx_note_rtx(struct toe_flow_proto *fp, const struct plan *p,
 			const struct toe_clock *now, struct proto_out *out)
@@ -419,10 +431,8 @@ static void tx_note_rtx(struct toe_flow_proto *fp, const struct plan *p,
 		proto_undo_sent(fp, now, out);
 	if (p->kind == PLAN_RTX) {
 		fp->flags &= ~TOE_FP_RTX_ONE;
-		fp->rtx_nxt = seq_max(fp->rtx_nxt, p->seq + p->len + (p->fin ? 1u : 0u));
-		if (fp->sacked.rack == 0)
-			fp->rtx_mark = fp->snd_max;
-		proto_rack_sent_again(fp, fp->rtx_nxt, now, out);
+		tx_note_hole(fp, p->seq + p->len + (p->fin ? 1u : 0u));
+		proto_rack_sent_again(fp, proto_rtx_nxt(fp), now, out);
 	}
 	proto_counted(out, TOE_C_SEGS_RTX);
 }
@@ -438,7 +448,7 @@ static void tx_send_data(struct toe_flow_proto *fp, const struct plan *p,
 	if (again) {
 		tx_note_rtx(fp, p, now, out);
 	} else {
-		if (fp->rtt_us == 0) {
+		if (fp->rtt_us == 0 && !proto_is(fp, TOE_FP_TLP)) {
 			fp->rtt_seq = end;
 			fp->rtt_us = (uint32_t)now->us | 1u; /* 0 means none: 1 us is noise */
 		}

@@ -39,12 +39,15 @@ static struct {
 	bool removed;
 } f;
 
-static struct toe_rack_pool racks; /* of one element, or of none */
+static struct toe_rack_pool racks;         /* of one element, or of none */
+static struct toe_scoreboards scoreboards; /* of one, which others want as well */
+static struct toe_scoreboard scoreboard_mem, *other_sb;
 
 static void begin(void)
 {
 	proto_out_init(&f.out, &f.snap);
 	f.out.racks = &racks;
+	f.out.scoreboards = &scoreboards;
 	f.out.post = &f.post;
 }
 
@@ -83,6 +86,8 @@ static void check_sent(uint32_t una, uint32_t max, bool tx)
 static void check_state(void)
 {
 	const struct toe_flow_proto *fp = &f.fp;
+	const struct toe_sacked *sacked = &proto_sb(fp)->sacked;
+	const struct toe_ooo *ooo = &proto_sb(fp)->ooo;
 
 	FUZZ_CHECK(seq_leq(fp->snd_una, fp->snd_nxt) && seq_leq(fp->snd_nxt, fp->snd_max));
 	FUZZ_CHECK(seq_leq(fp->snd_max, fp->tx_tail + 1));
@@ -100,17 +105,19 @@ static void check_state(void)
 	FUZZ_CHECK(fp->cwnd >= fp->mss && fp->cwnd <= 1u << 31);
 	FUZZ_CHECK(fp->dup_acks <= PROTO_DUP_MAX && fp->pingpong <= PROTO_PINGPONG);
 	/* nothing in flight, nothing held */
-	FUZZ_CHECK(fp->sacked.rack == 0 || fp->snd_una != fp->snd_max);
-	FUZZ_CHECK(fp->sacked.n <= TOE_SACK_MAX && fp->ooo.n <= TOE_OOO_MAX);
-	for (uint32_t i = 0; i < fp->sacked.n; i++) {
-		FUZZ_CHECK(seq_lt(fp->sacked.iv[i].left, fp->sacked.iv[i].right));
-		FUZZ_CHECK(seq_leq(fp->sacked.iv[i].right, fp->snd_max));
-		FUZZ_CHECK(seq_gt(fp->sacked.iv[i].left,
-				  i > 0 ? fp->sacked.iv[i - 1].right : fp->snd_una));
+	FUZZ_CHECK(fp->rack == 0 || fp->snd_una != fp->snd_max);
+	FUZZ_CHECK(sacked->n <= TOE_SACK_MAX && ooo->n <= TOE_OOO_MAX);
+	FUZZ_CHECK(fp->sb == NULL || sacked->n > 0 || ooo->n > 0 || ooo->fin_pending ||
+		   proto_is(fp, TOE_FP_RECOVERY | TOE_FP_RESET));
+	for (uint32_t i = 0; i < sacked->n; i++) {
+		FUZZ_CHECK(seq_lt(sacked->iv[i].left, sacked->iv[i].right));
+		FUZZ_CHECK(seq_leq(sacked->iv[i].right, fp->snd_max));
+		FUZZ_CHECK(
+			seq_gt(sacked->iv[i].left, i > 0 ? sacked->iv[i - 1].right : fp->snd_una));
 	}
-	for (uint32_t i = 0; i < fp->ooo.n; i++) {
-		FUZZ_CHECK(seq_gt(fp->ooo.iv[i].left, fp->rcv_nxt));
-		FUZZ_CHECK(seq_leq(fp->ooo.iv[i].right, fp->rcv_adv));
+	for (uint32_t i = 0; i < ooo->n; i++) {
+		FUZZ_CHECK(seq_gt(ooo->iv[i].left, fp->rcv_nxt));
+		FUZZ_CHECK(seq_leq(ooo->iv[i].right, fp->rcv_adv));
 	}
 	FUZZ_CHECK(f.avail == proto_sendable(fp));
 	if (!f.active && !proto_is(fp, TOE_FP_RESET) && !f.closed)
@@ -285,7 +292,7 @@ static void overdue(void)
 	struct toe_rack *r;
 
 	while ((r = toe_rack_timer_next(&racks, f.now.us)) != NULL) {
-		FUZZ_CHECK(f.fp.sacked.rack == toe_rack_index(&racks, r) + 1);
+		FUZZ_CHECK(f.fp.rack == toe_rack_index(&racks, r) + 1);
 		if (proto_is(&f.fp, TOE_FP_RESET))
 			continue;
 		begin();
@@ -336,6 +343,17 @@ static void step_command(struct fuzz_in *in)
 	command(cmd);
 }
 
+/* A connection with fresher holes; sched hears of it with the next item, here one that does
+ * nothing. */
+static void step_steal(void)
+{
+	if (other_sb == NULL)
+		toe_scoreboard_take(&scoreboards, &other_sb);
+	begin();
+	proto_finish(&f.fp, &f.out, false);
+	egress(f.fp.snd_una, f.fp.snd_max, false);
+}
+
 static void start(struct fuzz_in *in)
 {
 	static const uint32_t bufs[] = {4096, 8192, FUZZ_BUF_MAX};
@@ -348,6 +366,8 @@ static void start(struct fuzz_in *in)
 	FUZZ_CHECK(toe_rack_pool_init(&racks, 1));
 	if (how & 8)
 		toe_rack_take(&racks, 1, 1); /* someone else has it */
+	other_sb = NULL;
+	toe_scoreboards_init(&scoreboards, &scoreboard_mem, 1);
 	f.wc.w.type = TOE_WORK_CTRL;
 	f.wc.w.gen = 1;
 	*c = (struct toe_cmd_install){.app_id = 1,
@@ -405,8 +425,9 @@ static void talk(void)
 		fp->flags, proto_tx_pos(fp, fp->snd_una), proto_tx_pos(fp, fp->snd_nxt),
 		proto_tx_pos(fp, fp->snd_max), proto_tx_pos(fp, fp->tx_tail), fp->snd_wnd, fp->cwnd,
 		fp->mss, proto_sendable(fp), proto_rx_pos(fp, fp->rcv_nxt),
-		proto_rx_pos(fp, fp->rcv_adv), f.peer_end, proto_rx_pos(fp, fp->fin_seq),
-		fp->fin_pending, fp->ctl, proto_rx_pos(fp, fp->snd_wl1), fp->max_wnd);
+		proto_rx_pos(fp, fp->rcv_adv), f.peer_end,
+		proto_rx_pos(fp, proto_sb(fp)->ooo.fin_seq), proto_sb(fp)->ooo.fin_pending, fp->ctl,
+		proto_rx_pos(fp, fp->snd_wl1), fp->max_wnd);
 }
 
 static void finish(void)
@@ -450,8 +471,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			step_host(&in);
 		else if (op < 220)
 			step_command(&in);
-		else if (op < 240)
+		else if (op < 236)
 			drain();
+		else if (op < 240)
+			step_steal();
 		else
 			step_time((op & 1 ? 1000u : 10u) << (op & 15));
 	}
@@ -459,6 +482,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		finish();
 	f.removed = true;
 	command(TOE_CMD_REMOVE);
-	FUZZ_CHECK(f.fp.sacked.rack == 0 && racks.timers == 0);
+	FUZZ_CHECK(f.fp.rack == 0 && racks.timers == 0 && f.fp.sb == NULL);
 	return 0;
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 /* LINK: datapath/stages/proto_loss.c datapath/stages/proto_rack.c datapath/stages/proto_prr.c
- * datapath/stages/proto_undo.c datapath/rack.c datapath/stages/proto_tx.c */
+ * datapath/stages/proto_undo.c datapath/rack.c datapath/scoreboard.c datapath/stages/proto_tx.c */
 /*
  * The sender's scoreboard (proto_loss.c) against a bitmap: what it remembers was reported, is
  * ordered and lies between SND.UNA and SND.MAX; holes, pipe and the next retransmission are what a
@@ -18,22 +18,25 @@ static struct {
 	struct toe_snap snap;
 	struct proto_out out;
 	struct toe_clock now;
+	struct toe_scoreboard mem;
+	struct toe_scoreboards pool; /* of one */
+	struct toe_scoreboard *other;
 	uint32_t base;
 	bool told[FUZZ_SPACE]; /* SACKed by the peer at some time */
 } f;
 
 static bool board_has(uint32_t bit)
 {
-	for (uint32_t i = 0; i < f.fp.sacked.n; i++)
-		if (seq_leq(f.fp.sacked.iv[i].left, f.base + bit) &&
-		    seq_gt(f.fp.sacked.iv[i].right, f.base + bit))
+	for (uint32_t i = 0; i < proto_sb(&f.fp)->sacked.n; i++)
+		if (seq_leq(proto_sb(&f.fp)->sacked.iv[i].left, f.base + bit) &&
+		    seq_gt(proto_sb(&f.fp)->sacked.iv[i].right, f.base + bit))
 			return true;
 	return false;
 }
 
 static void check_board(void)
 {
-	const struct toe_sacked *k = &f.fp.sacked;
+	const struct toe_sacked *k = &proto_sb(&f.fp)->sacked;
 
 	FUZZ_CHECK(k->n <= TOE_SACK_MAX);
 	for (uint32_t i = 0; i < k->n; i++) {
@@ -53,7 +56,7 @@ static void check_hole(bool sure)
 
 	if (len == 0)
 		return;
-	FUZZ_CHECK(seq_geq(seq, f.fp.snd_una) && seq_geq(seq, f.fp.rtx_nxt));
+	FUZZ_CHECK(seq_geq(seq, f.fp.snd_una) && seq_geq(seq, proto_rtx_nxt(&f.fp)));
 	FUZZ_CHECK(seq_leq(seq + len, f.fp.snd_max));
 	for (uint32_t b = seq - f.base; b < seq - f.base + len; b++)
 		FUZZ_CHECK(!board_has(b));
@@ -98,6 +101,7 @@ static void sack(struct fuzz_in *in, uint32_t acked)
 	else if (news && f.fp.snd_una != f.fp.snd_max)
 		proto_loss_dup(&f.fp, &f.out);
 	proto_loss_tlp_ack(&f.fp, &seg, &f.out);
+	proto_sb_settle(&f.fp, &f.out);
 }
 
 /* As proto_tx.c does with the hole it is given. */
@@ -110,8 +114,8 @@ static void resend(void)
 		return;
 	len = proto_min(len, f.fp.mss);
 	f.fp.flags &= ~TOE_FP_RTX_ONE;
-	f.fp.rtx_nxt = seq_max(f.fp.rtx_nxt, seq + len);
-	f.fp.rtx_mark = f.fp.snd_max;
+	f.fp.sb->rtx_nxt = seq_max(f.fp.sb->rtx_nxt, seq + len);
+	f.fp.sb->rtx_mark = f.fp.snd_max;
 }
 
 static void step(struct fuzz_in *in)
@@ -137,8 +141,11 @@ static void step(struct fuzz_in *in)
 		resend();
 		break;
 	case 4:
-		if (fp->snd_max != fp->snd_una && fuzz_u8(in) % 4 == 0)
+		n = fuzz_u8(in) % 8;
+		if (fp->snd_max != fp->snd_una && n < 2)
 			proto_loss_rto(fp, &f.out);
+		else if (n == 2 && f.other == NULL) /* someone else needs it more */
+			toe_scoreboard_take(&f.pool, &f.other);
 		break;
 	case 5:
 		if (fp->snd_max != fp->snd_una)
@@ -165,6 +172,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	f.fp.snd_una = f.fp.snd_nxt = f.fp.snd_max = f.fp.tx_tail = f.base;
 	f.fp.recover = f.base - 1;
 	proto_out_init(&f.out, &f.snap);
+	toe_scoreboards_init(&f.pool, &f.mem, 1);
+	f.out.scoreboards = &f.pool;
 	while (in.left > 0) {
 		step(&in);
 		check_board();

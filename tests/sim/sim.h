@@ -3,11 +3,11 @@
  * datapath/pipeline_graph.c
  * datapath/sequencer.c datapath/sequencer_set.c datapath/netif_parse.c datapath/flow_table.c
  * datapath/seg_parse.c datapath/seg_build.c datapath/sched_wheel.c datapath/ooo.c
- * datapath/apps.c common/closer.c datapath/sigbus.c datapath/hostmem.c datapath/hostmem_memcpy.c
- * datapath/stages/seq.c datapath/stages/pre.c datapath/stages/reorder.c datapath/stages/proto.c
- * datapath/stages/proto_ctrl.c datapath/stages/proto_hc.c datapath/stages/proto_rx.c
- * datapath/stages/proto_rx_data.c datapath/stages/proto_loss.c datapath/stages/proto_rack.c
- * datapath/stages/proto_prr.c datapath/stages/proto_undo.c
+ * datapath/scoreboard.c datapath/apps.c common/closer.c datapath/sigbus.c datapath/hostmem.c
+ * datapath/hostmem_memcpy.c datapath/stages/seq.c datapath/stages/pre.c datapath/stages/reorder.c
+ * datapath/stages/proto.c datapath/stages/proto_ctrl.c datapath/stages/proto_hc.c
+ * datapath/stages/proto_rx.c datapath/stages/proto_rx_data.c datapath/stages/proto_loss.c
+ * datapath/stages/proto_rack.c datapath/stages/proto_prr.c datapath/stages/proto_undo.c
  * datapath/rack.c datapath/stages/proto_tx.c
  * datapath/stages/post.c datapath/stages/stream.c datapath/stages/stream_wire.c
  * datapath/stages/stream_app.c datapath/stages/stream_api.c datapath/stages/stream_control.c

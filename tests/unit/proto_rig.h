@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* LINK: datapath/ooo.c datapath/stages/proto_rx.c datapath/stages/proto_rx_data.c
- * datapath/stages/proto_loss.c datapath/stages/proto_rack.c
+/* LINK: datapath/ooo.c datapath/scoreboard.c datapath/stages/proto_rx.c
+ * datapath/stages/proto_rx_data.c datapath/stages/proto_loss.c datapath/stages/proto_rack.c
  * datapath/stages/proto_prr.c datapath/stages/proto_undo.c
  * datapath/rack.c datapath/stages/proto_tx.c datapath/stages/proto_hc.c
  * datapath/stages/proto_ctrl.c */
@@ -44,12 +44,15 @@ struct rig {
 	struct toe_work_ctrl wc;
 	struct toe_hc hc; /* what the application last wrote */
 	struct toe_rack_pool *racks;
+	struct toe_scoreboards scoreboards;
+	struct toe_scoreboard scoreboard_mem[1];
 };
 
 static inline void rig_begin(struct rig *r)
 {
 	proto_out_init(&r->out, &r->snap);
 	r->out.racks = r->racks;
+	r->out.scoreboards = &r->scoreboards;
 	r->out.post = &r->post;
 }
 
@@ -74,6 +77,7 @@ static inline void rig_cmd(struct rig *r, uint16_t cmd)
 static inline struct toe_cmd_install *rig_prepare(struct rig *r)
 {
 	memset(r, 0, sizeof(*r));
+	toe_scoreboards_init(&r->scoreboards, r->scoreboard_mem, 1);
 	r->now = (struct toe_clock){.us = 5000000, .ms = 5000};
 	r->wc.cmd.install = (struct toe_cmd_install){
 		.app_id = RIG_APP,

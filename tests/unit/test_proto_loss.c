@@ -89,7 +89,7 @@ static void test_holes_and_pipe(void **state)
 	SACK(&r, 10000, 0);
 	assert_false(r.fp.flags & TOE_FP_RECOVERY);
 	assert_int_equal(r.fp.cwnd, 5000);
-	assert_int_equal(r.fp.sacked.n, 0);
+	assert_int_equal(proto_sb(&r.fp)->sacked.n, 0);
 	assert_int_equal(rig_drain(&r), 2000);
 }
 
@@ -221,7 +221,7 @@ static void test_rto(void **state)
 	SACK(&r, 0, 2000, 3000);
 	rig_drain(&r);
 	rig_cmd(&r, TOE_CMD_RTO);
-	assert_int_equal(r.fp.sacked.n, 0);
+	assert_int_equal(proto_sb(&r.fp)->sacked.n, 0);
 	assert_int_equal(r.fp.cwnd, 1000);
 	assert_int_equal(r.fp.ssthresh, 4000);
 	assert_int_equal(rig_drain(&r), 1000);
@@ -261,11 +261,11 @@ static void test_lies(void **state)
 	SACK(&r, 0, 3000, 2000);  /* inverted */
 	SACK(&r, 0, 0, 2000);     /* holds SND.UNA: would have been acknowledged */
 	SACK(&r, 1000, 500, 800); /* old: D-SACK */
-	assert_int_equal(r.fp.sacked.n, 0);
+	assert_int_equal(proto_sb(&r.fp)->sacked.n, 0);
 	SACK(&r, 1000, 2000, 3000);
-	assert_int_equal(r.fp.sacked.n, 1);
+	assert_int_equal(proto_sb(&r.fp)->sacked.n, 1);
 	rig_ack(&r, 2000); /* reneged: the cumulative ACK stops where it began */
-	assert_int_equal(r.fp.sacked.n, 0);
+	assert_int_equal(proto_sb(&r.fp)->sacked.n, 0);
 	assert_false(r.fp.flags & TOE_FP_RECOVERY);
 }
 
@@ -280,7 +280,7 @@ static void scoreboard_round(uint32_t seed)
 	for (unsigned step = 0; step < 200; step++) {
 		uint32_t left = una + 1 + rig_rand(&rnd) % 13000;
 		uint32_t right = left + 1 + rig_rand(&rnd) % 1500;
-		const struct toe_sacked *k = &r.fp.sacked;
+		const struct toe_sacked *k = &proto_sb(&r.fp)->sacked;
 
 		if (rig_rand(&rnd) % 16 == 0 && una < 9000)
 			una += rig_rand(&rnd) % 300;

@@ -184,7 +184,7 @@ static void random_arrivals(uint32_t seed)
 	rig_fin(&r, TOTAL, 0);
 	assert_true(r.fp.flags & TOE_FP_FIN_RCVD);
 	assert_int_equal(r.fp.rcv_nxt, rig_in(&r, TOTAL + 1));
-	assert_int_equal(r.fp.ooo.n, 0);
+	assert_int_equal(proto_sb(&r.fp)->ooo.n, 0);
 }
 
 static void test_random_arrivals(void **state)
@@ -221,7 +221,7 @@ static void test_fin_orders(void **state)
 	rig_data(&r, 250, 300); /* contradicts it */
 	assert_int_equal(r.out.drop, TOE_D_BEYOND_FIN);
 	rig_fin(&r, 400, 0); /* a second end */
-	assert_int_equal(r.fp.fin_seq, rig_in(&r, 300));
+	assert_int_equal(proto_sb(&r.fp)->ooo.fin_seq, rig_in(&r, 300));
 	rig_data(&r, 0, 200);
 	assert_int_equal(r.snap.rx_tail, 300);
 	assert_int_equal(r.snap.ack, rig_in(&r, 301));

@@ -26,6 +26,7 @@ struct sim_end {
 	uint32_t total, written, read;
 	uint32_t rx_tail, tx_head, state; /* published by ctxq */
 	uint32_t avail;                   /* sched's belief, from TODO_SCHED alone */
+	struct toe_scoreboard *other;     /* of a connection beside it */
 	bool active, closed;              /* control plane's belief, from events alone */
 	uint64_t rto_at_us, rto_us;
 	uint32_t cp_una;
@@ -38,6 +39,7 @@ struct sim {
 	struct sim_pkt pkts[SIM_PKTS];
 	uint32_t rnd, loss_ppt; /* per thousand */
 	uint32_t reorder_us;
+	bool crowded; /* others want the scoreboard too */
 	uint64_t us, readers_wake_us;
 };
 
@@ -120,6 +122,7 @@ static void sim_egress(struct sim *s, struct sim_end *e)
 static void sim_invariants(const struct sim_end *e)
 {
 	const struct toe_flow_proto *fp = &e->r.fp;
+	const struct toe_sacked *k = &proto_sb(fp)->sacked;
 
 	assert_true(seq_leq(fp->snd_una, fp->snd_nxt));
 	assert_true(seq_leq(fp->snd_nxt, fp->snd_max));
@@ -128,11 +131,10 @@ static void sim_invariants(const struct sim_end *e)
 	assert_true(proto_rcv_end(fp) - fp->rx_head <= proto_rx_buf(fp));
 	assert_true(fp->rcv_adv - fp->rx_head <= proto_rx_buf(fp) + 1);
 	assert_true(fp->cwnd >= fp->mss);
-	for (uint32_t i = 0; i < fp->sacked.n; i++) {
-		assert_true(seq_lt(fp->sacked.iv[i].left, fp->sacked.iv[i].right));
-		assert_true(seq_leq(fp->sacked.iv[i].right, fp->snd_max));
-		assert_true(seq_gt(fp->sacked.iv[i].left,
-				   i > 0 ? fp->sacked.iv[i - 1].right : fp->snd_una));
+	for (uint32_t i = 0; i < k->n; i++) {
+		assert_true(seq_lt(k->iv[i].left, k->iv[i].right));
+		assert_true(seq_leq(k->iv[i].right, fp->snd_max));
+		assert_true(seq_gt(k->iv[i].left, i > 0 ? k->iv[i - 1].right : fp->snd_una));
 	}
 	assert_int_equal(e->avail, proto_sendable(fp)); /* no wake-up is lost */
 }
@@ -186,7 +188,7 @@ static void sim_cmd(struct sim *s, struct sim_end *e, uint16_t cmd)
 /* RTO with back-off, persist, window growth: looks at what proto publishes only. */
 static void sim_controlplane(struct sim *s, struct sim_end *e)
 {
-	struct toe_flow_prog prog;
+	struct toe_flow_prog prog = {0};
 
 	if (!e->active || e->closed)
 		return;
@@ -237,6 +239,7 @@ static void sim_start(struct sim *s, uint32_t seed)
 	s->readers_wake_us = seed % 5 == 0 ? 1300000 : 0;
 	s->loss_ppt = (uint32_t[]){0, 10, 30, 100}[seed % 4];
 	s->reorder_us = (uint32_t[]){0, 100, 1500}[seed % 3];
+	s->crowded = seed % 7 == 0;
 	isn[0] = 0u - rig_rand(&s->rnd) % 100000;
 	isn[1] = 0u - rig_rand(&s->rnd) % 100000;
 	for (unsigned i = 0; i < 2; i++) {
@@ -262,6 +265,17 @@ static void sim_start(struct sim *s, uint32_t seed)
 	}
 }
 
+/* Another connection has holes and takes the scoreboard; sched hears of it with the next item, here
+ * one that does nothing. */
+static void sim_steal(struct sim *s, struct sim_end *e)
+{
+	if (e->other == NULL)
+		toe_scoreboard_take(&e->r.scoreboards, &e->other);
+	rig_begin(&e->r);
+	proto_finish(&e->r.fp, &e->r.out, false);
+	sim_egress(s, e);
+}
+
 static void sim_step(struct sim *s)
 {
 	s->us += SIM_STEP_US;
@@ -280,6 +294,8 @@ static void sim_step(struct sim *s)
 
 		if (rig_rand(&s->rnd) % 8 == 0)
 			sim_app(s, e, s->end[1 - i].salt);
+		if (s->crowded && rig_rand(&s->rnd) % 16 == 0)
+			sim_steal(s, e);
 		for (unsigned burst = 0; burst < 4 && e->avail > 0; burst++) {
 			e->r.wc.w.type = TOE_WORK_TX;
 			assert_true(rig_tx(&e->r));
