@@ -137,8 +137,12 @@ static struct {
 
 static inline uint32_t sim_rnd(uint32_t n)
 {
+	uint32_t x;
+
 	sim.rng = sim.rng * 1664525u + 1013904223u;
-	return (sim.rng >> 8) % n;
+	/* mixed: bits of the state alone repeat so soon that a waiting loop may never see a 0 */
+	x = (sim.rng ^ sim.rng >> 16) * 0x7feb352du;
+	return (x ^ x >> 15) % n;
 }
 
 /* ---- wire ---- */
