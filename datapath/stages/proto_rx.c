@@ -180,7 +180,7 @@ static uint32_t rx_delivered(const struct toe_flow_proto *fp, uint32_t told)
 {
 	uint32_t now = proto_prr_told(fp);
 
-	return now - told;
+	return seq_gt(now, told) ? now - told : 0;
 }
 
 static void rx_ack(struct toe_flow_proto *fp, const struct toe_seg *seg,

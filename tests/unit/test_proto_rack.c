@@ -172,6 +172,22 @@ static void test_prr(void **state)
 	assert_int_equal(r.fp.cwnd, 7000);
 }
 
+/* An ACK inside what had been SACKed: less is known to have arrived than before, which is no
+ * reason to send more. */
+static void test_prr_reneging(void **state)
+{
+	struct rig r;
+
+	(void)state;
+	start_segs(&r, 1, 14);
+	sack(&r, 8000, 0, 1000, 3000); /* before recovery, hence not counted by it */
+	sack(&r, 0, 0, 1000, 4000);
+	assert_true(r.fp.flags & TOE_FP_RECOVERY);
+	rig_ack(&r, 1500);
+	assert_true(r.fp.flags & TOE_FP_RECOVERY);
+	assert_in_range(r.fp.cwnd, RIG_MSS, 14000);
+}
+
 static void test_pool_is_empty(void **state)
 {
 	struct rig r;
@@ -212,10 +228,13 @@ static void test_element_is_given_back(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_wheel),         cmocka_unit_test(test_window),
-		cmocka_unit_test(test_dsack_widens),  cmocka_unit_test(test_prr),
-
-		cmocka_unit_test(test_pool_is_empty), cmocka_unit_test(test_element_is_given_back),
+		cmocka_unit_test(test_wheel),
+		cmocka_unit_test(test_window),
+		cmocka_unit_test(test_dsack_widens),
+		cmocka_unit_test(test_prr),
+		cmocka_unit_test(test_prr_reneging),
+		cmocka_unit_test(test_pool_is_empty),
+		cmocka_unit_test(test_element_is_given_back),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
