@@ -128,19 +128,18 @@ TOE_ASSERT_SIZE(struct toe_flow_post, 64);
 
 /* Scheduler's view.  Written and read by: sched stage only. */
 struct toe_flow_sched {
-	uint32_t avail;    /* bytes believed sendable beyond what is in flight */
-	uint32_t inflight; /* TX items given out and not returned */
+	uint32_t avail; /* bytes believed sendable beyond what is in flight */
+	uint32_t gen;
 	uint64_t rate_bps; /* TOE_RATE_UNPACED: round-robin bypass; 0: stopped */
 	uint64_t next_tsc; /* earliest next dispatch of a paced flow */
 	uint32_t next;     /* list links, TOE_NONE end */
-	uint32_t gen;
-	uint16_t mss;
-	uint8_t queued;  /* on the wheel or the round-robin list */
-	uint8_t removed; /* REMOVE seen, waiting for inflight to become 0 */
 	uint32_t prev;
-	uint16_t list; /* the list it is on, valid with queued: see sched_wheel.c */
-	uint16_t reserved[3];
+	uint16_t mss;
+	uint16_t list;          /* the list it is on, valid with queued: see sched_wheel.c */
+	uint16_t inflight : 14; /* TX items given out and not returned */
+	uint16_t queued : 1;    /* on the wheel or the round-robin list */
+	uint16_t removed : 1;   /* REMOVE seen, waiting for inflight to become 0 */
 };
-TOE_ASSERT_SIZE(struct toe_flow_sched, 48);
+TOE_ASSERT_SIZE(struct toe_flow_sched, 40);
 
 #endif

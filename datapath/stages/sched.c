@@ -21,8 +21,8 @@
 #include "toe/region.h"
 
 /* More TX items under way would only wait in queues, where they are no longer fair. */
-#define INFLIGHT_MAX 512u
-#define RETRY_US     20u /* between attempts while the pool is empty */
+#define INFLIGHT_MAX 512u /* fits toe_flow_sched.inflight */
+#define RETRY_US     20u  /* between attempts while the pool is empty */
 
 struct sched {
 	struct toe_wheel wheel;
