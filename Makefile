@@ -127,8 +127,8 @@ deps: ## install missing Debian packages (mk/packages); nothing to do if all are
 unit: ## build and run the unit tests; T=name: only tests/unit/test_*name*.c
 	$(Q)B=$(B) SAN=$(SAN) MAKE="$(MAKE)" mk/run-unit.sh $(foreach t,$(UNIT),$(if $(findstring $(T),$(t)),$(t),$(if $(T),,$(t))))
 
-fuzz: ## with clang: each parser FUZZ_SECONDS=60 on random input; T=name: only fuzz_*name*.c
-	$(Q)B=$(B) T="$(T)" FUZZ_SECONDS="$(FUZZ_SECONDS)" mk/fuzz.sh
+fuzz: ## each parser FUZZ_SECONDS=60 on random input; T=name: only fuzz_*name*.c; FUZZ_SEED=1: as make test does
+	$(Q)B=$(B) T="$(T)" FUZZ_SECONDS="$(FUZZ_SECONDS)" FUZZ_SEED="$(FUZZ_SEED)" mk/fuzz.sh
 
 soak: all ## with root: hours of wire soak, fuzzing, bad networks, MQTT order; TOE_SOAK=100 FUZZ_SECONDS=600 MESSAGES=1e7
 	$(Q)B=$(B) MAKE="$(MAKE)" FUZZ_SECONDS="$(FUZZ_SECONDS)" mk/soak.sh
