@@ -6,9 +6,9 @@
  *   NAME-srv: toe0 (the port), toe-tap 10.99.0.1/24  ----  NAME-cli: cli0 10.99.0.2/24
  *                                      fd00:99::1/64                       fd00:99::2/64
  *
- * In: --prefix NAME (default toe), settings; out: addresses and what to type next, or JSON.  `down`
- * undoes everything, whatever state a crash has left; programs of the user in the namespaces are
- * named, not killed.
+ * Both ends have the MTU port.mtu.  In: --prefix NAME (default toe), settings; out: addresses and
+ * what to type next, or JSON.  `down` undoes everything, whatever state a crash has left; programs
+ * of the user in the namespaces are named, not killed.
  */
 #include "cli.h"
 
@@ -44,6 +44,7 @@ struct testbed {
 	const char *self; /* this program */
 	char *settings[SETTINGS_MAX];
 	unsigned setting_n;
+	unsigned mtu; /* port.mtu */
 };
 
 /* Root of a user namespace cannot make named network namespaces. */
@@ -118,7 +119,10 @@ static int make_network(const struct testbed *t)
 	if (rc == 0)
 		rc = step(t, "ip netns add %s", c);
 	if (rc == 0)
-		rc = step(t, "ip link add toe0 netns %s type veth peer name cli0 netns %s", s, c);
+		rc = step(
+			t,
+			"ip link add toe0 mtu %u netns %s type veth peer name cli0 mtu %u netns %s",
+			t->mtu, s, t->mtu, c);
 	if (rc == 0)
 		rc = step(t, "ip -n %s link set lo up", s);
 	if (rc == 0)
@@ -155,6 +159,7 @@ static int write_config(struct testbed *t)
 	if (cli_write_config(t->extra, t->config, settings, n, err, sizeof(err)) < 0 ||
 	    toe_config_load(&check, t->config, err, sizeof(err)) < 0)
 		return -cli_fail(t->cli, "%s", err);
+	t->mtu = check.mtu;
 	return 0;
 }
 

@@ -146,8 +146,10 @@ net_end()
 		cp -r "$RUN_DIR/log" "$LOGS/engine-log" 2>/dev/null
 		"$BIN/toe" testbed down --prefix "$PREFIX" >>"$LOGS/testbed.log" 2>&1 </dev/null
 		[ $? -ne 0 ] && [ "$rc" -eq 0 ] && say "FAIL: testbed down" && rc=1
-		# of emulator_path; the engine's port goes with it, so not before the testbed
-		[ -e "/run/netns/$PREFIX-mid" ] && ip netns del "$PREFIX-mid"
+		# of emulator_path and the like; the engine's port may go with it, so not before the testbed
+		for p in mid far; do
+			[ -e "/run/netns/$PREFIX-$p" ] && ip netns del "$PREFIX-$p"
+		done
 		# whatever is still in our own namespaces is ours
 		left=$(ip netns pids "$PREFIX-srv" 2>/dev/null; ip netns pids "$PREFIX-cli" 2>/dev/null)
 		for p in $left; do
