@@ -41,13 +41,37 @@ static int set(int fd, int level, int name, int value)
 	return setsockopt(fd, level, name, &value, sizeof(value)) < 0 ? -errno : 0;
 }
 
-static int stream_socket(uint16_t port)
-{
-	struct sockaddr_in sa = {.sin_family = AF_INET, .sin_port = htons(port)};
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+union ends {
+	struct sockaddr any;
+	struct sockaddr_in four;
+	struct sockaddr_in6 six;
+};
 
-	if (fd < 0 || set(fd, SOL_SOCKET, SO_REUSEADDR, 1) < 0 ||
-	    bind(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0)
+/* to: NULL: any address; the length. */
+static socklen_t end_make(union ends *e, bool six, const uint8_t *to, uint16_t port)
+{
+	memset(e, 0, sizeof(*e));
+	if (six) {
+		e->six.sin6_family = AF_INET6;
+		e->six.sin6_port = htons(port);
+		if (to != NULL)
+			memcpy(&e->six.sin6_addr, to, sizeof(e->six.sin6_addr));
+		return sizeof(e->six);
+	}
+	e->four.sin_family = AF_INET;
+	e->four.sin_port = htons(port);
+	if (to != NULL)
+		memcpy(&e->four.sin_addr, to, sizeof(e->four.sin_addr));
+	return sizeof(e->four);
+}
+
+static int stream_socket(bool six, uint16_t port)
+{
+	union ends e;
+	socklen_t len = end_make(&e, six, NULL, port);
+	int fd = socket(six ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+	if (fd < 0 || set(fd, SOL_SOCKET, SO_REUSEADDR, 1) < 0 || bind(fd, &e.any, len) < 0)
 		return -errno;
 	return fd;
 }
@@ -63,7 +87,7 @@ static void keep_old(uint32_t conn)
 
 static int do_listen(const struct agent_call *c)
 {
-	a.listener = stream_socket((uint16_t)c->a);
+	a.listener = stream_socket(c->six, (uint16_t)c->a);
 	if (a.listener < 0)
 		return a.listener;
 	return listen(a.listener, (int)c->b) < 0 ? -errno : 0;
@@ -71,8 +95,8 @@ static int do_listen(const struct agent_call *c)
 
 static int do_accept(const struct agent_call *c, uint32_t *value)
 {
-	struct sockaddr_in sa = {0};
-	socklen_t len = sizeof(sa);
+	union ends e = {0};
+	socklen_t len = sizeof(e);
 
 	*value = 0;
 	if (a.waiting < 0)
@@ -80,7 +104,10 @@ static int do_accept(const struct agent_call *c, uint32_t *value)
 	if (a.waiting < 0)
 		return errno == EAGAIN ? 0 : -errno;
 	/* one that was reset meanwhile has no peer any more */
-	*value = getpeername(a.waiting, (struct sockaddr *)&sa, &len) < 0 ? 1 : ntohs(sa.sin_port);
+	if (getpeername(a.waiting, &e.any, &len) < 0)
+		*value = 1;
+	else
+		*value = ntohs(e.any.sa_family == AF_INET6 ? e.six.sin6_port : e.four.sin_port);
 	if (c->a == 0) {
 		keep_old(c->conn);
 		a.fd[c->conn] = a.waiting;
@@ -91,15 +118,15 @@ static int do_accept(const struct agent_call *c, uint32_t *value)
 
 static int do_connect(const struct agent_call *c)
 {
-	struct sockaddr_in sa = {
-		.sin_family = AF_INET, .sin_port = htons((uint16_t)c->b), .sin_addr.s_addr = c->c};
-	int fd = stream_socket((uint16_t)c->a);
+	union ends e;
+	socklen_t len = end_make(&e, c->six, c->to, (uint16_t)c->b);
+	int fd = stream_socket(c->six, (uint16_t)c->a);
 
 	if (fd < 0)
 		return fd;
 	keep_old(c->conn);
 	a.fd[c->conn] = fd;
-	if (connect(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0 && errno != EINPROGRESS)
+	if (connect(fd, &e.any, len) < 0 && errno != EINPROGRESS)
 		return -errno;
 	return 0;
 }

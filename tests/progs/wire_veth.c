@@ -5,8 +5,9 @@
  * with the reason: statements that only the virtual engine has, more than --longest ms in all, or
  * its own `virtual REASON`.
  *
- * Prints FAILED with each name that failed, BUSY with one that failed only while pings were slow,
- * why others were skipped, and one JSON line; exit code 0 if it got to the end.
+ * --six: over IPv6, between 2001:db8::1 and ::2, whatever --engine and --peer, whose pings are
+ * used. Prints FAILED with each name that failed, BUSY with one that failed only while pings were
+ * slow, why others were skipped, and one JSON line; exit code 0 if it got to the end.
  */
 #include <getopt.h>
 #include <sys/wait.h>
@@ -23,12 +24,12 @@
 #define EARLY_US    60000u /* the segment that started a timer may have been on its way so long */
 #define SCRIPT_S    30u
 #define TRIES       4u
-#define AGAIN_MAX   40u /* of one application */
+#define AGAIN_MAX   20u /* of one application */
 
 static struct {
 	unsigned jobs, longest_ms;
 	const char *agents; /* path of their sockets, without the number */
-	bool tables;
+	bool tables, six;
 } opt = {.jobs = 4, .longest_ms = 2500};
 
 static struct {
@@ -108,14 +109,14 @@ static void skip(const struct wire_case *c, const char *why)
 static void add(const struct wire_case *c)
 {
 	const char *why = c->table ? NULL : script_reason(c);
-	struct wire_case four;
+	struct wire_case of;
 
-	if (!wire_case_of(c, false, &four) || (c->table && !opt.tables))
+	if (!wire_case_of(c, opt.six, &of) || (c->table && !opt.tables))
 		return;
 	if (why != NULL)
 		skip(c, why);
 	else if (all.n < WIRE_TESTS)
-		all.cases[all.n++] = four;
+		all.cases[all.n++] = of;
 }
 
 /* ---- running ---- */
@@ -200,7 +201,7 @@ static void parse_args(int argc, char **argv)
 		{"peer", 1, NULL, 'p'},      {"agents", 1, NULL, 'a'},
 		{"jobs", 1, NULL, 'j'},      {"control", 1, NULL, 't'},
 		{"longest", 1, NULL, 'l'},   {"tables", 0, NULL, 'T'},
-		{NULL, 0, NULL, 0}};
+		{"six", 0, NULL, '6'},       {NULL, 0, NULL, 0}};
 	int o;
 
 	while ((o = getopt_long(argc, argv, "", longs, NULL)) != -1) {
@@ -235,6 +236,9 @@ static void parse_args(int argc, char **argv)
 		case 'T':
 			opt.tables = true;
 			break;
+		case '6':
+			opt.six = true;
+			break;
 		default:
 			exit(2);
 		}
@@ -243,7 +247,8 @@ static void parse_args(int argc, char **argv)
 	    opt.jobs > JOBS_MAX) {
 		printf("usage: wire_veth --interface IF --engine-mac M --peer-mac M --engine A "
 		       "--peer A\n"
-		       "  --agents PATH --control SOCKET [--jobs N] [--longest MS] [--tables]\n");
+		       "  --agents PATH --control SOCKET [--jobs N] [--longest MS] [--tables] "
+		       "[--six]\n");
 		exit(2);
 	}
 }

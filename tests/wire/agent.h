@@ -10,9 +10,9 @@
 #define AGENT_CONNS 16u
 
 enum agent_op {
-	AGENT_LISTEN,       /* a port, b backlog */
+	AGENT_LISTEN,       /* a port, b backlog, six */
 	AGENT_ACCEPT,       /* value: the remote port, 0: there is no connection; a: only look */
-	AGENT_CONNECT,      /* a local port, b remote port, c remote address (network order) */
+	AGENT_CONNECT,      /* a local port, b remote port, six, to */
 	AGENT_WRITE,        /* a bytes, b position of the first in the stream */
 	AGENT_READ,         /* a bytes, b position; value: the first wrong one or the end */
 	AGENT_READABLE,     /* value: bytes */
@@ -32,6 +32,8 @@ enum agent_op {
 struct agent_call {
 	uint32_t op, conn;
 	uint32_t a, b, c;
+	uint32_t six;   /* IPv6 */
+	uint8_t to[16]; /* address; IPv4: 4 bytes of it */
 };
 
 struct agent_reply {

@@ -5,7 +5,8 @@
  * conns`.
  *
  * Scripts run side by side: each has its own ports (wire.port_shift).  The engine's kernel answers
- * pings, which is how one knows that what was sent before has been processed.
+ * pings, which is how one knows that what was sent before has been processed: IPv4's, also where a
+ * script is about IPv6.
  */
 #ifndef TOE_TEST_WIRE_VETH_H
 #define TOE_TEST_WIRE_VETH_H
@@ -60,9 +61,12 @@ static bool veth_in(uint16_t port, uint16_t first)
 /* Of this script, not of one that ran before. */
 static bool veth_ours(const uint8_t *f, uint32_t len)
 {
-	uint16_t sport = (uint16_t)(f[34] << 8 | f[35]), dport = (uint16_t)(f[36] << 8 | f[37]);
+	const uint8_t *tcp = f + WIRE_TCP;
+	uint16_t sport = (uint16_t)(tcp[0] << 8 | tcp[1]), dport = (uint16_t)(tcp[2] << 8 | tcp[3]);
+	bool is = wire.six ? f[12] == 0x86 && f[13] == 0xdd && f[20] == 6
+			   : f[12] == 8 && f[13] == 0 && f[23] == 6;
 
-	return len >= 54 && f[12] == 8 && f[13] == 0 && f[23] == 6 &&
+	return len >= WIRE_TCP + 20 && is &&
 	       (veth_in(sport, WIRE_SERVER_PORT) || veth_in(sport, WIRE_LOCAL_PORT)) &&
 	       (veth_in(dport, WIRE_PEER_PORT) || veth_in(dport, WIRE_REMOTE_PORT));
 }
@@ -190,11 +194,24 @@ static void veth_advance(uint64_t us, bool stop_at_frame)
 
 /* ---- the application ---- */
 
+/* 2001:db8::host, as frames.h has it */
+static void veth_ip6(uint8_t to[16], uint8_t host)
+{
+	const uint8_t ip[16] = {0x20, 1, 0xd, 0xb8, [15] = host};
+
+	memcpy(to, ip, 16);
+}
+
 static uint32_t veth_call(enum agent_op op, uint32_t a, uint32_t b, uint32_t c)
 {
-	const struct agent_call call = {op, (uint32_t)(w.at - w.peer), a, b, c};
+	struct agent_call call = {op, (uint32_t)(w.at - w.peer), a, b, c, wire.six, {0}};
+	const uint32_t ip = htonl(wire.peer_ip);
 	struct agent_reply r;
 
+	if (wire.six)
+		veth_ip6(call.to, 2);
+	else
+		memcpy(call.to, &ip, sizeof(ip));
 	if (send(veth.agent_fd, &call, sizeof(call), MSG_NOSIGNAL) != sizeof(call) ||
 	    recv(veth.agent_fd, &r, sizeof(r), 0) != sizeof(r))
 		wire_fail("the application is gone");
@@ -225,7 +242,7 @@ static bool veth_accept(bool only_look)
 static void veth_connect(void)
 {
 	veth_call(AGENT_CONNECT, w.at->lport + wire.port_shift, WIRE_REMOTE_PORT + wire.port_shift,
-		  htonl(wire.peer_ip));
+		  0);
 	w.next_port++;
 	w.at->slot = 0;
 }
@@ -305,13 +322,18 @@ static const char *veth_rfc_name(const char *shown)
 	return name;
 }
 
-static bool veth_endpoint(json_t *row, const char *key, uint32_t ip, uint16_t port)
+/* host: 1 is the engine, 2 its peer. */
+static bool veth_endpoint(json_t *row, const char *key, uint8_t host, uint16_t port)
 {
 	const char *is = json_string_value(json_object_get(row, key));
-	const struct in_addr a = {htonl(ip)};
-	char want[32];
+	const struct in_addr a = {htonl(host == 1 ? wire.engine_ip : wire.peer_ip)};
+	char want[64];
 
-	snprintf(want, sizeof(want), "%s:%u", inet_ntoa(a), (uint16_t)(port + wire.port_shift));
+	port = (uint16_t)(port + wire.port_shift);
+	if (wire.six)
+		snprintf(want, sizeof(want), "[2001:db8::%u]:%u", host, port);
+	else
+		snprintf(want, sizeof(want), "%s:%u", inet_ntoa(a), port);
 	return is != NULL && strcmp(is, want) == 0;
 }
 
@@ -361,8 +383,8 @@ static const char *veth_state(const struct wire_peer *p)
 
 	json_array_foreach(json_object_get(root, "conns"), i, row)
 	{
-		if (!veth_endpoint(row, "local", wire.engine_ip, p->lport) ||
-		    !veth_endpoint(row, "remote", wire.peer_ip, p->port))
+		if (!veth_endpoint(row, "local", 1, p->lport) ||
+		    !veth_endpoint(row, "remote", 2, p->port))
 			continue;
 		if (found == NULL || strcmp(found, "TIME-WAIT") == 0)
 			found = veth_row_state(row);
