@@ -2,7 +2,9 @@
 /*
  * DCTCP (RFC 8257) on samples.  Once per observation window (at least one round trip) alpha moves
  * by g = 1/16 towards the fraction of marked bytes, and if there were marks cwnd shrinks by
- * alpha/2.  Growth and loss are the datapath's: its cwnd and ssthresh are adopted.
+ * alpha/2; not in two windows in a row, as the marks of the second are on what had been sent before
+ * the first reduction (RFC 3168 §6.1.2).  Growth and loss are the datapath's: its cwnd and
+ * ssthresh are adopted.
  */
 #include "cc.h"
 #include "common/tcp_seq.h"
@@ -44,15 +46,17 @@ static void update_alpha(struct cc_state *s)
 /* The window is over: alpha, and the reduction if it had marks. */
 static void end_window(struct cc_state *s, const struct cc_sample *in)
 {
-	if (s->acked) {
-		update_alpha(s);
-		if (s->marked) {
-			uint64_t cut = ((uint64_t)s->cwnd * s->alpha) / (2ull * CC_ALPHA_ONE);
+	bool reduce = s->marked && !s->reduced;
 
-			s->cwnd = clamp_cwnd(s->cwnd - cut, in);
-			s->ssthresh = s->cwnd;
-		}
+	if (s->acked)
+		update_alpha(s);
+	if (s->acked && reduce) {
+		uint64_t cut = ((uint64_t)s->cwnd * s->alpha) / (2ull * CC_ALPHA_ONE);
+
+		s->cwnd = clamp_cwnd(s->cwnd - cut, in);
+		s->ssthresh = s->cwnd;
 	}
+	s->reduced = reduce;
 	s->acked = 0;
 	s->marked = 0;
 	s->window_end = in->snd_nxt;
@@ -67,6 +71,7 @@ static void dctcp_on_interval(struct cc_state *s, const struct cc_sample *in,
 		/* The window had its reduction; marks in it must not cause a second one. */
 		s->acked = 0;
 		s->marked = 0;
+		s->reduced = 1;
 		s->window_end = in->snd_nxt;
 	} else {
 		s->acked += in->acked_bytes;

@@ -118,6 +118,34 @@ static void marks_without_end_leave_two_segments(void **state)
 	assert_int_equal(d.cwnd, 2 * MSS);
 }
 
+/* What is marked in the window after a reduction, or a loss, had been sent before it. */
+static void older_data_does_not_reduce_again(void **state)
+{
+	static const uint32_t want[] = {50, 50, 25, 25}; /* segments; alpha stays 1 */
+	struct cc_decision d = {.cwnd = 100 * MSS};
+	struct cc_state s;
+	struct cc_sample in;
+
+	(void)state;
+	cc_dctcp.init(&s, MSS, 0);
+	for (uint32_t i = 0; i < 4; i++) {
+		in = sample(200000 * (i + 1), 10000, 10000);
+		in.cwnd = in.ssthresh = d.cwnd;
+		cc_dctcp.on_interval(&s, &in, &d);
+		assert_int_equal(d.cwnd, want[i] * MSS);
+		assert_int_equal(s.alpha, CC_ALPHA_ONE);
+	}
+	in = sample(1200000, 10000, 0);
+	in.loss = true;
+	cc_dctcp.on_interval(&s, &in, &d);
+	in = sample(1400000, 10000, 10000);
+	cc_dctcp.on_interval(&s, &in, &d);
+	assert_int_equal(d.cwnd, 100 * MSS);
+	in = sample(1600000, 10000, 10000);
+	cc_dctcp.on_interval(&s, &in, &d);
+	assert_int_equal(d.cwnd, 50 * MSS);
+}
+
 static void loss_is_adopted_not_repeated(void **state)
 {
 	struct cc_sample in = sample(1000, 20000, 20000);
@@ -147,6 +175,7 @@ int main(void)
 		cmocka_unit_test(alpha_follows_marks_and_decays_to_zero),
 		cmocka_unit_test(reduction_once_per_window),
 		cmocka_unit_test(marks_without_end_leave_two_segments),
+		cmocka_unit_test(older_data_does_not_reduce_again),
 		cmocka_unit_test(loss_is_adopted_not_repeated),
 	};
 
