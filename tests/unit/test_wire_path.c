@@ -10,36 +10,7 @@
  */
 #include "../wire/path.h"
 
-#include <sys/wait.h>
-
 #define CASE_SEEDS 8u
-
-static struct path_result transfer(const struct path_setup *u)
-{
-	struct path_result r = {0};
-	int fds[2];
-	pid_t pid;
-
-	fflush(stdout);
-	if (pipe(fds) != 0)
-		exit(1);
-	pid = fork();
-	if (pid == 0) {
-		alarm(120);
-		wire.script = "path";
-		wire.line = u->seed;
-		wire.buf = u->buf;
-		path_run(u, &r);
-		fflush(stdout);
-		_exit(write(fds[1], &r, sizeof(r)) != sizeof(r));
-	}
-	close(fds[1]);
-	if (read(fds[0], &r, sizeof(r)) != sizeof(r))
-		r.us = 0; /* it has said why */
-	close(fds[0]);
-	waitpid(pid, NULL, 0);
-	return r;
-}
 
 /* Virtual seconds of transfers with seeds 1 to n; 0: one failed. */
 static double transfers(const struct path_setup *base, unsigned n, bool print)
@@ -48,7 +19,7 @@ static double transfers(const struct path_setup *base, unsigned n, bool print)
 	double sum = 0;
 
 	for (u.seed = 1; u.seed <= n; u.seed++) {
-		struct path_result r = transfer(&u);
+		struct path_result r = path_transfer(&u);
 
 		if (r.us == 0)
 			return 0;

@@ -5,6 +5,9 @@
  * (reference.h) that knows everything a sender can know and keeps no state small.  What the engine
  * achieves is compared with what the reference achieves over the same path, so that a figure says
  * something about the protocol and nothing about the machine the test runs on.
+ *
+ * The bottleneck may mark what finds a queue instead of dropping what finds it full (RFC 3168, with
+ * the threshold on the queue as it is that RFC 8257 wants).
  */
 #ifndef TOE_TEST_WIRE_PATH_H
 #define TOE_TEST_WIRE_PATH_H
@@ -14,7 +17,10 @@
 #include "app.h"
 #include "reference.h"
 
-#define PATH_PKTS 32768u
+#include <sys/wait.h>
+
+#define PATH_PKTS    32768u
+#define PATH_WARM_US 200000u /* slow start and what follows: not the standing queue */
 
 enum path_end { PATH_ENGINE, PATH_REFERENCE };
 
@@ -25,6 +31,7 @@ struct path_setup {
 	unsigned delay_us;              /* one way */
 	unsigned rate_pkts_per_ms;      /* of data packets; 0: no bottleneck */
 	unsigned queue_pkts;            /* in front of it */
+	unsigned mark_pkts;             /* CE from so many on; 0: no ECN */
 	uint32_t bytes;
 	uint32_t buf; /* of the engine, each direction; power of two */
 	uint32_t seed;
@@ -35,6 +42,13 @@ struct path_result {
 	uint64_t us; /* from the first write to the last acknowledgement */
 	unsigned data_lost, acks_lost, data_segs, rtx_segs, spurious;
 	unsigned rto, probes, recoveries, undone;
+	unsigned marked, marked_warm; /* data segments; of them after PATH_WARM_US */
+	double queue_pkts;  /* that they find in front of the bottleneck, mean after that */
+	unsigned queue_max; /* from the beginning */
+	/* What the control plane knows, engine as sender. */
+	uint64_t ecn_bytes;
+	unsigned cc_updates;
+	double alpha;
 };
 
 struct path_pkt {
@@ -49,6 +63,7 @@ struct path_line {
 	uint32_t rng;
 	uint64_t free_us; /* the bottleneck is busy till then */
 	unsigned lost, dropped;
+	unsigned queue; /* packets in front of the bottleneck, at the last one */
 };
 
 static struct {
@@ -57,13 +72,19 @@ static struct {
 	struct ref_sender tx;
 	struct ref_receiver rx;
 	struct path_result *res;
-	uint64_t trace_us;
+	uint64_t trace_us, began_us;
+	uint64_t queue_sum, queue_n; /* of data, after PATH_WARM_US */
 } path;
 
 static uint32_t path_rnd(struct path_line *l, uint32_t n)
 {
 	l->rng = l->rng * 1664525u + 1013904223u;
 	return (uint32_t)((uint64_t)(l->rng >> 4) * n >> 28);
+}
+
+static bool path_warm(void)
+{
+	return sim.us - path.began_us >= PATH_WARM_US;
 }
 
 /* When it leaves the bottleneck; 0: the queue is full. */
@@ -74,10 +95,25 @@ static uint64_t path_queue(struct path_line *l)
 
 	if (per_ns == 0 || l != &path.data)
 		return sim.us;
+	l->queue = (unsigned)((at - now + per_ns - 1) / per_ns);
+	path.res->queue_max = l->queue > path.res->queue_max ? l->queue : path.res->queue_max;
+	path.queue_sum += path_warm() ? l->queue : 0;
+	path.queue_n += path_warm();
 	if (at - now > path.u->queue_pkts * per_ns)
 		return 0;
 	l->free_us = at + per_ns;
 	return l->free_us / 1000 + 1;
+}
+
+/* What is ECN-capable and found a queue. */
+static void path_mark(const struct path_line *l, struct wire_seg *seg)
+{
+	if (path.u->mark_pkts == 0 || l != &path.data || l->queue < path.u->mark_pkts ||
+	    (seg->ecn != 1 && seg->ecn != 2))
+		return;
+	seg->ecn = 3;
+	path.res->marked++;
+	path.res->marked_warm += path_warm();
 }
 
 static void path_put(struct path_line *l, const struct wire_seg *seg)
@@ -93,6 +129,7 @@ static void path_put(struct path_line *l, const struct wire_seg *seg)
 	l->lost += lose || out == 0;
 	if (lose || out == 0)
 		return;
+	path_mark(l, &p.seg);
 	p.due_us = out + path.u->delay_us + (late ? path.u->reorder_us : 0);
 	for (i = l->tail++; i != l->head && l->pkt[(i - 1) % PATH_PKTS].due_us > p.due_us; i--)
 		l->pkt[i % PATH_PKTS] = l->pkt[(i - 1) % PATH_PKTS];
@@ -256,7 +293,28 @@ static void path_open(void)
 	}
 	wire_do("listen 4");
 	wire_do("window 65535");
-	wire_do("passive mss 1460 sackok ts 1 0 ws 7");
+	if (path.u->mark_pkts == 0) {
+		wire_do("passive mss 1460 sackok ts 1 0 ws 7");
+		return;
+	}
+	wire_do("< SEW 0:0 mss 1460 sackok ts 1 0 ws 7");
+	wire_do("> S.E 0:0 ack 1 anyopts");
+	wire_do("+10 < . 1 ack 1");
+	wire_do("accept");
+}
+
+/* Before the connection is gone. */
+static void path_control_plane(struct path_result *r)
+{
+	struct toe_tuple t = wire_tuple(w.at);
+	uint32_t id = cp_lookup(&virt.cp, &t).index;
+	uint64_t v = 0;
+
+	for (uint32_t i = 0; i < virt.cp.stat_replicas; i++)
+		r->ecn_bytes += sim.engine.stat[id * TOE_FLOW_STAT_REPLICAS + i].ecn_bytes;
+	r->alpha = (double)virt.cp.conns[id].cc.alpha / CC_ALPHA_ONE;
+	if (wire_counter("cc_updates", &v))
+		r->cc_updates = (unsigned)v;
 }
 
 static void path_finish(struct path_result *r)
@@ -266,6 +324,7 @@ static void path_finish(struct path_result *r)
 	r->data_lost = path.data.lost;
 	r->acks_lost = path.acks.lost;
 	r->spurious = path.rx.duplicates;
+	r->queue_pkts = path.queue_n > 0 ? (double)path.queue_sum / (double)path.queue_n : 0;
 	if (path.u->sender == PATH_REFERENCE) {
 		r->data_segs = path.tx.sent;
 		r->rtx_segs = path.tx.rtx;
@@ -290,12 +349,14 @@ static void path_run(const struct path_setup *u, struct path_result *r)
 	bool engine = u->sender == PATH_ENGINE || u->receiver == PATH_ENGINE;
 
 	path.u = u;
+	path.res = r;
 	path.data.rng = u->seed * 2654435761u + 17;
 	path.acks.rng = u->seed * 2246822519u + 5;
 	path_open();
 	ref_sender_init(&path.tx, u->bytes);
 	ref_receiver_init(&path.rx);
-	began = sim.us;
+	path.rx.ecn = u->mark_pkts != 0;
+	path.began_us = began = sim.us;
 	for (;;) {
 		if (sim.us - began > 600000000ull)
 			wire_fail("no end after 10 minutes");
@@ -313,11 +374,41 @@ static void path_run(const struct path_setup *u, struct path_result *r)
 		sim_engine_step((unsigned)(path_soonest(next) - sim.us));
 	}
 	r->us = sim.us - began;
+	if (u->sender == PATH_ENGINE)
+		path_control_plane(r);
 	if (engine) {
 		w.frame_head = w.frame_tail;
 		wire_end();
 	}
 	path_finish(r);
+}
+
+/* In a child; r.us is 0 if it failed. */
+static struct path_result path_transfer(const struct path_setup *u)
+{
+	struct path_result r = {0};
+	int fds[2];
+	pid_t pid;
+
+	fflush(stdout);
+	if (pipe(fds) != 0)
+		exit(1);
+	pid = fork();
+	if (pid == 0) {
+		alarm(120);
+		wire.script = "path";
+		wire.line = u->seed;
+		wire.buf = u->buf;
+		path_run(u, &r);
+		fflush(stdout);
+		_exit(write(fds[1], &r, sizeof(r)) != sizeof(r));
+	}
+	close(fds[1]);
+	if (read(fds[0], &r, sizeof(r)) != sizeof(r))
+		r.us = 0; /* it has said why */
+	close(fds[0]);
+	waitpid(pid, NULL, 0);
+	return r;
 }
 
 #endif

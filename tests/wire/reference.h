@@ -4,8 +4,9 @@
  * loss by order of sending (what RACK does without reordering, and what finds lost
  * retransmissions), growth by every acknowledged segment, tail loss probe, RTO of 200 ms: what
  * Linux does on such a path.  Receiver: each second segment acknowledged, out-of-order ones at
- * once, all intervals kept, SACK blocks newest first, D-SACK, 4 MB of window.  Sequence numbers are
- * relative, data begins at 1, segments are REF_MSS long.
+ * once, all intervals kept, SACK blocks newest first, D-SACK, 4 MB of window; with ECN each segment
+ * is acknowledged, and ECE says whether it was marked (RFC 8257 §3.2 without delayed ACKs).
+ * Sequence numbers are relative, data begins at 1, segments are REF_MSS long.
  */
 #ifndef TOE_TEST_WIRE_REFERENCE_H
 #define TOE_TEST_WIRE_REFERENCE_H
@@ -43,6 +44,7 @@ struct ref_receiver {
 	unsigned owed;
 	uint64_t due_us;
 	unsigned n, duplicates, quick;
+	bool ecn;
 	struct {
 		uint32_t left, right;
 	} iv[1024]; /* newest first */
@@ -310,7 +312,7 @@ static bool ref_receive(struct ref_receiver *r, const struct wire_seg *g, uint64
 {
 	uint32_t end = g->seq + g->len;
 	bool dup = end <= r->nxt || ref_held(r, g->seq, end);
-	bool quick = dup || r->n > 0 || g->seq > r->nxt;
+	bool quick = dup || r->n > 0 || g->seq > r->nxt || r->ecn;
 
 	if (g->len == 0)
 		return false;
@@ -328,6 +330,8 @@ static bool ref_receive(struct ref_receiver *r, const struct wire_seg *g, uint64
 	}
 	r->quick -= r->quick > 0;
 	ref_ack(r, out);
+	if (g->ecn == 3)
+		out->flags |= TOE_TCP_ECE;
 	if (dup) {
 		out->sack[0][0] = g->seq;
 		out->sack[0][1] = end;
