@@ -11,6 +11,16 @@ static inline void toe_put16(uint8_t *p, uint32_t v)
 	p[1] = (uint8_t)v;
 }
 
+static inline uint32_t toe_get16(const uint8_t *p)
+{
+	return (uint32_t)p[0] << 8 | p[1];
+}
+
+static inline uint32_t toe_get32(const uint8_t *p)
+{
+	return toe_get16(p) << 16 | toe_get16(p + 2);
+}
+
 static inline void toe_put32(uint8_t *p, uint32_t v)
 {
 	toe_put16(p, v >> 16);

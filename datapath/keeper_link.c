@@ -86,7 +86,7 @@ static int do_kernel_news(struct toe_engine *e, const struct toe_ctl_kconn *k)
 {
 	int rc = 0;
 
-	if (k->len > sizeof(k->data) || k->what > TOE_KCONN_MQTT_END)
+	if (k->len > sizeof(k->data) || k->what > TOE_KCONN_MQTT_LAST)
 		return -EINVAL;
 	if (k->what == TOE_KCONN_MQTT_END)
 		rc = toe_app_followed(e, k, -1);
@@ -98,6 +98,13 @@ static int do_kernel_news(struct toe_engine *e, const struct toe_ctl_kconn *k)
 	if (rc != 0 && k->what == TOE_KCONN_MQTT_CONNECT)
 		toe_app_followed(e, k, -1);
 	return k->what == TOE_KCONN_MQTT_END ? 0 : rc;
+}
+
+/* News nobody wants (no MQTT), or not yet. */
+static bool expected(const struct toe_ctl_msg *m)
+{
+	return m->type == TOE_CTL_DP_KERNEL_CONN && m->u.kconn.what != 0 &&
+	       (m->status == -ENODEV || m->status == -EAGAIN);
 }
 
 void toe_keeper_link_handle(struct toe_engine *e, struct toe_ctl_msg *m, int *fds, unsigned nfds)
@@ -128,7 +135,7 @@ void toe_keeper_link_handle(struct toe_engine *e, struct toe_ctl_msg *m, int *fd
 	}
 	for (unsigned i = 0; i < nfds; i++)
 		toe_close_later(fds[i]);
-	if (m->status != 0)
+	if (m->status != 0 && !expected(m))
 		LOG_WARN("keeper's request %u for application %u: %s", m->type, m->app_id,
 			 strerror(-m->status));
 }

@@ -287,6 +287,7 @@ __attribute__((constructor)) void lt_start(void)
 		lt.ev_tag = (uint64_t)(uintptr_t)&lt * 0x9e3779b97f4a7c15ull;
 	lt.ev_tag &= ~0xffffffull;
 	lt_fork_init();
+	lt_broker_init();
 	lt.attached = true;
 	__atomic_store_n(&lt_on, true, __ATOMIC_RELEASE);
 	lt_adopt_all();

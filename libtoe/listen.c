@@ -99,6 +99,7 @@ int lt_listen_offload(int fd, int backlog)
 	}
 	lt_opts_of_kernel(fd, &opts);
 	req.defaults = opts.ctl;
+	lt_broker_listens();
 	rc = ask(&m, &req);
 	if (rc == -EADDRINUSE || rc == -EACCES || rc == -EPERM)
 		return rc;

@@ -520,6 +520,12 @@ ssize_t lt_kmqtt_read(int fd, const void *data, ssize_t n);
 /* What is read from fd is not seen any more.  False: and the engine does not know. */
 bool lt_kmqtt_forget(int fd);
 
+/* ---- a broker's files (broker.c) ---- */
+/* Before the program runs. */
+void lt_broker_init(void);
+/* It is about to have an offloaded listener; the first time, sessions it begins with are told. */
+void lt_broker_listens(void);
+
 static inline bool lt_kconn_is(int fd)
 {
 	return (unsigned)fd < lt_fds.n && LT_PEEK(&lt_kconn_marks[fd]);

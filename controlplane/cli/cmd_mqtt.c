@@ -10,7 +10,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "broker_conf.h"
+#include "common/broker_conf.h"
 
 #define FINDINGS_MAX 256
 #define QUESTION_MAX 1024 /* datapath/module_sock.c */

@@ -13,7 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "broker_conf.h"
+#include "common/broker_conf.h"
 #include "common/ctl_sock.h"
 #include "controlplane/keeper/siblings.h"
 
@@ -95,6 +95,10 @@ static void check_broker(const struct cli *cli, char *const *cmd)
 {
 	const char *file = broker_conf_of(cmd);
 
+	if (file)
+		setenv(TOE_ENV_BROKER, file, 1); /* for libtoe: it is read again there */
+	else
+		unsetenv(TOE_ENV_BROKER);
 	if (file && cli_mqtt_active(cli))
 		broker_conf_print(stderr, "toe run: ", file);
 }

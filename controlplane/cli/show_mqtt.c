@@ -183,8 +183,10 @@ static void print_taint(FILE *out, const json_t *status)
 		 "let those clients connect through the port, or end them"},
 		{"other_conns", "connections of the broker are not of mqtt.ports (TLS, a bridge)",
 		 "end them, or list the port if it is plain MQTT"},
-		{"unknown_sessions", "sessions were resumed whose subscriptions nobody saw",
-		 "let those clients connect with a clean session once"},
+		{"unknown_sessions",
+		 "sessions were resumed whose subscriptions nobody saw (toe mqtt sessions)",
+		 "let those clients connect with a clean session once, or, if it has a database, "
+		 "start the broker again"},
 	};
 	bool any = false;
 

@@ -89,7 +89,7 @@ bool kp_conn_valid(const struct toe_ctl_conn *c)
 bool kp_kconn_valid(const struct toe_ctl_kconn *k)
 {
 	return (k->kind & ~TOE_KCONN_RELOAD) <= TOE_KCONN_INHERITED &&
-	       k->what <= TOE_KCONN_MQTT_END && k->len <= sizeof(k->data) &&
+	       k->what <= TOE_KCONN_MQTT_LAST && k->len <= sizeof(k->data) &&
 	       (k->family == 0 || k->family == AF_INET || k->family == AF_INET6 ||
 		k->family == AF_UNIX);
 }

@@ -28,6 +28,7 @@
 #define TOE_MODULE_SOCKET   "modules.sock" /* questions to stream modules, datapath/module_sock.h */
 #define TOE_ENV_APP         "TOE_APP" /* "<app id>:<key, hex>:<fd of an inherited socket or -1>" */
 #define TOE_ENV_RUN_DIR     "TOE_RUN_DIR"
+#define TOE_ENV_BROKER      "TOE_BROKER_CONF" /* mosquitto.conf of the program, by `toe run` */
 
 enum toe_ctl_type {
 	/* toe run -> keeper.  Creates an application.  Reply: u.app. */
@@ -153,6 +154,16 @@ struct toe_ctl_waiter {
 #define TOE_KCONN_MQTT_CONNECT 1u /* a new session; data: ClientID */
 #define TOE_KCONN_MQTT_FILTER  2u /* it subscribes; data: topic filter */
 #define TOE_KCONN_MQTT_END     3u /* it ends, or is followed no more */
+/* Sessions the broker has from before it was started.  data: one or more of {type, length of the
+ * rest, rest}, one byte each; those of a session behind each other, from SESSION to WHOLE. */
+#define TOE_KCONN_MQTT_RESTORE 4u
+#define TOE_KCONN_MQTT_LAST    TOE_KCONN_MQTT_RESTORE
+
+#define TOE_RESTORE_SESSION 1u /* ClientID */
+/* subscription options (MQTT 5, 3.8.3.1), subscription identifier or 0 (32 bits in network order),
+ * topic filter */
+#define TOE_RESTORE_SUB   2u
+#define TOE_RESTORE_WHOLE 3u /* those were all of its subscriptions */
 
 #define TOE_KCONN_MAX (1 << 20) /* of one process */
 

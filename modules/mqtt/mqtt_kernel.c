@@ -5,7 +5,8 @@
  * Input: the command "kernel APP CTX CONN WHAT HEX": news of one such connection, answered before
  * the broker reads what it is about.  Output: subscriptions of sessions without a connection, whose
  * topics go slow (KERNEL).  They stay until the connection ends, UNSUBSCRIBE or not.  Owns the
- * table of these connections.  Thread: the stream stage's.
+ * table of these connections.  Thread: the stream stage's.  The same command tells of sessions from
+ * before the broker was started: mqtt_restore.c.
  *
  * The text comes from the application: it can only make topics of its own broker slow, or not slow,
  * which it could by subscribing.
@@ -103,8 +104,10 @@ int mqtt_kernel_news(struct mqtt_stage *st, const char *text)
 	len = unhex(text + at, data, sizeof(data));
 	if (len < 0)
 		return -EINVAL;
-	if (!mqtt_follow(st, app))
-		return -ESRCH; /* not the broker that is followed */
+	if (!mqtt_follow(st, app)) /* not the broker that is followed, or not yet */
+		return what == TOE_KCONN_MQTT_RESTORE ? -EAGAIN : -ESRCH;
+	if (what == TOE_KCONN_MQTT_RESTORE)
+		return mqtt_restore(st, data, (uint32_t)len);
 	if (what == TOE_KCONN_MQTT_CONNECT)
 		return begin(st, ctx, conn, data, (uint32_t)len);
 	k = find(st, ctx, conn);

@@ -59,6 +59,8 @@ static void forget(struct mqtt_stage *st, uint32_t i)
 
 	drop_subs(st, i);
 	st->full -= se->full;
+	if (st->restoring == i)
+		st->restoring = MQTT_NONE;
 	while (*at != i)
 		at = &st->sessions[*at].hash_next;
 	*at = se->hash_next;
@@ -127,7 +129,7 @@ int mqtt_session_init(struct mqtt_stage *st)
 	if (st->sessions == NULL || st->session_hash == NULL || st->subs == NULL)
 		return -ENOMEM;
 	memset(st->session_hash, 0xff, buckets * sizeof(*st->session_hash));
-	st->session_free = MQTT_NONE;
+	st->session_free = st->restoring = MQTT_NONE;
 	for (uint32_t i = st->session_n; i-- > 0;) {
 		st->sessions[i].hash_next = st->session_free;
 		st->session_free = i;
@@ -216,6 +218,23 @@ static struct toe_buf *keep_id(struct mqtt_stage *st, const struct mqtt_str *id)
 	name[ID_PART] = 0;
 	memcpy(name + ID_PART + 1, &hash, sizeof(hash));
 	return keep_string(st, name, sizeof(name));
+}
+
+uint32_t mqtt_session_restore(struct mqtt_stage *st, const uint8_t *id, uint32_t len)
+{
+	const struct mqtt_str name = {.data = id, .len = len};
+	struct toe_buf *b;
+	uint32_t i = MQTT_NONE;
+
+	if (len == 0 || id[0] == 0)
+		return MQTT_NONE; /* nobody can connect so */
+	b = keep_id(st, &name);
+	if (b != NULL && find(st, b->data, b->len) == MQTT_NONE)
+		i = create(st, b);
+	mqtt_put(st, &b);
+	if (i != MQTT_NONE)
+		st->sessions[i].keep = st->sessions[i].cut = 1;
+	return i;
 }
 
 int mqtt_session_connect(struct mqtt_stage *st, struct mqtt_conn *m, const uint8_t *body,

@@ -5,17 +5,7 @@
  * One instance, one thread (the stream stage's).  It follows both directions of every connection to
  * the broker, knows sessions and subscriptions, and decides for each PUBLISH: wholly fast (the
  * stage delivers it, the broker never sees it) or wholly slow (the broker does everything).
- *
- *   mqtt_rx.c       client -> broker: packets, what is held, forwarded, consumed
- *   mqtt_tx.c       broker -> client: packets, the merge point
- *   mqtt_session.c  CONNECT/CONNACK, sessions, endings
- *   mqtt_subscribe.c SUBSCRIBE/SUBACK, UNSUBSCRIBE/UNSUBACK
- *   mqtt_decide.c   fast or slow, and why
- *   mqtt_fanout.c   jobs: copies for subscribers, in chunks
- *   mqtt_fence.c    proofs by PINGREQ: order, activation, blocked subscribers, keep alive
- *   mqtt_kernel.c   clients through the kernel that libtoe reads along
- *   mqtt_audit.c    does the broker deliver what the stage would have?
- *   mqtt_control.c  questions of `toe mqtt`
+ * What each of them does: README.md.
  */
 #ifndef MQTT_STAGE_H
 #define MQTT_STAGE_H
@@ -352,6 +342,7 @@ struct mqtt_stage {
 	uint32_t session_free;
 	uint32_t session_used;
 	uint32_t session_hand; /* the next to make room */
+	uint32_t restoring;    /* its subscriptions are being told, MQTT_NONE: of none */
 	uint32_t *session_hash;
 	uint32_t hash_mask;
 	uint64_t hash_key;
@@ -499,6 +490,14 @@ uint32_t mqtt_session_kernel(struct mqtt_stage *st, uint32_t ctx, uint32_t conn)
 void mqtt_session_drop(struct mqtt_stage *st, uint32_t session);
 /* Of that ClientID: whatever is known of it, it may have other subscriptions when it is resumed. */
 void mqtt_session_cut(struct mqtt_stage *st, const uint8_t *id, uint32_t len);
+
+/* The broker has it from before: offline, without subscriptions, and there may be more than will be
+ * added (cut).  MQTT_NONE: no room, or it is not so. */
+uint32_t mqtt_session_restore(struct mqtt_stage *st, const uint8_t *id, uint32_t len);
+
+/* mqtt_restore.c: data of TOE_KCONN_MQTT_RESTORE.  0, or -errno: sessions of which something could
+ * not be taken are unknown. */
+int mqtt_restore(struct mqtt_stage *st, const uint8_t *data, uint32_t len);
 
 /* mqtt_stage.c: the application is the broker that is followed, from now on if it can be. */
 bool mqtt_follow(struct mqtt_stage *st, uint32_t app_id);

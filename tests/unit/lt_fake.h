@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* LINK: tests/unit/lt_fake.c tests/unit/lt_fake_keeper.c libtoe/addr.c libtoe/connect.c
- * libtoe/ctx.c libtoe/dup_fork_exec.c libtoe/epoll.c libtoe/epoll_items.c libtoe/fdtable.c
- * libtoe/interpose.c libtoe/io_calls.c libtoe/kconn.c libtoe/kmqtt.c libtoe/reload.c
- * libtoe/libc_real.c libtoe/listen.c libtoe/poll_select.c libtoe/shm.c libtoe/sock.c
- * libtoe/sockopt.c libtoe/state.c libtoe/stream_io.c libtoe/token.c libtoe/wait.c common/ctl_sock.c
- * common/log.c */
+/* LINK: tests/unit/lt_fake.c tests/unit/lt_fake_keeper.c libtoe/addr.c libtoe/broker.c
+ * libtoe/connect.c libtoe/ctx.c libtoe/dup_fork_exec.c libtoe/epoll.c libtoe/epoll_items.c
+ * libtoe/fdtable.c libtoe/interpose.c libtoe/io_calls.c libtoe/kconn.c libtoe/kmqtt.c
+ * libtoe/reload.c libtoe/libc_real.c libtoe/listen.c libtoe/poll_select.c libtoe/shm.c
+ * libtoe/sock.c libtoe/sockopt.c libtoe/state.c libtoe/stream_io.c libtoe/token.c libtoe/wait.c
+ * common/ctl_sock.c common/log.c common/broker_conf.c common/broker_db.c */
 /*
  * The other side of libtoe's shared memory and sockets: a keeper and an engine in one process,
  * without packets.  connect() to a port on which the application listens joins two slots; otherwise
@@ -45,8 +45,11 @@ struct fake_stats {
 	uint32_t kernel_conns; /* told by all processes that live */
 	uint32_t reloads;
 	uint32_t followed; /* of kernel_conns */
-	char news[1024];   /* of these: "C text;", "F text;", "E ;" */
+	char news[1024]; /* of these: "C text;", "F text;", "E ;", "S text;", "U text options id;",
+			    "W ;" */
 	bool news_refused;
+	uint32_t news_later;        /* so many are answered -EAGAIN */
+	int restore_answer;         /* to the others */
 	uint32_t kernel_conn_calls; /* times one of them told */
 	uint32_t tx_short;          /* rises seen after a doorbell, all slots */
 	uint32_t bad;               /* cursors the engine would refuse */

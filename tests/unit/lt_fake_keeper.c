@@ -254,6 +254,24 @@ static void leave_slots(uint64_t bit)
 	}
 }
 
+static void restored(const struct toe_ctl_kconn *kc, char *news)
+{
+	size_t room;
+
+	for (size_t at = 0; at < kc->len; at += 2u + kc->data[at + 1]) {
+		const uint8_t *p = kc->data + at + 2;
+		int n = p[-1];
+
+		news += strlen(news);
+		room = sizeof(stats->news) - (size_t)(news - (const char *)stats->news);
+		if (p[-2] == TOE_RESTORE_SUB)
+			snprintf(news, room, "U %.*s %u %u;", n - 5, (const char *)p + 5, p[0],
+				 p[4]);
+		else
+			snprintf(news, room, "%c %.*s;", "?SUW"[p[-2] & 3u], n, (const char *)p);
+	}
+}
+
 static int kernel_news(const struct toe_ctl_kconn *kc)
 {
 	char *news = (char *)stats->news;
@@ -263,9 +281,17 @@ static int kernel_news(const struct toe_ctl_kconn *kc)
 	stats->followed -= kc->what == TOE_KCONN_MQTT_END;
 	if (stats->followed > stats->kernel_conns)
 		stats->bad++;
-	snprintf(news + at, sizeof(stats->news) - at, "%c %.*s;", "?CFE"[kc->what & 3u],
-		 (int)kc -> len, (const char *)kc -> data);
-	return stats->news_refused && kc->what == TOE_KCONN_MQTT_FILTER ? -ENOSPC : 0;
+	if (kc->what != TOE_KCONN_MQTT_RESTORE) {
+		snprintf(news + at, sizeof(stats->news) - at, "%c %.*s;", "?CFE"[kc->what & 3u],
+			 (int)kc -> len, (const char *)kc -> data);
+		return stats->news_refused && kc->what == TOE_KCONN_MQTT_FILTER ? -ENOSPC : 0;
+	}
+	if (stats->news_later > 0) {
+		stats->news_later--;
+		return -EAGAIN;
+	}
+	restored(kc, news);
+	return stats->restore_answer;
 }
 
 static int kernel_conn(uint32_t ctx, const struct toe_ctl_kconn *kc)

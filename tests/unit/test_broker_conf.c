@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/* LINK: controlplane/cli/broker_conf.c */
+/* LINK: common/broker_conf.c */
 /* broker_conf: what mosquitto.conf says that MQTT offload must not be used with. */
 #include <errno.h>
 #include <setjmp.h>
@@ -13,7 +13,7 @@
 
 #include <cmocka.h>
 
-#include "controlplane/cli/broker_conf.h"
+#include "common/broker_conf.h"
 
 #define DATA "tests/unit/data/broker/"
 #define MAX  32
@@ -131,6 +131,35 @@ static void test_values(void **state)
 	assert_int_equal(broker_conf_scan(path, list, MAX), 0);
 }
 
+/* Where its database is, as mosquitto puts it together; the last of each counts. */
+static void test_db(void **state)
+{
+	static const struct {
+		const char *conf, *db;
+		int rc;
+	} cases[] = {
+		{"", "", 0},
+		{"persistence false\npersistence_location /a\n", "", 0},
+		{"persistence true\n", "mosquitto.db", 1},
+		{"persistence 1\npersistence_location /a/b/\n", "/a/b//mosquitto.db", 1},
+		{"persistence_location d\npersistence_file f.db\npersistence true\n", "d/f.db", 1},
+		{"persistence true\npersistence false\n", "", 0},
+	};
+	char db[32];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		write_conf(cases[i].conf);
+		db[0] = '\0';
+		assert_int_equal(broker_conf_db(path, db, sizeof(db)), cases[i].rc);
+		assert_string_equal(db, cases[i].db);
+		assert_int_equal(broker_conf_scan(path, list, MAX), 0);
+	}
+	write_conf("persistence true\npersistence_location /0123456789/0123456789\n");
+	assert_int_equal(broker_conf_db(path, db, sizeof(db)), -ENAMETOOLONG);
+	assert_int_equal(broker_conf_db(DATA "none.conf", db, sizeof(db)), -ENOENT);
+}
+
 /* More than there is room for: counted, and not called safe. */
 static void test_many(void **state)
 {
@@ -216,7 +245,8 @@ int main(void)
 		cmocka_unit_test(test_plain),       cmocka_unit_test(test_gateway),
 		cmocka_unit_test(test_include_dir), cmocka_unit_test(test_unreadable),
 		cmocka_unit_test(test_values),      cmocka_unit_test(test_many),
-		cmocka_unit_test(test_print),       cmocka_unit_test(test_command),
+		cmocka_unit_test(test_db),          cmocka_unit_test(test_print),
+		cmocka_unit_test(test_command),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

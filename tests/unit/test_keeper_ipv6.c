@@ -115,7 +115,7 @@ static void test_valid(void **state)
 	assert_true(kp_kconn_valid(&k));
 	k.kind |= TOE_KCONN_INHERITED;
 	assert_true(kp_kconn_valid(&k));
-	k.what = TOE_KCONN_MQTT_END;
+	k.what = TOE_KCONN_MQTT_LAST;
 	k.len = sizeof(k.data);
 	assert_true(kp_kconn_valid(&k));
 	k.len++;

@@ -1,19 +1,22 @@
 // SPDX-License-Identifier: BSD-3-Clause
 /* LINK: tests/unit/lt_fake.h tests/unit/lt_case.c */
-/* What libtoe tells of a broker beside its sockets: what kernel clients subscribe to, and SIGHUP.
- */
+/* What libtoe tells of a broker beside its sockets: what kernel clients subscribe to, SIGHUP, and
+ * what is in its database. */
 #include <errno.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
+#include "common/bytes.h"
 #include "libtoe/lt.h"
 #include "lt_case.h"
 #include "lt_fake.h"
@@ -224,13 +227,191 @@ static void reloads(void)
 	close(wide);
 }
 
+/* ---- the broker's database ---- */
+
+#define REAL_DB "tests/unit/data/broker/sessions.db"
+
+static char conf[64], db[64];
+
+static void write_conf(const char *text)
+{
+	FILE *f;
+
+	snprintf(conf, sizeof(conf), "/tmp/toe-broker-%d.conf", (int)getpid());
+	snprintf(db, sizeof(db), "/tmp/toe-broker-%d.db", (int)getpid());
+	f = fopen(conf, "w");
+	CHECK(f &&
+	      fprintf(f, "%spersistence_location /tmp\npersistence_file %s\n", text, db + 5) > 0);
+	CHECK(fclose(f) == 0);
+	setenv(TOE_ENV_BROKER, conf, 1);
+}
+
+static void copy_db(long bytes)
+{
+	static char data[4096];
+	FILE *from = fopen(REAL_DB, "r"), *to = fopen(db, "w");
+	size_t n = from ? fread(data, 1, sizeof(data), from) : 0;
+
+	CHECK(n > 0 && to);
+	CHECK(fwrite(data, 1, bytes ? (size_t)bytes : n, to) > 0);
+	CHECK(fclose(from) == 0 && fclose(to) == 0);
+}
+
+static void remove_files(void)
+{
+	unlink(conf);
+	unlink(db);
+	fake_stats->news[0] = '\0';
+}
+
+/* Told once, before the engine has the listener; the order is the file's or not. */
+static void database(void)
+{
+	struct sockaddr_in sa;
+	const char *news = (const char *)fake_stats->news;
+	uint32_t before = fake_stats->listeners;
+	int wide;
+
+	write_conf("persistence true\n");
+	copy_db(0);
+	lt_broker_init();
+	fake_stats->news_later = 2; /* clients of the one before are still there */
+	wide = loopback_listener(&sa, false);
+	CHECK(fake_stats->listeners == before + 1);
+	CHECK(strncmp(news, "S ab;U ", 7) == 0);
+	CHECK(strstr(news, "U a/# 1 0;") && strstr(news, "U / 0 0;"));
+	CHECK(strstr(news, "S nl;U ") && strstr(news, "U a/# 5 44;") &&
+	      strstr(news, "U b/+ 10 0;"));
+	CHECK(strstr(news, "S old;U +/x 0 0;W ;") && strstr(news, "S none;W ;"));
+	CHECK(fake_stats->news_later == 0);
+	fake_stats->news[0] = '\0';
+	close(wide);
+	wide = loopback_listener(&sa, false);
+	CHECK(news_are(""));
+	close(wide);
+	remove_files();
+}
+
+/* Nothing is told of a database that is not, or may not be, what the broker has read. */
+static void database_not(void)
+{
+	struct sockaddr_in sa;
+	int wide, status = 0;
+
+	switch (fork_child()) {
+	case 0:
+		write_conf("");
+		copy_db(0);
+		lt_broker_init();
+		break;
+	default:
+		CHECK(wait(&status) > 0 && status == 0);
+		write_conf("persistence true\n");
+		copy_db(0);
+		lt_broker_init();
+		copy_db(100); /* written meanwhile */
+	}
+	wide = loopback_listener(&sa, false);
+	CHECK(news_are(""));
+	close(wide);
+	remove_files();
+}
+
+static void database_broken(void)
+{
+	struct sockaddr_in sa;
+
+	write_conf("persistence true\n");
+	copy_db(100);
+	lt_broker_init();
+	close(loopback_listener(&sa, false));
+	CHECK(news_are(""));
+	remove_files();
+}
+
+/* A database of one session whose filters are many and long. */
+static void write_db(unsigned filters, unsigned len)
+{
+	static const char head[] = "\0\xb5\0mosquitto db\0\0\0\0\0\0\0\6";
+	uint8_t chunk[512] = {0};
+	FILE *f = fopen(db, "w");
+
+	CHECK(f && fwrite(head, 1, sizeof(head) - 1, f) > 0);
+	chunk[3] = 6;
+	chunk[7] = 25;
+	chunk[23] = 1;
+	chunk[32] = 'x';
+	CHECK(fwrite(chunk, 1, 33, f) > 0);
+	memset(chunk + 8, 0, sizeof(chunk) - 8);
+	chunk[3] = 5;
+	toe_put32(chunk + 4, 13 + len);
+	chunk[13] = 1;
+	chunk[15] = (uint8_t)len;
+	chunk[20] = 'x';
+	memset(chunk + 21, 'f', len);
+	for (unsigned i = 0; i < filters; i++)
+		CHECK(fwrite(chunk, 1, 21 + len, f) > 0);
+	CHECK(fclose(f) == 0);
+}
+
+/* In messages of what fits; a session with a filter that does not has no end. */
+static void database_long(void)
+{
+	struct sockaddr_in sa;
+	const char *news = (const char *)fake_stats->news;
+	size_t n;
+
+	write_conf("persistence true\n");
+	write_db(3, 153);
+	lt_broker_init();
+	close(loopback_listener(&sa, false));
+	n = strlen(news);
+	CHECK(strncmp(news, "S x;U fff", 9) == 0 && n == 4 + 3 * (2 + 153 + 5) + 3);
+	CHECK(strcmp(news + n - 4, ";W ;") == 0);
+	remove_files();
+}
+
+static void database_too_long(void)
+{
+	struct sockaddr_in sa;
+
+	write_conf("persistence true\n");
+	write_db(1, 154);
+	lt_broker_init();
+	close(loopback_listener(&sa, false));
+	CHECK(news_are("S x;"));
+	remove_files();
+}
+
+/* No MQTT: it is not told for nothing; no room: the rest all the same. */
+static void database_refused(void)
+{
+	struct sockaddr_in sa;
+	int status = 0;
+
+	write_conf("persistence true\n");
+	write_db(3, 153);
+	lt_broker_init();
+	if (fork_child() == 0) {
+		fake_stats->restore_answer = -ENODEV;
+		close(loopback_listener(&sa, false));
+		CHECK(news_are("S x;"));
+		_exit(0);
+	}
+	CHECK(wait(&status) > 0 && status == 0);
+	fake_stats->restore_answer = -ENOSPC;
+	close(loopback_listener(&sa, false));
+	CHECK(strstr((const char *)fake_stats->news, ";W ;"));
+	remove_files();
+}
+
 int main(int argc, char **argv)
 {
 	static const struct lt_case cases[] = {
-		CASE(mqtt_followed),
-		CASE(mqtt_not_followed),
-		CASE(mqtt_unseen),
-		CASE(reloads),
+		CASE(mqtt_followed),    CASE(mqtt_not_followed), CASE(mqtt_unseen),
+		CASE(reloads),          CASE(database),          CASE(database_not),
+		CASE(database_broken),  CASE(database_long),     CASE(database_too_long),
+		CASE(database_refused),
 	};
 
 	return case_main(cases, sizeof(cases) / sizeof(cases[0]), argc, argv);

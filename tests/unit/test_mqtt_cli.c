@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 /* LINK: controlplane/cli/cmd_mqtt.c controlplane/cli/show_mqtt.c controlplane/cli/show.c
-	 controlplane/cli/ask.c controlplane/cli/broker_conf.c common/config.c common/ctl_sock.c
+	 controlplane/cli/ask.c common/broker_conf.c common/config.c common/ctl_sock.c
 	 common/log.c */
 /*
  * toe mqtt against a socket that answers what the test says: the question it is asked, lists in

@@ -4,10 +4,10 @@
  *
  * In: a file and those of its include_dir, as mosquitto 2.0 reads them: one option per line, name
  * and value separated by blanks, # in the first column a comment; a file that is included starts
- * with the default listener, and its own include_dir is not looked at.  Out: findings.  Options we
- * have no opinion about, right or wrong, are skipped.  No state.
+ * with the default listener, and its own include_dir is not looked at.  Out: findings, and where
+ * its database is.  Options we have no opinion about, right or wrong, are skipped.  No state.
  */
-#include "broker_conf.h"
+#include "common/broker_conf.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -22,6 +22,7 @@
 #define FILES_MAX    1024
 #define QUEUE_MSGS   1000 /* max_queued_messages of mosquitto 2.0 if it is not said */
 #define PORT_DEFAULT "1883"
+#define DB_DEFAULT   "mosquitto.db"
 
 enum when {
 	ALWAYS,
@@ -83,6 +84,10 @@ struct scan {
 	/* per_listener_settings is only worth a word if something else is */
 	struct broker_finding by_listener;
 	bool has_by_listener;
+	/* the last of each counts */
+	bool persistence;
+	char db_dir[PATH_MAX];
+	char db_file[PATH_MAX];
 };
 
 /* Where we are in one file. */
@@ -166,6 +171,20 @@ static void judge(struct scan *s, const char *option, const char *value, struct 
 	}
 }
 
+/* False: it has no influence on where the database is. */
+static bool take_db(struct scan *s, const char *option, const char *value)
+{
+	if (strcmp(option, "persistence") == 0)
+		s->persistence = is_true(value);
+	else if (strcmp(option, "persistence_location") == 0)
+		snprintf(s->db_dir, sizeof(s->db_dir), "%s", value);
+	else if (strcmp(option, "persistence_file") == 0)
+		snprintf(s->db_file, sizeof(s->db_file), "%s", value);
+	else
+		return false;
+	return true;
+}
+
 /* ---- files ---- */
 
 static int scan_file(struct scan *s, const char *path, bool top);
@@ -236,7 +255,7 @@ static int take_line(struct scan *s, char *line, struct place *at)
 		at->tls_said = false;
 	} else if (strcmp(option, "port") == 0) {
 		snprintf(at->port, sizeof(at->port), "%s", value);
-	} else {
+	} else if (!take_db(s, option, value)) {
 		judge(s, option, value, at);
 	}
 	return 0;
@@ -293,6 +312,18 @@ int broker_conf_scan(const char *path, struct broker_finding *out, size_t max)
 	if (s.has_by_listener && s.n > 0)
 		add(&s, &s.by_listener);
 	return s.n;
+}
+
+int broker_conf_db(const char *path, char *out, size_t room)
+{
+	struct scan s = {.db_file = DB_DEFAULT};
+	int rc = scan_file(&s, path, true);
+	int len;
+
+	if (rc < 0 || !s.persistence)
+		return rc;
+	len = snprintf(out, room, "%s%s%s", s.db_dir, s.db_dir[0] ? "/" : "", s.db_file);
+	return (size_t)len < room ? 1 : -ENAMETOOLONG;
 }
 
 /* ---- for toe run ---- */

@@ -26,6 +26,12 @@ struct broker_finding {
  */
 int broker_conf_scan(const char *path, struct broker_finding *out, size_t max);
 
+/*
+ * Where the broker keeps what outlives it.  1: out is that path, as the broker uses it (relative to
+ * its directory, perhaps); 0: it keeps nothing; -errno: not known, as above, or longer than room.
+ */
+int broker_conf_db(const char *path, char *out, size_t room);
+
 /* The configuration file of a command line, if that starts mosquitto with one; else NULL. */
 const char *broker_conf_of(char *const *cmd);
 
