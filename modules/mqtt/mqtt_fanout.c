@@ -135,13 +135,6 @@ void mqtt_fanout_start(struct mqtt_stage *st, struct mqtt_conn *m, struct mqtt_g
 	m->jobs++;
 }
 
-void mqtt_fanout_orphan(struct mqtt_stage *st, struct mqtt_conn *m)
-{
-	(void)st;
-	m->jobq = MQTT_NONE;
-	m->jobs = 0;
-}
-
 /* ---- encodings ---- */
 
 /* The incoming packet is what a receiver of that level gets: no flags, shortest length field. */

@@ -212,12 +212,8 @@ bool mqtt_fence_pingresp(struct mqtt_stage *st, struct toe_stream_conn *c, struc
 		m->client_pings--;
 		return true;
 	}
-	if (m->ping_ghosts > 0 && m->ping_n == 0) {
-		m->ping_ghosts--;
-		return false;
-	}
 	if (m->ping_n == 0)
-		return false; /* nobody asked: the broker repeats itself */
+		return false; /* nobody asks any more, or the broker repeats itself */
 	/* What the broker wrote to others before is not noticed yet, perhaps.  An earlier answer
 	 * that still waits is covered by this one. */
 	m->sync_ticket = toe_stream_sync(st->s, c);
@@ -281,9 +277,6 @@ static bool given_up(const struct mqtt_stage *st, const struct mqtt_conn *m, uin
 
 static void start_again(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
 {
-	unsigned ghosts = m->ping_ghosts + (unsigned)m->ping_n;
-
-	m->ping_ghosts = (uint8_t)(ghosts < UINT8_MAX ? ghosts : UINT8_MAX);
 	m->ping_n = m->ping_again = 0;
 	mqtt_count(st, MQTT_C_PING_LOST);
 	mqtt_list_del(st, m, MQTT_L_PING);

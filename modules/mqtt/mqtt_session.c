@@ -15,7 +15,6 @@
 #include <string.h>
 
 #define SESSIONS_PER_CONN 2u
-#define ENTRIES_PER_SUB   4u
 #define ID_PART           200u /* bytes of a long ClientID that are kept */
 #define ID_KEPT           (ID_PART + 1 + sizeof(uint64_t))
 
@@ -111,12 +110,11 @@ static uint32_t create(struct mqtt_stage *st, struct toe_buf *id)
 
 int mqtt_session_init(struct mqtt_stage *st)
 {
-	const struct mqtt_subs_limits lim = {
-		.sessions = toe_stream_conn_max(st->s) * SESSIONS_PER_CONN,
-		.subscriptions = st->cfg->mqtt_subscriptions,
-		.cache_entries = st->cfg->mqtt_subscriptions * ENTRIES_PER_SUB,
-		.work_ms = MQTT_WORK_MS,
-		.key = {st->hash_key, ~st->hash_key}};
+	const struct mqtt_subs_limits lim = {.sessions =
+						     toe_stream_conn_max(st->s) * SESSIONS_PER_CONN,
+					     .subscriptions = st->cfg->mqtt_subscriptions,
+					     .work_ms = MQTT_WORK_MS,
+					     .key = {st->hash_key, ~st->hash_key}};
 	uint32_t buckets = 1024;
 
 	st->session_n = lim.sessions;
@@ -276,7 +274,6 @@ static void attach(struct mqtt_stage *st, struct mqtt_conn *m, uint32_t i)
 	se->conn = m->id;
 	se->conn_gen = m->gen;
 	se->level = m->level;
-	se->bridge = m->bridge;
 	se->max_packet = m->max_packet;
 	se->keep = m->expiry_s != 0;
 	se->claimed = 0;

@@ -208,7 +208,6 @@ static void mqtt_close(struct toe_stream *s, struct toe_stream_conn *c)
 	struct mqtt_conn *m = toe_stream_state(c);
 
 	mqtt_tx_end(s, c);
-	mqtt_fanout_orphan(st, m);
 	drop_requests(st, m);
 	mqtt_fence_suspect(st, m, 0);
 	for (unsigned i = 0; i < MQTT_L_N; i++)

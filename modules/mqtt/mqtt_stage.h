@@ -118,7 +118,7 @@ struct mqtt_copy {
 	struct toe_buf *held_prev;
 	struct toe_buf *b1;
 	struct toe_buf *b2; /* NULL: one piece */
-	uint32_t off1, len1, off2, len2;
+	uint32_t len1, off2, len2;
 	uint32_t to;   /* receiver */
 	uint32_t conn; /* and conn_gen: the publisher that is held, MQTT_NONE: none is */
 	uint32_t conn_gen;
@@ -212,7 +212,6 @@ struct mqtt_conn {
 	uint32_t ping_short[2]; /* short writes known when it was injected */
 	uint8_t ping_n;         /* injected without answer */
 	uint8_t ping_again;     /* one of them is a repetition */
-	uint8_t ping_ghosts;    /* given up: an answer that comes all the same proves nothing */
 	uint8_t want_ping;
 	uint8_t suspect; /* MQTT_SUSPECT_: short write while a subscription was becoming active */
 	uint8_t stalled; /* unproven, and the client does not read: nothing waits for it */
@@ -255,7 +254,6 @@ struct mqtt_session {
 	uint32_t conn_gen;
 	uint32_t max_packet;
 	uint8_t level;
-	uint8_t bridge;
 	uint8_t keep;    /* outlives its connection */
 	uint8_t unknown; /* may have subscriptions nobody saw */
 	uint8_t kernel;  /* of a client through the kernel: no ClientID, no connection */
@@ -270,7 +268,7 @@ struct mqtt_session {
 struct mqtt_encoding {
 	struct toe_buf *b1; /* NULL: not made yet */
 	struct toe_buf *b2;
-	uint32_t off1, len1, off2, len2;
+	uint32_t len1, off2, len2; /* the first begins at 0 */
 };
 
 struct mqtt_job {
@@ -529,8 +527,6 @@ bool mqtt_fanout_room(const struct mqtt_stage *st, const struct mqtt_conn *m);
 void mqtt_fanout_start(struct mqtt_stage *st, struct mqtt_conn *m, struct mqtt_group *group,
 		       struct toe_buf *msg, const struct mqtt_publish *p, uint32_t head);
 unsigned mqtt_fanout_run(struct mqtt_stage *st, unsigned budget);
-/* The publisher's connection is gone: its jobs go on without it. */
-void mqtt_fanout_orphan(struct mqtt_stage *st, struct mqtt_conn *m);
 
 /* mqtt_fence.c */
 /* A PINGREQ to the broker, now or at the next packet boundary; nothing if one is under way. */

@@ -20,8 +20,8 @@
 static int append(struct mqtt_stage *st, struct toe_stream_conn *c, const struct mqtt_encoding *e)
 {
 	if (e->b2 == NULL)
-		return toe_stream_send(st->s, c, e->b1, e->off1, e->len1);
-	return toe_stream_send2(st->s, c, e->b1, e->off1, e->len1, e->b2, e->off2, e->len2);
+		return toe_stream_send(st->s, c, e->b1, 0, e->len1);
+	return toe_stream_send2(st->s, c, e->b1, 0, e->len1, e->b2, e->off2, e->len2);
 }
 
 void mqtt_tx_drop(struct mqtt_stage *st, const struct mqtt_conn *m, enum mqtt_counter why)
@@ -112,7 +112,6 @@ static bool defer(struct mqtt_stage *st, struct toe_stream_conn *c, const struct
 		return false;
 	*mqtt_copy_of(b) = (struct mqtt_copy){.b1 = toe_buf_get(e->b1),
 					      .b2 = e->b2 != NULL ? toe_buf_get(e->b2) : NULL,
-					      .off1 = e->off1,
 					      .len1 = e->len1,
 					      .off2 = e->off2,
 					      .len2 = e->len2,
@@ -255,7 +254,7 @@ static uint32_t expiry_end(const uint8_t *data, uint32_t len)
 static int append_later(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_encoding e,
 			uint32_t expiry_s)
 {
-	uint32_t n = expiry_end(e.b1->data + e.off1, e.len1), all = e.b2 != NULL ? e.len1 : n;
+	uint32_t n = expiry_end(e.b1->data, e.len1), all = e.b2 != NULL ? e.len1 : n;
 	struct toe_buf *b;
 	int rc;
 
@@ -264,17 +263,16 @@ static int append_later(struct mqtt_stage *st, struct toe_stream_conn *c, struct
 	b = toe_stream_buf_new(st->s, all);
 	if (b == NULL)
 		return -ENOSPC;
-	memcpy(b->data, e.b1->data + e.off1, all);
+	memcpy(b->data, e.b1->data, all);
 	b->len = all;
 	for (unsigned i = 0; i < 4; i++)
 		b->data[n - 4 + i] = (uint8_t)(expiry_s >> (24 - 8 * i));
 	if (e.b2 == NULL) {
 		e.b2 = e.b1;
-		e.off2 = e.off1 + n;
+		e.off2 = n;
 		e.len2 = e.len1 - n;
 	}
 	e.b1 = b;
-	e.off1 = 0;
 	e.len1 = all;
 	rc = append(st, c, &e);
 	toe_stream_buf_put(st->s, b);
@@ -286,12 +284,8 @@ static int append_later(struct mqtt_stage *st, struct toe_stream_conn *c, struct
 static void release_deferred(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
 {
 	const struct mqtt_copy *d = mqtt_copy_of(m->defer_first);
-	const struct mqtt_encoding e = {.b1 = d->b1,
-					.b2 = d->b2,
-					.off1 = d->off1,
-					.len1 = d->len1,
-					.off2 = d->off2,
-					.len2 = d->len2};
+	const struct mqtt_encoding e = {
+		.b1 = d->b1, .b2 = d->b2, .len1 = d->len1, .off2 = d->off2, .len2 = d->len2};
 
 	uint32_t waited_s = (toe_stream_ms(st->s) - d->ms) / 1000;
 
