@@ -3,12 +3,18 @@
  * A broker's files, read along in its process, with its rights and in its directory.
  *
  * In: the configuration file `toe run` has seen on the command line (TOE_BROKER_CONF) and the
- * database it names; out: for the MQTT stage, sessions the broker begins with (KERNEL_CONN).  A
- * broker reads its database before it listens and does not write it before it has served somebody.
- * So, looked at before the engine serves the first listener, it says what the broker knows, unless
+ * database it names; out, for the MQTT stage (KERNEL_CONN): sessions the broker begins with, and
+ * whether its configuration is still safe with offload after SIGHUP.
+ *
+ * A broker reads its database before it listens and does not write it before it has served
+ * somebody.  So, looked at before the first listener is one, it says what the broker knows, unless
  * another broker has written it since this one was started: then nothing is told.
  *
- * State: of the start.  Thread: the program's that listens first.
+ * A broker reads its configuration again between two epoll_wait().  SIGHUP may come when it has
+ * just looked whether it came, so the next but one epoll_wait() is behind it for certain.
+ *
+ * State: of the start; turns until the configuration is looked at.  Threads: the program's that
+ * listens first, the one that waits for events; lt_broker_reload() in a signal handler.
  */
 #include <limits.h>
 #include <stdlib.h>
@@ -24,8 +30,11 @@
 #define TELL_MS   5000 /* listen() takes no longer */
 #define AGAIN_MS  10   /* while clients of the broker before are still there */
 #define SUB_BYTES 5u   /* before the filter */
+#define TURNS     2u
+#define FINDINGS  64
 
-static char db[PATH_MAX]; /* "": none */
+static char conf[PATH_MAX]; /* "": not known, as the next */
+static char db[PATH_MAX];
 static struct stat db_was;
 static bool listens;
 
@@ -38,13 +47,17 @@ struct telling {
 
 void lt_broker_init(void)
 {
-	const char *conf = getenv(TOE_ENV_BROKER);
+	const char *path = getenv(TOE_ENV_BROKER);
 
-	if (!conf || broker_conf_db(conf, db, sizeof(db)) <= 0)
+	if (path && strlen(path) < sizeof(conf))
+		memcpy(conf, path, strlen(path) + 1);
+	if (!conf[0] || broker_conf_db(conf, db, sizeof(db)) <= 0)
 		db[0] = '\0';
 	else if (stat(db, &db_was) < 0)
 		db[0] = '\0'; /* it begins with nothing */
 }
+
+/* ---- its database ---- */
 
 static bool unchanged(void)
 {
@@ -161,11 +174,65 @@ void lt_broker_listens(void)
 	if (listens)
 		return;
 	listens = true;
-	if (!db[0])
+	if (!db[0] || !lt_ready())
 		return;
 	rc = unchanged() ? broker_db_read(db, tell, &t) : -EAGAIN;
 	if (rc == 0)
 		rc = flush(&t);
 	report(&t, rc);
+	errno = saved;
+}
+
+/* ---- its configuration ---- */
+
+uint32_t lt_broker_turns;
+
+void lt_broker_reload(void)
+{
+	if (conf[0])
+		LT_STORE(&lt_broker_turns, TURNS);
+}
+
+/* What is unsafe; its length, 0: nothing is. */
+static size_t unsafe(char *text, size_t room)
+{
+	struct broker_finding list[FINDINGS];
+	int n = broker_conf_scan(conf, list, FINDINGS);
+	int i = 0;
+	int len;
+
+	while (i < n && i < FINDINGS && !list[i].unsafe)
+		i++;
+	if (n < 0)
+		len = snprintf(text, room, "%.80s cannot be read: %s", conf, strerror(-n));
+	else if (i == FINDINGS)
+		len = snprintf(text, room, "%.80s: more than can be looked at", conf);
+	else if (i < n)
+		len = snprintf(text, room, "%.100s:%u: %s", list[i].file, list[i].line,
+			       list[i].option);
+	else
+		return 0;
+	return (size_t)len < room ? (size_t)len : room - 1;
+}
+
+void lt_broker_check(void)
+{
+	struct toe_ctl_kconn k = {.what = TOE_KCONN_MQTT_CHECKED};
+	char text[sizeof(k.data)] = "";
+	int saved = errno;
+	uint32_t n;
+	int rc;
+
+	/* not before the engine knows that there is something to look at */
+	if (lt_kconn_reloads(&n) &&
+	    __atomic_sub_fetch(&lt_broker_turns, 1, __ATOMIC_ACQ_REL) == 0) {
+		k.len = (uint16_t)unsafe(text, sizeof(text));
+		memcpy(k.data, text, k.len);
+		rc = lt_kconn_checked(n, &k);
+		if (rc == 0 && k.len > 0)
+			LOG_WARN("MQTT offload is suspended: %s", text);
+		else if (rc == 0)
+			LOG_INFO("%s: nothing makes MQTT offload unsafe: it goes on", conf);
+	}
 	errno = saved;
 }

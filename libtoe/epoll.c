@@ -367,6 +367,7 @@ int lt_epoll_pwait(int epfd, struct epoll_event *ev, int max, int timeout, const
 {
 	struct wait w = {.ev = ev, .max = (unsigned)max, .mask = mask};
 
+	lt_broker_waits();
 	if (!is_set(&w, epfd))
 		return LT_REAL(epoll_pwait)(epfd, ev, max, timeout, mask);
 	w.deadline_ns = timeout < 0    ? -1

@@ -133,6 +133,30 @@ void lt_kconn_reload(void)
 	tell(0, -1);
 }
 
+bool lt_kconn_reloads(uint32_t *n)
+{
+	*n = LT_LOAD(&reloads);
+	return LT_LOAD(&telling);
+}
+
+/* A handler that interrupts this has left the news to us. */
+int lt_kconn_checked(uint32_t n, struct toe_ctl_kconn *k)
+{
+	struct toe_ctl_msg m;
+	int rc = -EBUSY;
+
+	toe_ctl_init(&m, TOE_CTL_KERNEL_CONN);
+	m.u.kconn = *k;
+	if (LT_LOAD(&lt.attached) && lt_lock(LT_L_KCONN)) {
+		rc = -ESTALE;
+		if (LT_LOAD(&reloads) == n && LT_LOAD(&reloads_told) == n)
+			rc = lt_call(&m, NULL, 0);
+		lt_unlock(LT_L_KCONN);
+	}
+	tell(0, -1);
+	return rc;
+}
+
 /* Behind the number that is told now; a program that reads in a handler of a signal that came in
  * the middle of this may not follow. */
 int lt_kconn_say(struct toe_ctl_kconn *k)

@@ -99,7 +99,6 @@ int lt_listen_offload(int fd, int backlog)
 	}
 	lt_opts_of_kernel(fd, &opts);
 	req.defaults = opts.ctl;
-	lt_broker_listens();
 	rc = ask(&m, &req);
 	if (rc == -EADDRINUSE || rc == -EACCES || rc == -EPERM)
 		return rc;
@@ -144,6 +143,8 @@ int lt_listen(int fd, int backlog)
 		errno = EINVAL;
 		return -1;
 	}
+	if (kind == LT_KSOCK && !lt_foreign())
+		lt_broker_listens();
 	if (LT_REAL(listen)(fd, backlog) < 0)
 		return -1;
 	if ((kind != LT_KSOCK && kind != LT_LISTENER) || lt_foreign())

@@ -508,6 +508,10 @@ void lt_kconn_join(void);
 void lt_kconn_reset(void);
 /* The program is told to read its configuration again (reload.c).  Any context. */
 void lt_kconn_reload(void);
+/* How often it was; false: the engine is not told. */
+bool lt_kconn_reloads(uint32_t *n);
+/* TOE_KCONN_MQTT_CHECKED, unless it was again since it was n times: -ESTALE.  0 or -errno. */
+int lt_kconn_checked(uint32_t n, struct toe_ctl_kconn *k);
 /* Number and news of one connection.  0 or -errno. */
 int lt_kconn_say(struct toe_ctl_kconn *k);
 
@@ -523,8 +527,18 @@ bool lt_kmqtt_forget(int fd);
 /* ---- a broker's files (broker.c) ---- */
 /* Before the program runs. */
 void lt_broker_init(void);
-/* It is about to have an offloaded listener; the first time, sessions it begins with are told. */
+/* It is about to listen; the first time, sessions it begins with are told. */
 void lt_broker_listens(void);
+/* It is told to read its configuration again.  Any context. */
+void lt_broker_reload(void);
+/* It is about to wait for events: once it has read its configuration again, that is looked at. */
+extern uint32_t lt_broker_turns;
+void lt_broker_check(void);
+static inline void lt_broker_waits(void)
+{
+	if (LT_UNLIKELY(LT_LOAD(&lt_broker_turns)))
+		lt_broker_check();
+}
 
 static inline bool lt_kconn_is(int fd)
 {

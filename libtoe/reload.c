@@ -30,6 +30,7 @@ static void on_hup(int sig, siginfo_t *info, void *context)
 	const struct sigaction now = *current();
 
 	lt_kconn_reload();
+	lt_broker_reload();
 	if (now.sa_flags & SA_SIGINFO)
 		now.sa_sigaction(sig, info, context);
 	else

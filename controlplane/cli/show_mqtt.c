@@ -217,6 +217,20 @@ static void print_taint(FILE *out, const json_t *status)
 			"all slow for");
 }
 
+static void print_reload(FILE *out, const json_t *status)
+{
+	const char *blocker = text(status, "blocker");
+
+	if (!json_is_true(json_object_get(status, "reloaded")))
+		return;
+	fprintf(out, "%-14s the broker, since it has read its configuration again (SIGHUP): ",
+		"all slow for");
+	if (blocker[0] == '\0' || strcmp(blocker, "-") == 0)
+		fprintf(out, "toe mqtt recheck FILE\n");
+	else
+		fprintf(out, "%s; remove it and send SIGHUP again, or toe mqtt mode on\n", blocker);
+}
+
 void cli_mqtt_print_filters(FILE *out, const json_t *status)
 {
 	const json_t *filters = json_object_get(status, "filters");
@@ -234,11 +248,7 @@ void cli_mqtt_print_status(FILE *out, const json_t *status, const json_t *slow)
 	long long all = publishes(status);
 
 	fprintf(out, "%-14s %s\n", "mode", text(status, "mode"));
-	if (json_is_true(json_object_get(status, "reloaded")))
-		fprintf(out,
-			"%-14s the broker, since it has read its configuration again (SIGHUP): "
-			"toe mqtt recheck FILE\n",
-			"all slow for");
+	print_reload(out, status);
 	fprintf(out, "%-14s %lld connected, %lld sessions, %lld subscriptions\n", "clients",
 		number(status, "connections"), number(status, "sessions"),
 		number(status, "subscriptions"));

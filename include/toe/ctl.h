@@ -157,7 +157,10 @@ struct toe_ctl_waiter {
 /* Sessions the broker has from before it was started.  data: one or more of {type, length of the
  * rest, rest}, one byte each; those of a session behind each other, from SESSION to WHOLE. */
 #define TOE_KCONN_MQTT_RESTORE 4u
-#define TOE_KCONN_MQTT_LAST    TOE_KCONN_MQTT_RESTORE
+/* The process has read its configuration since TOE_KCONN_RELOAD.  data: what in it is unsafe with
+ * offload, for people; nothing: it may go on. */
+#define TOE_KCONN_MQTT_CHECKED 5u
+#define TOE_KCONN_MQTT_LAST    TOE_KCONN_MQTT_CHECKED
 
 #define TOE_RESTORE_SESSION 1u /* ClientID */
 /* subscription options (MQTT 5, 3.8.3.1), subscription identifier or 0 (32 bits in network order),

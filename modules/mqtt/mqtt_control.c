@@ -90,6 +90,13 @@ static void status_filters(struct mqtt_stage *st, struct toe_stream_ask *a)
 	put(a, "],");
 }
 
+/* By what libtoe has found in the broker's configuration. */
+static bool blocked(const struct mqtt_stage *st)
+{
+	return mqtt_decide_reloaded(st) &&
+	       st->blocker_reloads == toe_stream_reloads(st->s, st->app_id);
+}
+
 static int ask_status(struct mqtt_stage *st, struct toe_stream_ask *a)
 {
 	struct mqtt_subs_counts n;
@@ -107,7 +114,9 @@ static int ask_status(struct mqtt_stage *st, struct toe_stream_ask *a)
 	    toe_stream_followed(st->s, st->app_id), toe_stream_plain_conns(st->s, st->app_id));
 	put(a, "\"table_full\":%s,\"reloaded\":%s,", st->full ? "true" : "false",
 	    mqtt_decide_reloaded(st) ? "true" : "false");
-	put(a, "\"jobs\":%u,\"memory_used\":%zu,\"memory\":%zu,", st->job_used,
+	put(a, "\"blocker\":");
+	put_text(a, st->blocker, blocked(st) ? st->blocker_len : 0);
+	put(a, ",\"jobs\":%u,\"memory_used\":%zu,\"memory\":%zu,", st->job_used,
 	    toe_stream_mem_used(st->s), toe_stream_mem_size(st->s));
 	put(a, "\"cached_topics\":%u,\"cache_hits\":%" PRIu64 ",\"cache_misses\":%" PRIu64 ",",
 	    n.cached_topics, n.hits, n.misses);

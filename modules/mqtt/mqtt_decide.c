@@ -236,6 +236,20 @@ bool mqtt_decide_reloaded(const struct mqtt_stage *st)
 	return toe_stream_reloads(st->s, st->app_id) != st->reloads;
 }
 
+int mqtt_decide_checked(struct mqtt_stage *st, const uint8_t *blocker, uint32_t len)
+{
+	uint32_t now = toe_stream_reloads(st->s, st->app_id);
+
+	if (len > sizeof(st->blocker))
+		return -EINVAL;
+	memcpy(st->blocker, blocker, len);
+	st->blocker_len = len;
+	st->blocker_reloads = now;
+	if (len == 0)
+		st->reloads = now;
+	return 0;
+}
+
 /* Last: what is not about this message.  Nothing is compared that somebody does without. */
 static enum mqtt_reason policy(struct mqtt_stage *st)
 {

@@ -6,7 +6,7 @@
  * the broker reads what it is about.  Output: subscriptions of sessions without a connection, whose
  * topics go slow (KERNEL).  They stay until the connection ends, UNSUBSCRIBE or not.  Owns the
  * table of these connections.  Thread: the stream stage's.  The same command tells of sessions from
- * before the broker was started: mqtt_restore.c.
+ * before the broker was started (mqtt_restore.c), and of its configuration (mqtt_decide.c).
  *
  * The text comes from the application: it can only make topics of its own broker slow, or not slow,
  * which it could by subscribing.
@@ -108,6 +108,8 @@ int mqtt_kernel_news(struct mqtt_stage *st, const char *text)
 		return what == TOE_KCONN_MQTT_RESTORE ? -EAGAIN : -ESRCH;
 	if (what == TOE_KCONN_MQTT_RESTORE)
 		return mqtt_restore(st, data, (uint32_t)len);
+	if (what == TOE_KCONN_MQTT_CHECKED)
+		return mqtt_decide_checked(st, data, (uint32_t)len);
 	if (what == TOE_KCONN_MQTT_CONNECT)
 		return begin(st, ctx, conn, data, (uint32_t)len);
 	k = find(st, ctx, conn);

@@ -381,7 +381,10 @@ struct mqtt_stage {
 	bool noise;
 	bool shadow;
 	bool suspended;
-	uint32_t reloads; /* of the broker that the operator knows of */
+	uint32_t reloads;         /* of the broker after which its configuration was found safe */
+	uint32_t blocker_reloads; /* after so many it was found to be unsafe: */
+	uint32_t blocker_len;
+	uint8_t blocker[160];
 
 	uint64_t reasons[MQTT_R_N];
 	uint64_t counters[MQTT_C_N];
@@ -516,7 +519,9 @@ enum mqtt_reason mqtt_decide(struct mqtt_stage *st, struct mqtt_conn *m,
 			     const struct mqtt_publish *p, struct mqtt_group **group);
 int mqtt_decide_gate_add(struct mqtt_stage *st, const char *filter, bool closed);
 int mqtt_decide_gate_del(struct mqtt_stage *st, const char *filter);
-/* The broker got SIGHUP since it was started, or since an operator looked at its configuration. */
+/* libtoe has looked at the broker's configuration; blocker: what is unsafe.  0 or -EINVAL. */
+int mqtt_decide_checked(struct mqtt_stage *st, const uint8_t *blocker, uint32_t len);
+/* The broker got SIGHUP since it was started, or since its configuration was found safe. */
 bool mqtt_decide_reloaded(const struct mqtt_stage *st);
 
 /* mqtt_fanout.c */

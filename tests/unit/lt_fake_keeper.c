@@ -281,6 +281,11 @@ static int kernel_news(const struct toe_ctl_kconn *kc)
 	stats->followed -= kc->what == TOE_KCONN_MQTT_END;
 	if (stats->followed > stats->kernel_conns)
 		stats->bad++;
+	if (kc->what == TOE_KCONN_MQTT_CHECKED) {
+		snprintf(news + at, sizeof(stats->news) - at, "K %.*s;", (int)kc->len,
+			 (const char *)kc->data);
+		return 0;
+	}
 	if (kc->what != TOE_KCONN_MQTT_RESTORE) {
 		snprintf(news + at, sizeof(stats->news) - at, "%c %.*s;", "?CFE"[kc->what & 3u],
 			 (int)kc -> len, (const char *)kc -> data);

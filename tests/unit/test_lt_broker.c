@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 /* LINK: tests/unit/lt_fake.h tests/unit/lt_case.c */
 /* What libtoe tells of a broker beside its sockets: what kernel clients subscribe to, SIGHUP, and
- * what is in its database. */
+ * what is in its configuration and its database. */
 #include <errno.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -329,6 +330,91 @@ static void database_broken(void)
 	remove_files();
 }
 
+/* ---- its configuration ---- */
+
+static void one_wait(void)
+{
+	struct epoll_event ev;
+	int e = epoll_create1(0);
+
+	CHECK(e >= 0 && epoll_wait(e, &ev, 1, 0) == 0);
+	close(e);
+}
+
+static void waits(unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		one_wait();
+}
+
+/* What is in it once the program has read it for certain; once for each SIGHUP. */
+static void checked(void)
+{
+	struct sockaddr_in sa;
+	char want[128];
+	int wide;
+
+	write_conf("acl_file x\n");
+	lt_broker_init();
+	CHECK(signal(SIGHUP, on_hup) == SIG_DFL);
+	raise(SIGHUP);
+	waits(3);
+	CHECK(news_are("")); /* no offloaded listener: nobody knows that it was told to */
+	wide = loopback_listener(&sa, false);
+	waits(1);
+	CHECK(news_are("")); /* perhaps it has not read it yet */
+	waits(1);
+	snprintf(want, sizeof(want), "K %s:1: acl_file;", conf);
+	CHECK(news_are(want));
+	waits(3);
+	CHECK(news_are(""));
+	raise(SIGHUP);
+	waits(1);
+	write_conf("max_queued_messages 10\n"); /* a note only */
+	raise(SIGHUP);
+	waits(1);
+	CHECK(news_are(""));
+	waits(1);
+	CHECK(news_are("K ;"));
+	unlink(conf);
+	raise(SIGHUP);
+	waits(2);
+	snprintf(want, sizeof(want), "K %s cannot be read: No such file or directory;", conf);
+	CHECK(news_are(want));
+	close(wide);
+	remove_files();
+}
+
+/* It is told to again while it is looked at: that says nothing. */
+static void checked_late(void)
+{
+	struct toe_ctl_kconn k = {.what = TOE_KCONN_MQTT_CHECKED};
+	struct sockaddr_in sa;
+	int wide = loopback_listener(&sa, false);
+	uint32_t n;
+
+	CHECK(signal(SIGHUP, on_hup) == SIG_DFL);
+	raise(SIGHUP);
+	CHECK(lt_kconn_reloads(&n) && n == 1);
+	raise(SIGHUP);
+	CHECK(lt_kconn_checked(n, &k) == -ESTALE && news_are(""));
+	CHECK(lt_kconn_checked(n + 1, &k) == 0 && news_are("K ;"));
+	close(wide);
+}
+
+/* Nobody knows what it reads. */
+static void not_checked(void)
+{
+	struct sockaddr_in sa;
+	int wide = loopback_listener(&sa, false);
+
+	CHECK(signal(SIGHUP, on_hup) == SIG_DFL);
+	raise(SIGHUP);
+	waits(3);
+	CHECK(news_are("") && fake_stats->reloads == 1);
+	close(wide);
+}
+
 /* A database of one session whose filters are many and long. */
 static void write_db(unsigned filters, unsigned len)
 {
@@ -409,7 +495,8 @@ int main(int argc, char **argv)
 {
 	static const struct lt_case cases[] = {
 		CASE(mqtt_followed),    CASE(mqtt_not_followed), CASE(mqtt_unseen),
-		CASE(reloads),          CASE(database),          CASE(database_not),
+		CASE(reloads),          CASE(checked),           CASE(checked_late),
+		CASE(not_checked),      CASE(database),          CASE(database_not),
 		CASE(database_broken),  CASE(database_long),     CASE(database_too_long),
 		CASE(database_refused),
 	};

@@ -253,6 +253,22 @@ static void test_status(void **state)
 	assert_non_null(strstr(printed, "f/#     yes        3     0"));
 }
 
+/* libtoe has found why. */
+static void test_status_blocker(void **state)
+{
+	static const char *const answers[] = {
+		"{\"mode\":\"on\",\"reloaded\":true,\"blocker\":\"m.conf:7: acl_file\"}\n", "[]\n",
+		NULL};
+	static const char *const none[] = {
+		"{\"mode\":\"on\",\"reloaded\":false,\"blocker\":\"\"}\n", "[]\n", NULL};
+
+	(void)state;
+	assert_int_equal(run_with(answers, "status"), CLI_OK);
+	assert_non_null(strstr(printed, "(SIGHUP): m.conf:7: acl_file; remove it"));
+	assert_int_equal(run_with(none, "status"), CLI_OK);
+	assert_null(strstr(printed, "SIGHUP"));
+}
+
 static void test_shadow(void **state)
 {
 	static const char list[] =
@@ -448,12 +464,13 @@ static int teardown(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_pieces),      cmocka_unit_test(test_subs),
-		cmocka_unit_test(test_sessions),    cmocka_unit_test(test_slow),
-		cmocka_unit_test(test_status),      cmocka_unit_test(test_recheck),
-		cmocka_unit_test(test_orders),      cmocka_unit_test(test_errors),
-		cmocka_unit_test(test_wrong_usage), cmocka_unit_test(test_no_engine),
-		cmocka_unit_test(test_active),      cmocka_unit_test(test_shadow),
+		cmocka_unit_test(test_pieces),    cmocka_unit_test(test_subs),
+		cmocka_unit_test(test_sessions),  cmocka_unit_test(test_slow),
+		cmocka_unit_test(test_status),    cmocka_unit_test(test_status_blocker),
+		cmocka_unit_test(test_recheck),   cmocka_unit_test(test_orders),
+		cmocka_unit_test(test_errors),    cmocka_unit_test(test_wrong_usage),
+		cmocka_unit_test(test_no_engine), cmocka_unit_test(test_active),
+		cmocka_unit_test(test_shadow),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

@@ -508,8 +508,17 @@ static void kernel_news_refused(void **state)
 	rig_stop(&r);
 }
 
+static void status_has(struct rig *r, const char *text)
+{
+	char out[8192];
+	struct toe_stream_ask a = {.what = "status", .arg = "", .out = out, .room = sizeof(out)};
+
+	assert_int_equal(mqtt_control(fake_stream(r->f), &a), 0);
+	assert_non_null(strstr(out, text));
+}
+
 /* The broker is told to read its configuration again: nothing is fast, not on closed filters
- * either, until an operator has looked at it; the mode stays what it was. */
+ * either, until libtoe or an operator has looked at it; the mode stays what it was. */
 static void reloaded(void **state)
 {
 	static const char *const after[][2] = {{"rechecked", ""}, {"mode", "on"}};
@@ -539,6 +548,18 @@ static void reloaded(void **state)
 		publish(&r, &p);
 		assert_int_equal(rig_slow(&r, MQTT_R_FAST), fast + 2);
 	}
+	/* libtoe has looked */
+	fake_reload(r.f);
+	assert_int_equal(news(&r, "7 0 0 5 612e62"), 0); /* a.b */
+	status_has(&r, "\"reloaded\":true,\"blocker\":\"a.b\"");
+	publish(&r, &p);
+	assert_int_equal(rig_slow(&r, MQTT_R_RELOAD), 5);
+	fake_reload(r.f); /* again: what was found was found before */
+	status_has(&r, "\"reloaded\":true,\"blocker\":\"\"");
+	assert_int_equal(news(&r, "7 0 0 5 "), 0);
+	status_has(&r, "\"reloaded\":false,\"blocker\":\"\"");
+	publish(&r, &p);
+	assert_int_equal(rig_slow(&r, MQTT_R_RELOAD), 5);
 	/* one that is started anew is looked at by toe run */
 	assert_false(mqtt_decide_reloaded(rig_stage(&r)));
 	rig_stop(&r);
