@@ -10,13 +10,13 @@
 #include <string.h>
 
 #include "common/bytes.h"
+#include "toe/region.h"
 
 #define ETH_BYTES  14u
 #define VLAN_BYTES 4u
 #define TCP_MIN    20u
 #define IP4_DF     0x4000u
 #define IP4_FRAG   0x3fffu /* more fragments, or an offset */
-#define HOPS       64u
 
 static uint16_t get16(const uint8_t *p)
 {
@@ -223,9 +223,10 @@ static void build_ip4(uint8_t *ip, const struct cp_build *b, uint32_t tcp_len)
 {
 	memset(ip, 0, TOE_IP4_BYTES);
 	ip[0] = 0x45;
+	ip[1] = toe_ctl_tos(b->ctl);
 	toe_put16(ip + 2, TOE_IP4_BYTES + tcp_len);
 	toe_put16(ip + 6, IP4_DF);
-	ip[8] = HOPS;
+	ip[8] = toe_ctl_ttl(b->ctl);
 	ip[9] = IPPROTO_TCP;
 	memcpy(ip + 12, b->t.local_addr, 4);
 	memcpy(ip + 16, b->t.remote_addr, 4);
@@ -234,10 +235,10 @@ static void build_ip4(uint8_t *ip, const struct cp_build *b, uint32_t tcp_len)
 
 static void build_ip6(uint8_t *ip, const struct cp_build *b, uint32_t tcp_len)
 {
-	toe_put32(ip, 6u << 28 | b->flow_label);
+	toe_put32(ip, 6u << 28 | (uint32_t)toe_ctl_tos(b->ctl) << 20 | b->flow_label);
 	toe_put16(ip + 4, tcp_len);
 	ip[6] = IPPROTO_TCP;
-	ip[7] = HOPS;
+	ip[7] = toe_ctl_ttl(b->ctl);
 	memcpy(ip + 8, b->t.local_addr, 16);
 	memcpy(ip + 24, b->t.remote_addr, 16);
 }

@@ -52,6 +52,7 @@ struct cp_build {
 	const uint8_t *dst_mac;
 	struct toe_tuple t;  /* local = who sends */
 	uint32_t flow_label; /* IPv6 */
+	uint32_t ctl;        /* TOE_CTL_*: Diffserv and TTL */
 	uint32_t seq;
 	uint32_t ack;
 	uint32_t ts_val;

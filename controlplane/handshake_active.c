@@ -33,6 +33,7 @@ static struct cp_build conn_build(const struct cp *cp, const struct cp_conn *c, 
 	b.seq = flags & CP_TCP_SYN ? c->in.iss : c->in.iss + 1;
 	b.ack = flags & CP_TCP_ACK ? c->in.irs + 1 : 0;
 	b.flags = flags;
+	b.ctl = c->in.ctl;
 	b.wnd = syn_window(cp, c);
 	b.opts = c->in.flags & TOE_INSTALL_TS ? CP_OPT_TS : 0;
 	b.ts_val = cp_ts(cp, c->in.ts_offset);

@@ -33,6 +33,7 @@ static struct cp_build half_build(const struct cp *cp, const struct cp_half *h, 
 	b.seq = flags & CP_TCP_SYN ? h->iss : h->iss + 1;
 	b.ack = h->irs + 1;
 	b.flags = flags;
+	b.ctl = cp_listener_rec(cp, h->app, h->listener)->defaults;
 	b.wnd = syn_window(cp, h->app);
 	b.opts = h->flags & TOE_INSTALL_TS ? CP_OPT_TS : 0;
 	b.ts_val = cp_ts(cp, h->ts_offset);

@@ -105,8 +105,8 @@ struct toe_flow_proto {
 TOE_ASSERT_SIZE(struct toe_flow_proto, 128);
 
 /* What a segment of this connection looks like and where its bytes live.  Written by: proto, when
- * it processes INSTALL or NEIGH (every later item reaches post through proto, so replicas see
- * it).  Read by: post and dma replicas. */
+ * it processes INSTALL or NEIGH or an application's wishes (every later item reaches post
+ * through proto, so replicas see it).  Read by: post and dma replicas. */
 struct toe_flow_post {
 	TOE_LINE_ALIGNED uint8_t local_addr[16];
 	uint8_t remote_addr[16];
@@ -118,8 +118,9 @@ struct toe_flow_post {
 	uint32_t slot;
 	uint16_t app_id;
 	uint8_t flags; /* TOE_POST_* */
-	uint8_t reserved;
-	uint32_t flow_label; /* IPv6, 20 bits */
+	uint8_t tos;   /* Diffserv, its ECN bits 0; this and ttl change with HC items as well */
+	uint32_t flow_label : 20; /* IPv6 */
+	uint32_t ttl : 8;
 };
 #define TOE_POST_TS     0x01u
 #define TOE_POST_IPV6   0x02u

@@ -86,10 +86,10 @@ struct proto_out {
 	uint32_t dup_left; /* bytes of the segment that were here before, for D-SACK */
 	uint32_t dup_right;
 	struct toe_scoreboards
-		*scoreboards;             /* of the instance; NULL: nothing out of order is kept */
-	struct toe_rack_pool *racks;      /* of the instance; NULL: RACK is not used */
-	uint32_t conn;                    /* id, with racks */
-	const struct toe_flow_post *post; /* of the connection */
+		*scoreboards;        /* of the instance; NULL: nothing out of order is kept */
+	struct toe_rack_pool *racks; /* of the instance; NULL: RACK is not used */
+	uint32_t conn;               /* id, with racks */
+	struct toe_flow_post *post;  /* of the connection */
 };
 static_assert(TOE_C_N <= 64, "proto_out.counted is a bit set");
 
@@ -342,6 +342,13 @@ void proto_rack_timeout(struct toe_flow_proto *fp, const struct toe_clock *now,
 void proto_rack_recovery(struct toe_flow_proto *fp, bool begins, struct proto_out *out);
 void proto_rack_forget(struct toe_flow_proto *fp, struct proto_out *out);
 void proto_rack_release(struct toe_flow_proto *fp, struct proto_out *out);
+
+/* What the application wants segments to look like. */
+static inline void proto_set_header(struct toe_flow_post *post, uint32_t ctl)
+{
+	post->tos = toe_ctl_tos(ctl);
+	post->ttl = toe_ctl_ttl(ctl);
+}
 
 /* The application's cursor, if it may be believed; proto_hc.c. */
 bool proto_take_tail(struct toe_flow_proto *fp, uint32_t tail);

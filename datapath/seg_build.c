@@ -16,7 +16,6 @@
 
 #define TS_BYTES  12u /* NOP, NOP, option */
 #define PROTO_TCP 6u
-#define TTL       64u /* hop limit */
 #define ECT0      2u
 
 unsigned toe_seg_tcp_bytes(const struct toe_flow_post *flow, unsigned sack_n)
@@ -53,10 +52,10 @@ static void build_ip4(uint8_t *ip, const struct toe_seg_build *b, uint32_t tcp_b
 
 	memset(ip, 0, TOE_IP4_BYTES);
 	ip[0] = 0x45;
-	ip[1] = b->snap->ect ? ECT0 : 0;
+	ip[1] = b->flow->tos | (b->snap->ect ? ECT0 : 0);
 	toe_put16(ip + 2, TOE_IP4_BYTES + tcp_bytes + b->payload_len);
 	ip[6] = 0x40; /* DF */
-	ip[8] = TTL;
+	ip[8] = b->flow->ttl;
 	ip[9] = PROTO_TCP;
 	memcpy(ip + 12, b->flow->local_addr, 4);
 	memcpy(ip + 16, b->flow->remote_addr, 4);
@@ -68,12 +67,12 @@ static void build_ip4(uint8_t *ip, const struct toe_seg_build *b, uint32_t tcp_b
 
 static void build_ip6(uint8_t *ip, const struct toe_seg_build *b, uint32_t tcp_bytes)
 {
-	uint32_t ecn = b->snap->ect ? ECT0 : 0;
+	uint32_t tc = b->flow->tos | (b->snap->ect ? ECT0 : 0u);
 
-	toe_put32(ip, 6u << 28 | ecn << 20 | b->flow->flow_label);
+	toe_put32(ip, 6u << 28 | tc << 20 | b->flow->flow_label);
 	toe_put16(ip + 4, tcp_bytes + b->payload_len);
 	ip[6] = PROTO_TCP;
-	ip[7] = TTL;
+	ip[7] = b->flow->ttl;
 	memcpy(ip + 8, b->flow->local_addr, 16);
 	memcpy(ip + 24, b->flow->remote_addr, 16);
 }

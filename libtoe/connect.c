@@ -70,7 +70,7 @@ static int offload(int fd, lt_ent from, int domain, struct toe_ctl_conn *conn, l
 	if (rc < 0)
 		return rc;
 	lt_opts_of_kernel(fd, &opts);
-	conn->ctl = opts.ctl;
+	conn->ctl = lt_opts_ctl(&opts, conn->family);
 	conn->token = t.id;
 	toe_ctl_init(&m, TOE_CTL_CONNECT);
 	m.u.conn = *conn;

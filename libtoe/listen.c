@@ -98,7 +98,7 @@ int lt_listen_offload(int fd, int backlog)
 		return 0;
 	}
 	lt_opts_of_kernel(fd, &opts);
-	req.defaults = opts.ctl;
+	req.defaults = lt_opts_ctl(&opts, req.family);
 	rc = ask(&m, &req);
 	if (rc == -EADDRINUSE || rc == -EACCES || rc == -EPERM)
 		return rc;

@@ -101,7 +101,7 @@ int lt_ioctl(int fd, unsigned long request, void *arg);
 
 /* Options a connection inherits from its listener. */
 struct lt_opts {
-	uint32_t ctl; /* TOE_CTL_NODELAY, CORK, KEEPALIVE, LINGER0 */
+	uint32_t ctl; /* TOE_CTL_NODELAY, CORK, KEEPALIVE, LINGER0; Diffserv and TTL are below */
 	uint32_t user_timeout_ms;
 	uint32_t keep_idle_s; /* 0 = default, as the next two */
 	uint32_t keep_intvl_s;
@@ -463,6 +463,8 @@ ssize_t lt_stream_send(struct lt_sock *c, const struct iovec *iov, int n, int fl
 /* ---- options (sockopt.c) ---- */
 void lt_opts_of_kernel(int fd, struct lt_opts *o);
 void lt_opts_apply(struct lt_sock *c);
+/* toe_slot.ctl of a connection of that family. */
+uint32_t lt_opts_ctl(const struct lt_opts *o, int family);
 
 /* ---- tokens (token.c) ---- */
 int lt_token_take(struct lt_token *t); /* 0 or -errno */

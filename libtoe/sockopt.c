@@ -24,7 +24,8 @@
 
 /* ---- kept options ---- */
 
-/* What Linux keeps per socket and shows again, and what changes nothing here: a flag, or a word. */
+/* What Linux keeps per socket and shows again: a flag, or a word.  Nothing here looks at them, but
+ * for Diffserv and TTL. */
 static const struct kept {
 	int level;
 	int name;
@@ -196,22 +197,38 @@ static void set_ctl(struct lt_sock *c, uint32_t bit, bool on)
 		lt_doorbell(c->slot);
 }
 
+uint32_t lt_opts_ctl(const struct lt_opts *o, int family)
+{
+	bool v6 = family == AF_INET6;
+	uint32_t tos = v6 ? o->kept_tclass : o->tos, ttl = v6 ? o->kept_hops : o->kept_ttl;
+
+	return (o->ctl & ~TOE_CTL_HEADER) | (tos & 0xff) << TOE_CTL_TOS_SHIFT |
+	       (ttl & 0xff) << TOE_CTL_TTL_SHIFT;
+}
+
+/* The engine reads line 1 at a doorbell. */
+static void give_ctl(struct lt_sock *c, uint32_t mask)
+{
+	uint32_t want = lt_opts_ctl(&c->lib->opts, c->s->family) & mask;
+
+	if ((LT_PEEK(&c->s->ctl) & mask) == want)
+		return;
+	LT_AND(&c->s->ctl, ~mask | want);
+	LT_OR(&c->s->ctl, want);
+	lt_doorbell(c->slot);
+}
+
 /* Options that came with the connection go to line 1. */
 void lt_opts_apply(struct lt_sock *c)
 {
 	const struct lt_opts *o = &c->lib->opts;
-	const uint32_t mask = TOE_CTL_LINGER0 | TOE_CTL_NODELAY | TOE_CTL_CORK | TOE_CTL_KEEPALIVE;
-	uint32_t was = LT_PEEK(&c->s->ctl) & mask;
 
 	LT_STORE(&c->s->user_timeout_ms, o->user_timeout_ms);
 	LT_STORE(&c->s->keep_idle_s, o->keep_idle_s);
 	LT_STORE(&c->s->keep_intvl_s, o->keep_intvl_s);
 	LT_STORE(&c->s->keep_cnt, o->keep_cnt);
-	if (was == (o->ctl & mask))
-		return;
-	LT_AND(&c->s->ctl, ~mask | o->ctl);
-	LT_OR(&c->s->ctl, o->ctl & mask);
-	lt_doorbell(c->slot);
+	give_ctl(c, TOE_CTL_LINGER0 | TOE_CTL_NODELAY | TOE_CTL_CORK | TOE_CTL_KEEPALIVE |
+			    TOE_CTL_HEADER);
 }
 
 static int get_int(const void *value, socklen_t len, int min, int max, int *v)
@@ -299,6 +316,7 @@ static int set_other(struct lt_sock *c, int level, int name, const void *value, 
 	if (k) {
 		/* -1 is the route's TTL, as is never having been told */
 		kept_store(&c->lib->opts, k, v == -1 && !k->flag ? 0 : (uint32_t)v);
+		give_ctl(c, TOE_CTL_HEADER);
 		return 0;
 	}
 	if (len >= sizeof(v) && is_default(c, level, name, v))
@@ -399,10 +417,12 @@ static int set_on_conn(struct lt_sock *c, int level, int name, const void *value
 		return set_tcp_level(c, name, value, len);
 	if (level == IPPROTO_IP && name == IP_TOS) {
 		rc = scratch_set(c, level, name, value, len);
-		if (rc == 0)
-			c->lib->opts.tos = len >= sizeof(int) ? *(const uint32_t *)value
-							      : *(const uint8_t *)value;
-		return rc;
+		if (rc < 0)
+			return rc;
+		c->lib->opts.tos =
+			len >= sizeof(int) ? *(const uint32_t *)value : *(const uint8_t *)value;
+		give_ctl(c, TOE_CTL_HEADER);
+		return 0;
 	}
 	return set_other(c, level, name, value, len);
 }

@@ -142,6 +142,7 @@ static void ctrl_install_post(struct toe_flow_post *post, const struct toe_cmd_i
 	post->ts_offset = in->ts_offset;
 	post->slot = in->slot;
 	post->app_id = (uint16_t)in->app_id; /* < TOE_APP_N, ctrl has checked */
+	proto_set_header(post, in->ctl);
 	if (in->flags & TOE_INSTALL_TS)
 		post->flags |= TOE_POST_TS;
 	if (in->flags & TOE_INSTALL_STREAM)

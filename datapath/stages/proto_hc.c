@@ -86,6 +86,7 @@ void proto_hc(struct toe_flow_proto *fp, const struct toe_hc *hc, const struct t
 	if (!proto_is(fp, TOE_FP_RX_DISCARD))
 		fp->rx_head = head;
 	hc_wishes(fp, hc->ctl);
+	proto_set_header(out->post, hc->ctl);
 	if ((hc->share || !proto_tx_idle(fp, now, out)) && proto_window_opened(fp))
 		proto_reply_ack(fp, out);
 	proto_finish(fp, out, false);

@@ -73,6 +73,22 @@ TOE_ASSERT_SIZE(struct toe_region_hdr, 192);
 #define TOE_CTL_NODELAY   0x08u /* TCP_NODELAY */
 #define TOE_CTL_CORK      0x10u /* TCP_CORK: hold a partial segment */
 #define TOE_CTL_KEEPALIVE 0x20u /* SO_KEEPALIVE (times in keep_*_s) */
+#define TOE_CTL_TOS_SHIFT 8u    /* 8 bits: IP_TOS or IPV6_TCLASS; its ECN bits are TCP's */
+#define TOE_CTL_TTL_SHIFT 16u   /* 8 bits: IP_TTL or IPV6_UNICAST_HOPS; 0: TOE_TTL */
+#define TOE_CTL_HEADER    (0xffu << TOE_CTL_TOS_SHIFT | 0xffu << TOE_CTL_TTL_SHIFT)
+#define TOE_TTL           64u /* of segments, unless told otherwise */
+
+/* Diffserv field with ECN bits 0, and time to live, of segments (RFC 9293 §3.9.2). */
+static inline uint8_t toe_ctl_tos(uint32_t ctl)
+{
+	return (ctl >> TOE_CTL_TOS_SHIFT) & 0xfcu;
+}
+static inline uint8_t toe_ctl_ttl(uint32_t ctl)
+{
+	uint8_t ttl = (uint8_t)(ctl >> TOE_CTL_TTL_SHIFT);
+
+	return ttl != 0 ? ttl : TOE_TTL;
+}
 
 /* One connection of the application. */
 struct toe_slot {

@@ -262,6 +262,12 @@ static int obey(const struct agent_call *c, uint32_t *value)
 		return do_keepalive(fd, c);
 	case AGENT_USER_TIMEOUT:
 		return set(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, (int)c->a);
+	case AGENT_TOS:
+		return c->six ? set(fd, IPPROTO_IPV6, IPV6_TCLASS, (int)c->a)
+			      : set(fd, IPPROTO_IP, IP_TOS, (int)c->a);
+	case AGENT_TTL:
+		return c->six ? set(fd, IPPROTO_IPV6, IPV6_UNICAST_HOPS, (int)c->a)
+			      : set(fd, IPPROTO_IP, IP_TTL, (int)c->a);
 	case AGENT_CLOSE:
 		return do_close(c);
 	default:

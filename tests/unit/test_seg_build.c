@@ -42,6 +42,8 @@ static void round_trip(uint8_t flags, uint8_t sack_n, uint16_t payload_len)
 	unsigned hdr, i;
 
 	flow.flags = flags;
+	flow.tos = 0x28;
+	flow.ttl = 61;
 	hdr = build(&b, &snap);
 	assert_int_equal(hdr, 34 + toe_seg_tcp_bytes(&flow, sack_n));
 	assert_true(hdr <= TOE_SEG_HDR_MAX);
@@ -72,7 +74,8 @@ static void round_trip(uint8_t flags, uint8_t sack_n, uint16_t payload_len)
 	}
 	assert_int_equal(ip->fragment_offset, rte_cpu_to_be_16(0x4000));
 	assert_int_equal(ip->packet_id, 0);
-	assert_int_equal(ip->time_to_live, 64);
+	assert_int_equal(ip->time_to_live, 61);
+	assert_int_equal(ip->type_of_service, 0x28 | 2);
 }
 
 static void test_round_trip(void **state)
@@ -94,6 +97,7 @@ static void test_offload(void **state)
 
 	(void)state;
 	flow.flags = TOE_POST_TS;
+	flow.tos = 0;
 	build(&b, &snap);
 	assert_int_equal(ip->hdr_checksum, 0);
 	assert_int_equal(ip->type_of_service, 0);

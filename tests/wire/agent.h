@@ -25,6 +25,8 @@ enum agent_op {
 	AGENT_LINGER0,      /* */
 	AGENT_KEEPALIVE,    /* a idle s, b interval s, c count */
 	AGENT_USER_TIMEOUT, /* a ms */
+	AGENT_TOS,          /* a: Diffserv field */
+	AGENT_TTL,          /* a */
 	AGENT_CLOSE,
 };
 

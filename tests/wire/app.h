@@ -144,6 +144,23 @@ static void verb_user_timeout(char **rest)
 	wire.engine->option(WIRE_USER_TIMEOUT, (uint32_t[3]){wire_number(wire_next(rest))});
 }
 
+/* Of all segments from now on, which is checked. */
+static void verb_tos(char **rest)
+{
+	uint32_t v[3] = {wire_number(wire_next(rest))};
+
+	wire.engine->option(WIRE_TOS, v);
+	w.at->tos = (uint8_t)(v[0] & 0xfc);
+}
+
+static void verb_ttl(char **rest)
+{
+	uint32_t v[3] = {wire_number(wire_next(rest))};
+
+	wire.engine->option(WIRE_TTL, v);
+	w.at->ttl = (uint8_t)v[0];
+}
+
 /* Last reference gone. */
 static void verb_close(char **rest)
 {
@@ -266,7 +283,9 @@ static const struct {
 	{"shutdown", verb_shutdown},
 	{"state", verb_state},
 	{"tolerance", verb_tolerance},
+	{"tos", verb_tos},
 	{"ts_skew", verb_ts_skew},
+	{"ttl", verb_ttl},
 	{"user_timeout", verb_user_timeout},
 	{"virtual", verb_virtual},
 	{"window", verb_window},

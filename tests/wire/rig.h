@@ -25,7 +25,15 @@ struct wire_peer;
 
 static void wire_fail(const char *fmt, ...) __attribute__((format(printf, 1, 2), noreturn));
 
-enum wire_option { WIRE_NODELAY, WIRE_CORK, WIRE_LINGER0, WIRE_KEEPALIVE, WIRE_USER_TIMEOUT };
+enum wire_option {
+	WIRE_NODELAY,
+	WIRE_CORK,
+	WIRE_LINGER0,
+	WIRE_KEEPALIVE,
+	WIRE_USER_TIMEOUT,
+	WIRE_TOS,
+	WIRE_TTL
+};
 
 /* The engine and its application.  Those of the application are about w.at. */
 struct wire_engine {

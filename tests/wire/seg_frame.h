@@ -226,8 +226,8 @@ static uint16_t wire_frame_port(const struct wire_frame *f, unsigned offset)
 	return (uint16_t)((p[0] << 8 | p[1]) - wire.port_shift);
 }
 
-/* IP header of a frame: its checksum, lengths, constants; returns the ECN field. */
-static uint8_t wire_decode_ip(const struct wire_frame *f)
+/* IP header of a frame: its checksum, lengths, constants, and what differs. */
+static void wire_decode_ip(const struct wire_frame *f, struct wire_seg *g)
 {
 	const struct rte_ipv4_hdr *ip4 = (const struct rte_ipv4_hdr *)(f->data + 14);
 	const struct rte_ipv6_hdr *ip6 = (const struct rte_ipv6_hdr *)(f->data + 14);
@@ -238,20 +238,23 @@ static uint8_t wire_decode_ip(const struct wire_frame *f)
 	if (wire.six) {
 		uint32_t first = rte_be_to_cpu_32(ip6->vtc_flow);
 
-		if (first >> 28 != 6 || ip6->proto != 6 || ip6->hop_limits != 64 ||
+		if (first >> 28 != 6 || ip6->proto != 6 ||
 		    rte_be_to_cpu_16(ip6->payload_len) + 54u != f->len)
 			wire_fail("the engine sent a wrong IPv6 header");
 		if ((first & 0xfffff) == 0)
 			wire_fail("the engine sent no flow label");
-		if ((first >> 22 & 0x3f) != 0)
-			wire_fail("the engine sent a DSCP");
-		return (uint8_t)(first >> 20 & 3);
+		g->ecn = first >> 20 & 3;
+		g->tos = first >> 20 & 0xfc;
+		g->ttl = ip6->hop_limits;
+		return;
 	}
 	if (ip4->version_ihl != 0x45 || rte_be_to_cpu_16(ip4->total_length) + 14u != f->len)
 		wire_fail("the engine sent a wrong IP header");
 	if (rte_ipv4_cksum(ip4) != 0xffff && rte_raw_cksum(ip4, 20) != 0xffff)
 		wire_fail("the engine sent a wrong IP checksum");
-	return ip4->type_of_service & 3;
+	g->ecn = ip4->type_of_service & 3;
+	g->tos = ip4->type_of_service & 0xfc;
+	g->ttl = ip4->time_to_live;
 }
 
 static struct wire_seg wire_decode(const struct wire_frame *f, struct wire_peer *c)
@@ -261,7 +264,7 @@ static struct wire_seg wire_decode(const struct wire_frame *f, struct wire_peer 
 	unsigned doff = (tcp->data_off >> 4) * 4u;
 	struct wire_seg g = {.ws = -1, .vlan = -1, .has_seq = true, .has_len = true};
 
-	g.ecn = wire_decode_ip(f);
+	wire_decode_ip(f, &g);
 	if (doff < 20 || WIRE_TCP + doff > f->len)
 		wire_fail("the engine sent a malformed frame of %u bytes", f->len);
 	if (wire.six ? rte_ipv6_udptcp_cksum_verify((const void *)(f->data + 14), tcp) != 0

@@ -25,6 +25,7 @@ struct wire_seg {
 	uint32_t sack[WIRE_SACKS][2];
 	uint8_t ecn;
 	bool has_ecn;
+	uint8_t tos, ttl; /* received; tos without ECN */
 	/* what only the peer does */
 	uint8_t raw[40]; /* options instead of all others */
 	unsigned raw_n;
@@ -331,7 +332,9 @@ static const char *wire_seg_text(const struct wire_seg *g)
 		n += snprintf(o + n, 256 - (size_t)n, " sack %d:%d", (int)g->sack[i][0],
 			      (int)g->sack[i][1]);
 	if (g->ecn != 0)
-		snprintf(o + n, 256 - (size_t)n, " %s", g->ecn == 3 ? "ce" : "ect");
+		n += snprintf(o + n, 256 - (size_t)n, " %s", g->ecn == 3 ? "ce" : "ect");
+	if (g->tos != 0 || (g->ttl != 0 && g->ttl != 64))
+		snprintf(o + n, 256 - (size_t)n, " (tos %#x ttl %u)", g->tos, g->ttl);
 	return o;
 }
 
@@ -354,6 +357,10 @@ static const char *wire_seg_differs(const struct wire_seg *want, const struct wi
 		return "window";
 	if (want->has_ecn && want->ecn != got->ecn)
 		return "ECN field";
+	if (got->tos != w.at->tos)
+		return "Diffserv field";
+	if (got->ttl != (w.at->ttl != 0 ? w.at->ttl : 64))
+		return "hop limit";
 	if (want->any_opts)
 		return NULL;
 	if (want->mss != got->mss || want->ws != got->ws || want->sackok != got->sackok)

@@ -296,7 +296,9 @@ static void veth_option(enum wire_option o, const uint32_t v[3])
 					    [WIRE_CORK] = AGENT_CORK,
 					    [WIRE_LINGER0] = AGENT_LINGER0,
 					    [WIRE_KEEPALIVE] = AGENT_KEEPALIVE,
-					    [WIRE_USER_TIMEOUT] = AGENT_USER_TIMEOUT};
+					    [WIRE_USER_TIMEOUT] = AGENT_USER_TIMEOUT,
+					    [WIRE_TOS] = AGENT_TOS,
+					    [WIRE_TTL] = AGENT_TTL};
 
 	veth_call(ops[o], v[0], v[1], v[2]);
 	veth_settle();

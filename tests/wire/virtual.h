@@ -167,6 +167,15 @@ static void virtual_shutdown(bool rd)
 	wire_ctl(rd ? TOE_CTL_SHUT_RD : TOE_CTL_SHUT_WR, true);
 }
 
+static void virtual_header(unsigned shift, uint32_t value)
+{
+	struct toe_slot *s = wire_slot();
+
+	s->ctl = (s->ctl & ~(0xffu << shift)) | value << shift;
+	wire_doorbell();
+	wire_settle();
+}
+
 static void virtual_option(enum wire_option o, const uint32_t value[3])
 {
 	static const uint32_t bits[] = {[WIRE_NODELAY] = TOE_CTL_NODELAY,
@@ -183,6 +192,12 @@ static void virtual_option(enum wire_option o, const uint32_t value[3])
 		break;
 	case WIRE_USER_TIMEOUT:
 		s->user_timeout_ms = value[0];
+		break;
+	case WIRE_TOS:
+		virtual_header(TOE_CTL_TOS_SHIFT, value[0]);
+		break;
+	case WIRE_TTL:
+		virtual_header(TOE_CTL_TTL_SHIFT, value[0]);
 		break;
 	default:
 		wire_ctl(bits[o], value[0] != 0);

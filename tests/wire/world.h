@@ -37,6 +37,8 @@ struct wire_peer {
 	uint8_t engine_ws;                                   /* shift of the engine's windows */
 	uint32_t ts_val;                                     /* last TSval of the engine */
 	uint32_t label;  /* flow label of the engine's packets */
+	uint8_t tos;     /* Diffserv field they must have */
+	uint8_t ttl;     /* and hop limit; 0: 64 */
 	int32_t ts_skew; /* added to the peer's timestamps */
 	uint32_t nxt;    /* last ACK of the engine */
 	uint32_t edge;   /* right edge it has advertised */
