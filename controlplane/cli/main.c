@@ -46,7 +46,9 @@ static const struct command {
 	{"mqtt", "recheck FILE",
 	 "after the broker got SIGHUP: check, and deliver again if nothing is unsafe", cmd_mqtt},
 	{"check", "", "what is missing on this machine, and how to fix it", cmd_check},
-	{"config", "[--sample]", "check the configuration, or print all options", cmd_config},
+	{"config", "[--sample]",
+	 "check the configuration, or print all options; --json: with the values in force",
+	 cmd_config},
 	{"testbed", "up|down [--prefix NAME] [--set KEY=VALUE]... [--config-extra FILE]",
 	 "two namespaces with an engine in one", cmd_testbed},
 };
@@ -182,30 +184,6 @@ int cli_load_config(struct cli *cli)
 		return -1;
 	}
 	return 0;
-}
-
-int cmd_config(struct cli *cli, int argc, char **argv)
-{
-	static const struct option longs[] = {{"sample", no_argument, NULL, 's'},
-					      CLI_COMMON_OPTIONS};
-	bool sample = false;
-	int opt;
-
-	while ((opt = getopt_long(argc, argv, "", longs, NULL)) != -1) {
-		int rc = opt == 's' ? -1 : cli_common(cli, opt);
-
-		sample |= opt == 's';
-		if (rc >= 0)
-			return rc;
-	}
-	if (sample) {
-		toe_config_print_defaults(stdout);
-		return ferror(stdout) ? CLI_FAILED : CLI_OK;
-	}
-	if (cli_load_config(cli) < 0)
-		return CLI_FAILED;
-	printf("%s: ok\n", cli->cfg.path[0] ? cli->cfg.path : "built-in configuration");
-	return CLI_OK;
 }
 
 int main(int argc, char **argv)

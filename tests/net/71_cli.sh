@@ -30,6 +30,14 @@ grep -q WARNING "$LOGS/fallback.err" || fail "run --fallback does not warn"
 [ $? -eq 7 ] || fail "run --fallback hides the exit code"
 "$BIN/toe" run -- echo works >"$LOGS/none.out" 2>&1
 [ $? -eq 69 ] || fail "run without engine: exit code is not 69"
+# nor is a socket that nobody listens to any more an engine
+mkdir -p "$TOE_RUN_DIR"
+python3 -c 'import socket, sys; socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET).bind(sys.argv[1])' "$TOE_RUN_DIR/keeper.sock"
+"$BIN/toe" run -- echo works >"$LOGS/none.out" 2>&1
+[ $? -eq 69 ] || fail "run, nobody at the socket: exit code is not 69"
+[ "$("$BIN/toe" run --fallback -- echo works 2>"$LOGS/fallback.err")" = works ] || fail "run --fallback, nobody at the socket"
+grep -q WARNING "$LOGS/fallback.err" || fail "run --fallback, nobody at the socket: no warning"
+rm "$TOE_RUN_DIR/keeper.sock"
 "$BIN/toe" status --json >"$LOGS/down.json"
 [ $? -eq 69 ] || fail "status without engine: exit code is not 69"
 [ "$(json "$LOGS/down.json" .up)" = false ] || fail "status without engine: $(cat "$LOGS/down.json")"
@@ -40,6 +48,18 @@ echo 'port: { interface = "nosuch0"; };' >"$LOGS/noif.conf"
 	fail "check without the interface: $(cat "$LOGS/check-bad.json")"
 rmdir "$RUN_DIR.none" 2>/dev/null
 export TOE_RUN_DIR=$RUN_DIR
+
+# ---- the configuration: every option of the sample, with the value in force
+write_config 'mqtt: { ports = ( 1883, 1884 ); offload = ( "a/#" ); };' 'tcp: { rx_buf = "64K"; ecn = false; };'
+json_of config "$BIN/toe" config --config "$CONFIG"
+[ "$(json "$LOGS/config.json" '"\(.file) \(.tcp.rx_buf) \(.tcp.ecn) \(.mqtt.ports) \(.mqtt.offload) \(.port.driver)"')" = \
+	"$CONFIG 65536 false [1883,1884] [\"a/#\"] af_packet" ] || fail "config --json: $(cat "$LOGS/config.json")"
+diff <("$BIN/toe" config --sample | sed -n 's/^[[:blank:]]*#*\([a-z_0-9]*\) = .*/\1/p' | sort) \
+	<(jq -r 'del(.file)[] | if type == "object" then keys[] else "run_dir" end' "$LOGS/config.json" | sort) ||
+	fail "config --json: not the options of config --sample"
+printf 'mqtt: { offload = ( "\xff" ); };' >"$LOGS/latin.conf"
+"$BIN/toe" config --json --config "$LOGS/latin.conf" >"$LOGS/latin.out" 2>&1
+[ $? -eq 1 ] && grep -q UTF-8 "$LOGS/latin.out" || fail "config --json of what is not UTF-8: $(cat "$LOGS/latin.out")"
 
 # ---- the graph, without privileges or an engine
 write_config
@@ -134,6 +154,25 @@ json_of check ip netns exec "$PREFIX-srv" "$BIN/toe" check --config "$ENGINE_CON
 edges() { grep -F -- '->' "$1" | tr -d '[:blank:]' | sort; } # telemetry turns tabs into blanks
 diff <(edges "$LOGS/graph.dot") <(edges "$LOGS/live.dot") ||
 	fail "the running graph is not the one of --dump-graph"
+
+# ---- network programs without an engine are the kernel's
+export TOE_RUN_DIR=$RUN_DIR.none
+cli_spawn without "$BIN/toe" run --fallback -- "$BIN/tests/progs/echo_server" --port 7300
+wait_for 10 "echo server without an engine" grep -q ready "$LOGS/without.log"
+grep -q WARNING "$LOGS/without.log" || fail "no warning: $(cat "$LOGS/without.log")"
+grep -q libtoe "/proc/$SPAWNED/maps" && fail "run --fallback preloads libtoe all the same"
+export TOE_RUN_DIR=$RUN_DIR
+app asks "$BIN/tests/progs/tcp_client" --host "$CLI" --port 7300 --bytes 1M --timeout 20
+wait "$SPAWNED" || fail "echo server without an engine: $(tail -1 "$LOGS/asks.log")"
+# one that has inherited an application whose engine it does not find
+mapfile -t inherited < <("$BIN/toe" run -- env | grep -E '^(TOE_APP|LD_PRELOAD)=')
+[ ${#inherited[@]} -eq 2 ] || fail "toe run: environment: ${inherited[*]}"
+orphaned() { in_cli env TOE_RUN_DIR="$RUN_DIR.none" "${inherited[@]}" "$@" >"$LOGS/orphaned.log" 2>&1; }
+orphaned "$BIN/tests/progs/tcp_client" --host "$CLI" --port 7300 --bytes 1M --timeout 20
+[ $? -eq 69 ] && grep -q 'cannot attach' "$LOGS/orphaned.log" || fail "without its engine: $(cat "$LOGS/orphaned.log")"
+orphaned TOE_FALLBACK=1 "$BIN/tests/progs/tcp_client" --host "$CLI" --port 7300 --bytes 1M --timeout 20 ||
+	fail "TOE_FALLBACK=1: $(cat "$LOGS/orphaned.log")"
+grep -q 'not offloaded' "$LOGS/orphaned.log" || fail "TOE_FALLBACK=1: no warning: $(cat "$LOGS/orphaned.log")"
 
 # toe run says what it found in the broker's configuration, and runs it all the same; only if it matters
 printf 'listener 1883\nallow_anonymous true\nupgrade_outgoing_qos true\n' >"$LOGS/mosquitto.conf"
