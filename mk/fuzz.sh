@@ -22,7 +22,8 @@ OUT=$B/fuzz
 [ -n "$FUZZ_SEED" ] && OUT=$OUT/seed
 mkdir -p "$OUT"
 FLAGS="-std=gnu11 -D_GNU_SOURCE -DTOE_DEBUG -g -O1 -fsanitize=fuzzer,address,undefined \
-	-fno-sanitize-recover=undefined -fno-sanitize=alignment -Iinclude -I. -Idatapath"
+	-fno-sanitize-recover=undefined -fno-sanitize=alignment -fsanitize-coverage-ignorelist=mk/fuzz-ignore \
+	-Iinclude -I. -Idatapath"
 FLAGS+=" $(pkg-config --cflags libdpdk 2>/dev/null)"
 # stages are linked with DPDK, parsers are not: as needed
 LIBS="-Wl,--as-needed $(pkg-config --libs libdpdk 2>/dev/null) -lconfig"
