@@ -84,27 +84,31 @@ static int tell_module(struct toe_engine *e, const struct toe_ctl_kconn *k)
 /* A connection counts as followed from before the stage has it until after. */
 static int do_kernel_news(struct toe_engine *e, const struct toe_ctl_kconn *k)
 {
+	bool begins = k->what == TOE_KCONN_MQTT_CONNECT || k->what == TOE_KCONN_MQTT_RESUME;
 	int rc = 0;
 
 	if (k->len > sizeof(k->data) || k->what > TOE_KCONN_MQTT_LAST)
 		return -EINVAL;
 	if (k->what == TOE_KCONN_MQTT_END)
 		rc = toe_app_followed(e, k, -1);
-	else if (k->what == TOE_KCONN_MQTT_CONNECT)
+	else if (begins)
 		rc = toe_app_followed(e, k, 1);
 	if (rc != 0)
 		return rc;
 	rc = tell_module(e, k);
-	if (rc != 0 && k->what == TOE_KCONN_MQTT_CONNECT)
+	if (rc != 0 && begins)
 		toe_app_followed(e, k, -1);
 	return k->what == TOE_KCONN_MQTT_END ? 0 : rc;
 }
 
-/* News nobody wants (no MQTT), or not yet. */
+/* News nobody wants (no MQTT), or not yet; a session that is not known. */
 static bool expected(const struct toe_ctl_msg *m)
 {
-	return m->type == TOE_CTL_DP_KERNEL_CONN && m->u.kconn.what != 0 &&
-	       (m->status == -ENODEV || m->status == -EAGAIN);
+	uint16_t what = m->u.kconn.what;
+
+	return m->type == TOE_CTL_DP_KERNEL_CONN && what != 0 &&
+	       (m->status == -ENODEV || m->status == -EAGAIN ||
+		(m->status == -ESRCH && what == TOE_KCONN_MQTT_RESUME));
 }
 
 void toe_keeper_link_handle(struct toe_engine *e, struct toe_ctl_msg *m, int *fds, unsigned nfds)

@@ -104,7 +104,7 @@ static int duplicated(int fd, lt_ent e, int to)
 	if (e || lt_fd_get(to))
 		lt_fd_dup(e, to);
 	if (LT_UNLIKELY(lt_kconn_is(fd))) {
-		lt_kmqtt_forget(fd);
+		lt_kmqtt_forget(fd, false);
 		lt_kconn_duplicated(to);
 	}
 	return to;

@@ -209,7 +209,7 @@ static int add(uint32_t kind, int fd)
 
 void lt_kconn_forget(int fd)
 {
-	lt_kmqtt_forget(fd);
+	lt_kmqtt_forget(fd, true);
 	unmark(fd);
 	tell(0, -1);
 }

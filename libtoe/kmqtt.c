@@ -6,9 +6,10 @@
  * filters for the MQTT stage, in KERNEL_CONN, answered before the program gets the bytes.  So only
  * topics that match go slow, instead of all (docs/MQTT.md).
  *
- * A connection is followed from a CONNECT that asks for a new session on.  What cannot be followed
- * (TLS, another protocol, a resumed session, a packet too long, a read that is not seen as a run of
- * bytes, a copy of the descriptor) is not, for good, and then counts as it always did.
+ * A connection is followed from its CONNECT on.  What cannot be followed (TLS, another protocol, a
+ * session that may be resumed and that the stage does not know, a packet too long, a read that is
+ * not seen as a run of bytes, a copy of the descriptor) is not, for good, and then counts as it
+ * always did.
  *
  * State: a pool of SLOTS connections, each of one thread at a time; of this process only.
  */
@@ -71,7 +72,7 @@ void lt_kmqtt_accepted(int fd)
 {
 	if (!slot_of || (unsigned)fd >= lt_fds.n)
 		return;
-	lt_kmqtt_forget(fd); /* one that was closed behind our back */
+	lt_kmqtt_forget(fd, false); /* one that was closed behind our back */
 	for (uint32_t i = 0; i < SLOTS; i++) {
 		uint32_t none = FREE;
 
@@ -137,7 +138,7 @@ static bool skip_props(const struct slot *s, uint32_t *at)
 	return true;
 }
 
-/* Only one that begins with no subscriptions. */
+/* The stage refuses one that may have subscriptions it does not know. */
 static bool on_connect(struct slot *s)
 {
 	const uint8_t *text;
@@ -148,10 +149,10 @@ static bool on_connect(struct slot *s)
 	s->level = s->body[at] & (uint8_t)~BRIDGE_BIT;
 	flags = s->body[at + 1];
 	at += 4;
-	if (s->level < 3 || s->level > 5 || !(flags & CLEAN_FLAG) || !skip_props(s, &at) ||
-	    !take(s, &at, &text, &len))
+	if (s->level < 3 || s->level > 5 || !skip_props(s, &at) || !take(s, &at, &text, &len))
 		return false;
-	return say(s, TOE_KCONN_MQTT_CONNECT, text, len) == 0;
+	return say(s, flags & CLEAN_FLAG ? TOE_KCONN_MQTT_CONNECT : TOE_KCONN_MQTT_RESUME, text,
+		   len) == 0;
 }
 
 static bool on_subscribe(struct slot *s)
@@ -234,15 +235,18 @@ static bool feed(struct slot *s, const uint8_t *data, size_t len)
 	return true;
 }
 
-/* False: the engine still takes it for followed; next time again. */
-static bool give_up(int fd, struct slot *s)
+/* closed: all that was read of it was seen.  False: the engine still takes it for followed; next
+ * time again. */
+static bool give_up(int fd, struct slot *s, bool closed)
 {
+	const uint8_t lost[1] = {1};
+	size_t len = closed && !LT_LOAD(&s->lost) ? 0 : 1;
 	uint8_t index = (uint8_t)(s - slots + 1);
-	int rc = s->told ? say(s, TOE_KCONN_MQTT_END, NULL, 0) : 0;
+	int rc = s->told ? say(s, TOE_KCONN_MQTT_END, lost, len) : 0;
 
 	for (unsigned i = 0; i < BUSY_TRIES && rc == -EBUSY; i++) {
 		sched_yield();
-		rc = say(s, TOE_KCONN_MQTT_END, NULL, 0);
+		rc = say(s, TOE_KCONN_MQTT_END, lost, len);
 	}
 	if (rc != 0) {
 		s->lost = true;
@@ -277,21 +281,21 @@ ssize_t lt_kmqtt_read(int fd, const void *data, ssize_t n)
 		return n;
 	}
 	if (LT_LOAD(&s->lost) || !feed(s, data, (size_t)n) || LT_LOAD(&s->lost))
-		ok = give_up(fd, s);
+		ok = give_up(fd, s, false);
 	else
 		LT_STORE(&s->state, IDLE);
 	errno = ok ? saved : ECONNRESET;
 	return ok ? n : -1;
 }
 
-bool lt_kmqtt_forget(int fd)
+bool lt_kmqtt_forget(int fd, bool closed)
 {
 	struct slot *s = get(fd);
 	int saved = errno;
 	bool ok = true;
 
 	if (s && hold(s))
-		ok = give_up(fd, s);
+		ok = give_up(fd, s, closed);
 	else if (s)
 		LT_STORE(&s->lost, true);
 	errno = saved;

@@ -523,8 +523,9 @@ void lt_kmqtt_reset(void); /* after fork: the connections are the parent's */
 void lt_kmqtt_accepted(int fd);
 /* The program is about to get n bytes it read from fd.  n, or -1 and errno: it may not. */
 ssize_t lt_kmqtt_read(int fd, const void *data, ssize_t n);
-/* What is read from fd is not seen any more.  False: and the engine does not know. */
-bool lt_kmqtt_forget(int fd);
+/* What is read from fd is not seen any more, unless it is closed.  False: and the engine does not
+ * know. */
+bool lt_kmqtt_forget(int fd, bool closed);
 
 /* ---- a broker's files (broker.c) ---- */
 /* Before the program runs. */
@@ -556,7 +557,7 @@ static inline ssize_t lt_kconn_read(int fd, const void *data, ssize_t n)
 /* Before reading from it in another way.  False: it may not be. */
 static inline bool lt_kconn_unseen(int fd)
 {
-	return LT_LIKELY(!lt_kconn_is(fd)) || lt_kmqtt_forget(fd);
+	return LT_LIKELY(!lt_kconn_is(fd)) || lt_kmqtt_forget(fd, false);
 }
 
 /* fd is about to be closed or overwritten. */

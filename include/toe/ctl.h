@@ -153,14 +153,15 @@ struct toe_ctl_waiter {
 /* toe_ctl_kconn.what */
 #define TOE_KCONN_MQTT_CONNECT 1u /* a new session; data: ClientID */
 #define TOE_KCONN_MQTT_FILTER  2u /* it subscribes; data: topic filter */
-#define TOE_KCONN_MQTT_END     3u /* it ends, or is followed no more */
+#define TOE_KCONN_MQTT_END     3u /* it ends; one byte of data: is followed no more */
 /* Sessions the broker has from before it was started.  data: one or more of {type, length of the
  * rest, rest}, one byte each; those of a session behind each other, from SESSION to WHOLE. */
 #define TOE_KCONN_MQTT_RESTORE 4u
 /* The process has read its configuration since TOE_KCONN_RELOAD.  data: what in it is unsafe with
  * offload, for people; nothing: it may go on. */
 #define TOE_KCONN_MQTT_CHECKED 5u
-#define TOE_KCONN_MQTT_LAST    TOE_KCONN_MQTT_CHECKED
+#define TOE_KCONN_MQTT_RESUME  6u /* as CONNECT, but the session may be one from before */
+#define TOE_KCONN_MQTT_LAST    TOE_KCONN_MQTT_RESUME
 
 #define TOE_RESTORE_SESSION 1u /* ClientID */
 /* subscription options (MQTT 5, 3.8.3.1), subscription identifier or 0 (32 bits in network order),

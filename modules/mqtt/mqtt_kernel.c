@@ -30,30 +30,78 @@ static struct mqtt_kernel *find(struct mqtt_stage *st, uint32_t ctx, uint32_t co
 	return NULL;
 }
 
-static void end(struct mqtt_stage *st, struct mqtt_kernel *k)
+/* All of from's filters for session to, too.  0 or -ENOSPC: some are missing. */
+static int add_all(struct mqtt_stage *st, uint32_t to, uint32_t from)
 {
+	static char text[MQTT_TEXT_MAX + 1]; /* of this thread */
+	int rc = 0;
+
+	for (uint32_t sub = mqtt_subs_first(st->subs, from); sub != MQTT_SUB_NONE && rc == 0;
+	     sub = mqtt_subs_next(st->subs, sub)) {
+		size_t len = mqtt_subs_filter(st->subs, sub, text, sizeof(text));
+		uint32_t added;
+		bool existed;
+
+		rc = mqtt_subs_add(st->subs, to, (const uint8_t *)text, len, &added, &existed);
+		if (rc == 0 && !existed)
+			mqtt_subs_get(st->subs, added)->state = MQTT_S_ACTIVE;
+	}
+	return rc;
+}
+
+/* lost: it may go on, and what it does is not seen. */
+static void end(struct mqtt_stage *st, struct mqtt_kernel *k, bool lost)
+{
+	uint32_t kept = MQTT_NONE;
+
+	if (k->id != NULL && lost)
+		mqtt_session_cut(st, k->id->data, k->id->len, false);
+	else if (k->id != NULL)
+		kept = mqtt_session_leave(st, k->id);
+	if (kept != MQTT_NONE && add_all(st, kept, k->session) != 0)
+		mqtt_session_drop(st, kept);
+	mqtt_put(st, &k->id);
 	mqtt_session_drop(st, k->session);
 	k->used = false;
 	st->kernel_n--;
 }
 
-/* What it had under this ClientID before, it has not any more; and what it makes now nobody will
- * know should it come back through the port and be resumed. */
-static int begin(struct mqtt_stage *st, uint32_t ctx, uint32_t conn, const uint8_t *id,
-		 uint32_t len)
+static struct mqtt_kernel *unused(struct mqtt_stage *st)
 {
+	for (uint32_t i = 0; i < MQTT_KERNEL_MAX; i++) {
+		if (!st->kernel[i].used)
+			return &st->kernel[i];
+	}
+	return NULL;
+}
+
+/* What a new session's ClientID had before, it has not any more; and what it makes now nobody will
+ * know should it come back through the port and be resumed.  One that may be resumed (resumes) has
+ * what it had, or less: it may UNSUBSCRIBE.  That is enough here, not at the port. */
+static int begin(struct mqtt_stage *st, uint32_t ctx, uint32_t conn, const struct mqtt_str *id,
+		 bool resumes)
+{
+	uint32_t known = resumes ? mqtt_session_known(st, id->data, id->len) : MQTT_NONE;
 	struct mqtt_kernel *k = find(st, ctx, conn);
 
+	if (resumes && known == MQTT_NONE)
+		return -ESRCH;
 	if (k != NULL)
-		end(st, k);
-	for (k = st->kernel; k < st->kernel + MQTT_KERNEL_MAX && k->used; k++)
-		;
-	if (k == st->kernel + MQTT_KERNEL_MAX)
+		end(st, k, true);
+	k = unused(st);
+	if (k == NULL)
 		return -ENOSPC;
 	k->session = mqtt_session_kernel(st, ctx, conn);
 	if (k->session == MQTT_NONE)
 		return -ENOSPC;
-	mqtt_session_cut(st, id, len);
+	/* making the session may have taken the place of the one that is offline */
+	if (resumes && (mqtt_session_known(st, id->data, id->len) != known ||
+			add_all(st, k->session, known) != 0)) {
+		mqtt_session_drop(st, k->session);
+		return -ENOSPC;
+	}
+	k->id = resumes ? toe_buf_get(st->sessions[known].id) : NULL;
+	mqtt_session_cut(st, id->data, id->len, resumes);
 	k->ctx = ctx;
 	k->conn = conn;
 	k->used = true;
@@ -110,14 +158,15 @@ int mqtt_kernel_news(struct mqtt_stage *st, const char *text)
 		return mqtt_restore(st, data, (uint32_t)len);
 	if (what == TOE_KCONN_MQTT_CHECKED)
 		return mqtt_decide_checked(st, data, (uint32_t)len);
-	if (what == TOE_KCONN_MQTT_CONNECT)
-		return begin(st, ctx, conn, data, (uint32_t)len);
+	if (what == TOE_KCONN_MQTT_CONNECT || what == TOE_KCONN_MQTT_RESUME)
+		return begin(st, ctx, conn, &(struct mqtt_str){.data = data, .len = (uint32_t)len},
+			     what == TOE_KCONN_MQTT_RESUME);
 	k = find(st, ctx, conn);
 	if (k == NULL)
 		return -ENOENT;
 	if (what == TOE_KCONN_MQTT_FILTER)
 		return subscribe(st, k, data, (uint32_t)len);
-	end(st, k);
+	end(st, k, len != 0);
 	return 0;
 }
 
@@ -127,6 +176,6 @@ void mqtt_kernel_tick(struct mqtt_stage *st)
 		return;
 	for (uint32_t i = 0; i < MQTT_KERNEL_MAX; i++) {
 		if (st->kernel[i].used)
-			end(st, &st->kernel[i]);
+			end(st, &st->kernel[i], true);
 	}
 }

@@ -54,7 +54,7 @@ static int subscribe(struct mqtt_stage *st, const uint8_t *data, uint32_t len)
 
 static int whole(struct mqtt_stage *st)
 {
-	st->sessions[st->restoring].cut = 0;
+	st->sessions[st->restoring].cut = st->sessions[st->restoring].unseen = 0;
 	st->restoring = MQTT_NONE;
 	mqtt_count(st, MQTT_C_RESTORED);
 	return 0;

@@ -141,6 +141,8 @@ void mqtt_session_reset(struct mqtt_stage *st)
 		if (st->sessions[i].id != NULL)
 			forget(st, i);
 	}
+	for (uint32_t i = 0; i < MQTT_KERNEL_MAX; i++)
+		mqtt_put(st, &st->kernel[i].id);
 	memset(st->kernel, 0, sizeof(st->kernel));
 	st->kernel_n = 0;
 	st->unknown_n = 0;
@@ -181,12 +183,42 @@ void mqtt_session_drop(struct mqtt_stage *st, uint32_t session)
 	forget(st, session);
 }
 
-void mqtt_session_cut(struct mqtt_stage *st, const uint8_t *id, uint32_t len)
+void mqtt_session_cut(struct mqtt_stage *st, const uint8_t *id, uint32_t len, bool fewer)
 {
 	uint32_t i = len != 0 ? find(st, id, len) : MQTT_NONE;
 
-	if (i != MQTT_NONE)
-		st->sessions[i].cut = 1;
+	if (i == MQTT_NONE)
+		return;
+	st->sessions[i].cut = 1;
+	st->sessions[i].unseen |= !fewer;
+}
+
+uint32_t mqtt_session_known(const struct mqtt_stage *st, const uint8_t *id, uint32_t len)
+{
+	uint32_t i = len != 0 ? find(st, id, len) : MQTT_NONE;
+	const struct mqtt_session *se;
+
+	if (i == MQTT_NONE)
+		return i;
+	se = &st->sessions[i];
+	return se->conn == MQTT_NONE && !se->unknown && !se->unseen && !se->full ? i : MQTT_NONE;
+}
+
+uint32_t mqtt_session_leave(struct mqtt_stage *st, struct toe_buf *id)
+{
+	uint32_t i = find(st, id->data, id->len);
+
+	if (i == MQTT_NONE)
+		i = create(st, id);
+	if (i == MQTT_NONE)
+		return i;
+	st->sessions[i].cut = 1;
+	if (st->sessions[i].conn != MQTT_NONE) {
+		st->sessions[i].unseen = 1;
+		return MQTT_NONE;
+	}
+	st->sessions[i].keep = 1;
+	return i;
 }
 
 /* ---- CONNECT, CONNACK ---- */
@@ -231,7 +263,7 @@ uint32_t mqtt_session_restore(struct mqtt_stage *st, const uint8_t *id, uint32_t
 		i = create(st, b);
 	mqtt_put(st, &b);
 	if (i != MQTT_NONE)
-		st->sessions[i].keep = st->sessions[i].cut = 1;
+		st->sessions[i].keep = st->sessions[i].cut = st->sessions[i].unseen = 1;
 	return i;
 }
 
@@ -337,7 +369,7 @@ static bool enter(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_
 		drop_subs(st, i);
 		st->full -= st->sessions[i].full;
 		st->sessions[i].full = 0;
-		st->sessions[i].unknown = st->sessions[i].cut = 0;
+		st->sessions[i].unknown = st->sessions[i].cut = st->sessions[i].unseen = 0;
 	} else if (!known || st->sessions[i].cut) {
 		/* cut: whether the broker took its last (UN)SUBSCRIBE nobody saw */
 		st->sessions[i].unknown = 1;

@@ -10,6 +10,7 @@
 #ifndef MQTT_STAGE_H
 #define MQTT_STAGE_H
 
+#include "mqtt_session.h"
 #include "mqtt_subs.h"
 #include "mqtt_wire.h"
 #include "stream_module.h"
@@ -259,7 +260,8 @@ struct mqtt_session {
 	uint8_t kernel;  /* of a client through the kernel: no ClientID, no connection */
 	uint8_t full;    /* has subscriptions there was no room for; counted in mqtt_stage.full */
 	uint8_t claimed; /* a CONNECT for it has been forwarded since it has this connection */
-	uint8_t cut;     /* a connection ended between (UN)SUBSCRIBE and its answer */
+	uint8_t cut;     /* may not have all of its subscriptions: (UN)SUBSCRIBE without answer */
+	uint8_t unseen;  /* may have more: nobody saw it (cut is set, too) */
 	uint64_t delivered;
 	uint64_t dropped;
 };
@@ -319,7 +321,8 @@ struct mqtt_audit;
 struct mqtt_kernel {
 	uint32_t ctx; /* process of the broker */
 	uint32_t conn;
-	uint32_t session; /* its subscriptions */
+	uint32_t session;   /* its subscriptions */
+	struct toe_buf *id; /* of the session that it resumes, NULL: it begins a new one */
 	bool used;
 };
 
@@ -468,45 +471,8 @@ void mqtt_tx_settle(struct mqtt_stage *st, struct mqtt_conn *m);
  * MQTT_HELD_WALK. */
 void mqtt_tx_drop_held(struct mqtt_stage *st, struct mqtt_conn *p);
 
-/* mqtt_session.c; body: the packet without its fixed header. */
-int mqtt_session_init(struct mqtt_stage *st);
-void mqtt_session_fini(struct mqtt_stage *st);
-int mqtt_session_connect(struct mqtt_stage *st, struct mqtt_conn *m, const uint8_t *body,
-			 uint32_t len);
-void mqtt_session_connack(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m,
-			  const uint8_t *body, uint32_t len);
-/* 0; -EPROTO, -ENOSPC: the connection cannot be followed. */
-int mqtt_session_request(struct mqtt_stage *st, struct mqtt_conn *m, uint8_t type,
-			 const uint8_t *body, uint32_t len);
-void mqtt_session_answer(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m,
-			 uint8_t type, const uint8_t *body, uint32_t len);
-void mqtt_session_disconnect(struct mqtt_conn *m, const uint8_t *body, uint32_t len);
-void mqtt_session_detach(struct mqtt_stage *st, struct mqtt_conn *m);
-/* The same, and what the client does from now on is not seen. */
-void mqtt_session_lose(struct mqtt_stage *st, struct mqtt_conn *m);
-void mqtt_session_reset(struct mqtt_stage *st);
-
-/* A session for subscriptions of a client through the kernel, MQTT_NONE: no room; and its end. */
-uint32_t mqtt_session_kernel(struct mqtt_stage *st, uint32_t ctx, uint32_t conn);
-void mqtt_session_drop(struct mqtt_stage *st, uint32_t session);
-/* Of that ClientID: whatever is known of it, it may have other subscriptions when it is resumed. */
-void mqtt_session_cut(struct mqtt_stage *st, const uint8_t *id, uint32_t len);
-
-/* The broker has it from before: offline, without subscriptions, and there may be more than will be
- * added (cut).  MQTT_NONE: no room, or it is not so. */
-uint32_t mqtt_session_restore(struct mqtt_stage *st, const uint8_t *id, uint32_t len);
-
-/* mqtt_restore.c: data of TOE_KCONN_MQTT_RESTORE.  0, or -errno: sessions of which something could
- * not be taken are unknown. */
-int mqtt_restore(struct mqtt_stage *st, const uint8_t *data, uint32_t len);
-
 /* mqtt_stage.c: the application is the broker that is followed, from now on if it can be. */
 bool mqtt_follow(struct mqtt_stage *st, uint32_t app_id);
-
-/* mqtt_kernel.c: 0 or -errno, then the connection is not followed. */
-int mqtt_kernel_news(struct mqtt_stage *st, const char *text);
-/* Connections of processes that are gone. */
-void mqtt_kernel_tick(struct mqtt_stage *st);
 
 /* mqtt_decide.c */
 int mqtt_decide_init(struct mqtt_stage *st);

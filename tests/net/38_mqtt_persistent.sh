@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # A broker with a database is started again: sessions it restores are known to the stage, so topics stay fast when
 # their clients come back, who get what they are subscribed to and nothing else, once.  With a configuration nobody
-# sees they are unknown, and status says so and what to do.
+# sees they are unknown, and status says so and what to do.  A session that is resumed through the kernel makes only its
+# own topics slow.
 # PLACEMENTS: single spread
 # TIMEOUT: 90
 . "$(dirname "$0")/../lib/net.sh"
@@ -101,7 +102,24 @@ before=$(of .publishes.UNKNOWN)
 publish fast/one 21 40
 has one fast/one 1 40
 is .publishes.UNKNOWN $((before + 20)) || fail "not slow: $(m slow)"
+# one more session, of a client through the kernel
+ip -n "$PREFIX-srv" link set lo up
+in_srv mosquitto_sub -i local -c -h 127.0.0.1 -E -q 1 -t fast/local || fail local
 stop_db
 start_db 4
 wait_for 10 "all of them to be back" is .connections 4
 is .unknown_sessions 0 || fail "unknown: $(m sessions)"
+
+# ---- it comes back, through the kernel: what it is subscribed to is slow, and nothing else
+srv_spawn sub.local stdbuf -oL mosquitto_sub -d -i local -c -h 127.0.0.1 -v -q 1 -t fast/more
+wait_for 10 "local to subscribe" grep -q 'Subscribed (mid' "$LOGS/sub.local.log"
+is '"\(.kernel_conns) \(.kernel_followed)"' "1 1" || fail "not followed: $(m status --json)"
+wait_for 10 "all subscriptions to be proven" proven
+fast=$(of .publishes.FAST) kernel=$(of .publishes.KERNEL)
+publish fast/one 41 60
+publish fast/local 1 20
+publish fast/more 1 20
+has one fast/one 1 60
+has local fast/local 1 20
+has local fast/more 1 20
+is .publishes.FAST $((fast + 20)) && is .publishes.KERNEL $((kernel + 40)) || fail "not as it should be: $(m slow)"

@@ -45,9 +45,10 @@ struct fake_stats {
 	uint32_t kernel_conns; /* told by all processes that live */
 	uint32_t reloads;
 	uint32_t followed; /* of kernel_conns */
-	char news[1024]; /* of these: "C text;", "F text;", "E ;", "S text;", "U text options id;",
-			    "W ;" */
+	char news[1024];   /* of these: "C text;", "F text;", "E ;" (ends), "L ;" (lost), "R text;",
+			      "K text;", "S text;", "U text options id;",   "W ;" */
 	bool news_refused;
+	bool resume_refused;
 	uint32_t news_later;        /* so many are answered -EAGAIN */
 	int restore_answer;         /* to the others */
 	uint32_t kernel_conn_calls; /* times one of them told */

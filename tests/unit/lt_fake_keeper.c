@@ -277,17 +277,25 @@ static int kernel_news(const struct toe_ctl_kconn *kc)
 	char *news = (char *)stats->news;
 	size_t at = strlen(news);
 
-	stats->followed += kc->what == TOE_KCONN_MQTT_CONNECT;
+	if (kc->what == TOE_KCONN_MQTT_RESUME && stats->resume_refused) {
+		snprintf(news + at, sizeof(stats->news) - at, "refused;");
+		return -ESRCH;
+	}
+	stats->followed += kc->what == TOE_KCONN_MQTT_CONNECT || kc->what == TOE_KCONN_MQTT_RESUME;
 	stats->followed -= kc->what == TOE_KCONN_MQTT_END;
 	if (stats->followed > stats->kernel_conns)
 		stats->bad++;
+	if (kc->what == TOE_KCONN_MQTT_END && kc->len > 0) {
+		snprintf(news + at, sizeof(stats->news) - at, "L ;");
+		return 0;
+	}
 	if (kc->what == TOE_KCONN_MQTT_CHECKED) {
 		snprintf(news + at, sizeof(stats->news) - at, "K %.*s;", (int)kc->len,
 			 (const char *)kc->data);
 		return 0;
 	}
 	if (kc->what != TOE_KCONN_MQTT_RESTORE) {
-		snprintf(news + at, sizeof(stats->news) - at, "%c %.*s;", "?CFE"[kc->what & 3u],
+		snprintf(news + at, sizeof(stats->news) - at, "%c %.*s;", "?CFE??R?"[kc->what & 7u],
 			 (int)kc -> len, (const char *)kc -> data);
 		return stats->news_refused && kc->what == TOE_KCONN_MQTT_FILTER ? -ENOSPC : 0;
 	}

@@ -210,13 +210,15 @@ static void test_kernel_news(void **state)
 	assert_int_equal(a->followed, 0);
 	assert_int_equal(news(TOE_KCONN_MQTT_END, ""), -EINVAL);
 	assert_int_equal(news(TOE_KCONN_MQTT_CONNECT, ""), -ENOSPC); /* the stage has no room */
+	assert_int_equal(news(TOE_KCONN_MQTT_RESUME, "ab"), -ENOSPC);
 	assert_int_equal(a->followed, 0);
 	assert_int_equal(news(TOE_KCONN_MQTT_LAST + 1, ""), -EINVAL);
 	answer = 0;
 	assert_int_equal(news(TOE_KCONN_MQTT_RESTORE, "ab"), 0); /* no connection */
 	assert_string_equal(asked_arg, "1 0 9 4 6162");
 	assert_int_equal(a->followed, 0);
-	assert_int_equal(news(TOE_KCONN_MQTT_CONNECT, ""), 0);
+	assert_int_equal(news(TOE_KCONN_MQTT_RESUME, ""), 0);
+	assert_int_equal(a->followed, 1);
 	assert_int_equal(toe_app_proc_detach(&env.engine, 1, 0), 0);
 	assert_int_equal(a->followed, 0);
 	rig_stop();

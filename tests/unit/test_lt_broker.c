@@ -116,19 +116,20 @@ static void mqtt_not_followed(void)
 	} cases[] = {
 		{BYTES("\x16\3\1\2\1"), ""},                      /* TLS */
 		{BYTES("GET / HTTP/1.1\r\n\r\n"), ""},            /* WebSocket */
-		{BYTES(RESUMES SUB_TU), ""},                      /* has subscriptions already */
+		{BYTES(RESUMES SUB_TU), "refused;"},              /* the stage does not know it */
 		{BYTES(SUB_TU), ""},                              /* no CONNECT */
 		{BYTES("\x10\xff\xff\xff\xff\1"), ""},            /* no length */
 		{BYTES("\x10\xff\x7f"), ""},                      /* too long */
 		{BYTES("\x10\x08\0\4MQTT\4\2"), ""},              /* too short */
-		{BYTES(CONNECT_A CONNECT_A), "C A;E ;"},          /* twice */
-		{BYTES(CONNECT_A "\x82\x04\0\1\0\5"), "C A;E ;"}, /* a filter that is not there */
-		{BYTES(CONNECT_A "\x82\xff\x7f"), "C A;E ;"},
-		{BYTES(CONNECT_A "\0\0"), "C A;E ;"},
-		{BYTES(CONNECT_A "\x80\0"), "C A;E ;"},
-		{BYTES(CONNECT_A "\x30\xff\xff\xff\xff\1"), "C A;E ;"},
+		{BYTES(CONNECT_A CONNECT_A), "C A;L ;"},          /* twice */
+		{BYTES(CONNECT_A "\x82\x04\0\1\0\5"), "C A;L ;"}, /* a filter that is not there */
+		{BYTES(CONNECT_A "\x82\xff\x7f"), "C A;L ;"},
+		{BYTES(CONNECT_A "\0\0"), "C A;L ;"},
+		{BYTES(CONNECT_A "\x80\0"), "C A;L ;"},
+		{BYTES(CONNECT_A "\x30\xff\xff\xff\xff\1"), "C A;L ;"},
 	};
 
+	fake_stats->resume_refused = true;
 	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		struct client k = client();
 
@@ -138,6 +139,17 @@ static void mqtt_not_followed(void)
 		CHECK(news_are(""));
 		leave(&k);
 	}
+}
+
+/* A session that may be resumed and that the stage knows. */
+static void mqtt_resumed(void)
+{
+	struct client k = client();
+
+	passes(&k, BYTES(RESUMES SUB_TU), 256);
+	CHECK(news_are("R A;F t;F u;") && fake_stats->followed == 1);
+	leave(&k);
+	CHECK(news_are("E ;"));
 }
 
 /* Bytes that are read in ways that are not followed, or may be; an engine that has no room. */
@@ -166,7 +178,7 @@ static void mqtt_unseen(void)
 			CHECK(read(k.s, buf, sizeof(buf)) == sizeof(SUB_TU) - 1);
 		fake_stats->news_refused = false;
 		CHECK(fake_stats->followed == (how == 4));
-		CHECK(news_are(how == 3 ? "F t;E ;" : how == 4 ? "F t;F u;" : "E ;"));
+		CHECK(news_are(how == 3 ? "F t;L ;" : how == 4 ? "F t;F u;" : "L ;"));
 		if (d >= 0)
 			close(d);
 		leave(&k);
@@ -494,11 +506,11 @@ static void database_refused(void)
 int main(int argc, char **argv)
 {
 	static const struct lt_case cases[] = {
-		CASE(mqtt_followed),    CASE(mqtt_not_followed), CASE(mqtt_unseen),
-		CASE(reloads),          CASE(checked),           CASE(checked_late),
-		CASE(not_checked),      CASE(database),          CASE(database_not),
-		CASE(database_broken),  CASE(database_long),     CASE(database_too_long),
-		CASE(database_refused),
+		CASE(mqtt_followed),     CASE(mqtt_not_followed), CASE(mqtt_resumed),
+		CASE(mqtt_unseen),       CASE(reloads),           CASE(checked),
+		CASE(checked_late),      CASE(not_checked),       CASE(database),
+		CASE(database_not),      CASE(database_broken),   CASE(database_long),
+		CASE(database_too_long), CASE(database_refused),
 	};
 
 	return case_main(cases, sizeof(cases) / sizeof(cases[0]), argc, argv);

@@ -67,11 +67,11 @@ static void tell_both(struct rig *r)
 	assert_int_equal(tell(r, WHOLE, NULL, 0), 0);
 }
 
-static void publish(struct rig *r, uint32_t from, unsigned level)
+static void publish(struct rig *r, uint32_t from, unsigned level, const char *topic)
 {
 	struct pk p = {.n = 0};
 
-	rig_publish(&p, level, "t", NULL, "x", 1);
+	rig_publish(&p, level, topic, NULL, "x", 1);
 	fake_client_write(r->f, from, p.b, p.n);
 	rig_run(r);
 }
@@ -88,13 +88,13 @@ static void restored(void **state)
 	tell_both(&r);
 	assert_int_equal(rig_stage(&r)->counters[MQTT_C_RESTORED], 2);
 	pub = rig_connect(&r, 4, "pub", true, 0);
-	publish(&r, pub, 4); /* they are offline: nobody gets it */
+	publish(&r, pub, 4, "t"); /* they are offline: nobody gets it */
 	assert_int_equal(rig_slow(&r, MQTT_R_FAST), 1);
 	old = rig_connect(&r, 5, "old", false, 0);
 	v31 = rig_connect(&r, 3, "v31", false, 0);
 	assert_int_equal(rig_stage(&r)->unknown_n, 0);
 	rig_forget(&r);
-	publish(&r, pub, 4);
+	publish(&r, pub, 4, "t");
 	assert_int_equal(rig_slow(&r, MQTT_R_FAST), 2);
 	pk_u8(&props, 0x0b);
 	pk_u8(&props, 9);
@@ -102,7 +102,7 @@ static void restored(void **state)
 	rig_expect(&r, old, &want);
 	rig_publish(&want31, 3, "t", NULL, "x", 1);
 	rig_expect(&r, v31, &want31);
-	publish(&r, old, 5);
+	publish(&r, old, 5, "t");
 	assert_int_equal(rig_slow(&r, MQTT_R_FAST), 3);
 	rig_expect(&r, v31, &want31);
 	assert_int_equal(bytes_n(&r.got[old]), 0);
@@ -166,9 +166,87 @@ static void half_told(void **state)
 		id = rig_connect(&r, 5, "old", false, 0);
 		assert_int_equal(rig_stage(&r)->unknown_n, 1);
 		assert_int_equal(tell_sub(&r, 0, 0, "u"), -ESRCH); /* too late */
-		publish(&r, rig_connect(&r, 4, "pub", true, 0), 4);
+		publish(&r, rig_connect(&r, 4, "pub", true, 0), 4, "t");
 		assert_int_equal(rig_slow(&r, MQTT_R_UNKNOWN), 1);
 		fake_close(r.f, id);
+		rig_stop(&r);
+	}
+}
+
+static int news(struct rig *r, const char *text)
+{
+	char out[4096];
+	struct toe_stream_ask a = {.what = "kernel", .arg = text, .out = out, .room = sizeof(out)};
+
+	return mqtt_control(fake_stream(r->f), &a);
+}
+
+/* Through the kernel a restored session is resumed: what it has is slow, all else is fast, as long
+ * as it is there.  Through the kernel it may come again; at the port nobody knows what it has. */
+static void through_kernel(void **state)
+{
+	struct rig r;
+	uint32_t pub;
+
+	(void)state;
+	start(&r);
+	tell_both(&r);
+	pub = rig_connect(&r, 4, "pub", true, 0);
+	fake_set_app(r.f, FAKE_APP, 2, 1);
+	fake_followed(r.f, 1);
+	assert_int_equal(news(&r, "7 0 5 6 787878"), -ESRCH); /* xxx: not known */
+	for (unsigned i = 1; i <= 2; i++) {
+		fake_set_app(r.f, FAKE_APP, 2, 1);
+		fake_followed(r.f, 1);
+		assert_int_equal(news(&r, "7 0 5 6 6f6c64"), 0);
+		publish(&r, pub, 4, "t");
+		assert_int_equal(rig_slow(&r, MQTT_R_KERNEL), i == 1 ? 1 : 3);
+		publish(&r, pub, 4, "v");
+		assert_int_equal(rig_slow(&r, MQTT_R_FAST), i == 1 ? 1 : 3);
+		if (i == 1)
+			assert_int_equal(news(&r, "7 0 5 2 75"), 0); /* subscribes to u */
+		publish(&r, pub, 4, "u");
+		assert_int_equal(rig_slow(&r, MQTT_R_KERNEL), i * 2);
+		assert_int_equal(news(&r, "7 0 5 3 "), 0);
+		fake_followed(r.f, 0);
+		fake_set_app(r.f, FAKE_APP, 2, 0);
+		publish(&r, pub, 4, "u");
+		assert_int_equal(rig_slow(&r, MQTT_R_FAST), i * 2);
+	}
+	rig_connect(&r, 5, "old", false, 0);
+	assert_int_equal(rig_stage(&r)->unknown_n, 1);
+	rig_stop(&r);
+}
+
+/* What could not be seen to its end, or is taken over by the port, is not known any more. */
+static void kernel_lost(void **state)
+{
+	struct rig r;
+
+	(void)state;
+	for (unsigned how = 0; how < 4; how++) {
+		start(&r);
+		tell_both(&r);
+		fake_set_app(r.f, FAKE_APP, 2, 1);
+		fake_followed(r.f, 1);
+		assert_int_equal(news(&r, "7 0 5 6 6f6c64"), 0);
+		if (how == 0)
+			assert_int_equal(news(&r, "7 0 5 3 01"), 0);
+		if (how == 1)
+			assert_int_equal(news(&r, "7 0 5 1 "), 0); /* the same, again */
+		if (how == 2) {
+			uint32_t id = rig_connect(&r, 5, "old", false, 0);
+
+			assert_int_equal(rig_stage(&r)->unknown_n, 1);
+			assert_int_equal(news(&r, "7 0 5 3 "), 0);
+			fake_close(r.f, id);
+		}
+		if (how == 3) { /* a new session of that name */
+			assert_int_equal(news(&r, "7 0 5 3 "), 0);
+			assert_int_equal(news(&r, "7 0 6 1 6f6c64"), 0);
+			assert_int_equal(news(&r, "7 0 6 3 "), 0);
+		}
+		assert_int_equal(news(&r, "7 0 7 6 6f6c64"), -ESRCH);
 		rig_stop(&r);
 	}
 }
@@ -273,10 +351,11 @@ static void not_yet(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(restored),    cmocka_unit_test(proven_first),
-		cmocka_unit_test(begins_anew), cmocka_unit_test(half_told),
-		cmocka_unit_test(refused),     cmocka_unit_test(too_many),
-		cmocka_unit_test(not_yet),     cmocka_unit_test(in_one),
+		cmocka_unit_test(restored),       cmocka_unit_test(proven_first),
+		cmocka_unit_test(begins_anew),    cmocka_unit_test(half_told),
+		cmocka_unit_test(refused),        cmocka_unit_test(too_many),
+		cmocka_unit_test(not_yet),        cmocka_unit_test(in_one),
+		cmocka_unit_test(through_kernel), cmocka_unit_test(kernel_lost),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
