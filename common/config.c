@@ -16,6 +16,8 @@
 
 #include <libconfig.h>
 
+#include "common/topic_filter.h"
+
 #define LCORES_DEFAULT "0: all"
 
 enum opt_type { OPT_STR, OPT_WORD, OPT_BOOL, OPT_U32, OPT_SIZE };
@@ -296,18 +298,9 @@ static int read_mqtt_ports(const struct reader *r, const config_setting_t *s)
 	return 0;
 }
 
-/* Wildcards only where MQTT allows them (4.7.1): "#" last, both alone in their level. */
 static bool filter_ok(const char *f)
 {
-	for (const char *p = f; *p != '\0'; p++) {
-		bool first = p == f || p[-1] == '/', last = p[1] == '\0';
-
-		if (*p == '#' && (!first || !last))
-			return false;
-		if (*p == '+' && (!first || (!last && p[1] != '/')))
-			return false;
-	}
-	return *f != '\0';
+	return *f != '\0' && toe_filter_wildcards_valid((const uint8_t *)f, strlen(f));
 }
 
 static int read_mqtt_offload(const struct reader *r, const config_setting_t *s)

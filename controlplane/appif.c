@@ -11,7 +11,7 @@
 
 #include "common/ctl_sock.h"
 #include "common/log.h"
-#include "isn.h"
+#include "common/siphash.h"
 
 void cp_reply(struct cp *cp, const struct toe_ctl_msg *req, int status)
 {
@@ -52,7 +52,7 @@ static uint32_t register_app(struct cp *cp, const struct toe_ctl_app *m)
 	struct cp_app_rt *rt;
 	struct cp_app *a;
 	uint64_t seq = cp->st->app_seq++;
-	uint32_t gen = (uint32_t)cp_siphash(cp->st->key[CP_KEY_TS], &seq, sizeof(seq));
+	uint32_t gen = (uint32_t)toe_siphash24(cp->st->key[CP_KEY_TS], &seq, sizeof(seq));
 	uint32_t i = 0;
 
 	while (i < cp->st->app_n && cp->apps[i].state != CP_APP_FREE)

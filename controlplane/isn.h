@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Keyed numbers: SipHash-2-4, initial sequence numbers, timestamp offsets, flow labels, SYN
+/* Keyed numbers: initial sequence numbers, timestamp offsets, flow labels, SYN
  * cookies. */
 #ifndef CP_ISN_H
 #define CP_ISN_H
@@ -9,8 +9,6 @@
 
 #include "common/flow_hash.h"
 #include "common/tcp_seq.h"
-
-uint64_t cp_siphash(const uint64_t key[2], const void *data, uint32_t len);
 
 /* RFC 9293 §3.4.1: M + F(tuple, key), M ticks every 4 us. */
 uint32_t cp_isn(const uint64_t key[2], const struct toe_tuple *t, uint64_t now_us);

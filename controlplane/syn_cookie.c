@@ -11,6 +11,8 @@
 
 #include <stddef.h>
 
+#include "common/siphash.h"
+
 #define COOKIE_PERIOD_MS 64000u
 #define COOKIE_AGE_MAX   2u /* periods */
 #define COOKIE_BITS      24u
@@ -36,7 +38,7 @@ static uint32_t cookie_hash(const uint64_t key[2], const struct toe_tuple *t, ui
 		uint32_t count;
 	} in = {*t, irs, count};
 
-	return (uint32_t)cp_siphash(key, &in, sizeof(in));
+	return (uint32_t)toe_siphash24(key, &in, sizeof(in));
 }
 
 uint32_t cp_cookie_make(const uint64_t key[2], const struct toe_tuple *t, uint32_t irs,

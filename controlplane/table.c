@@ -12,7 +12,7 @@
 
 #include "common/ctl_sock.h"
 #include "common/log.h"
-#include "isn.h"
+#include "common/siphash.h"
 
 static uint32_t node_of(const struct cp *cp, enum cp_node_kind kind, uint32_t index)
 {
@@ -41,7 +41,7 @@ static const struct toe_tuple *node_tuple(const struct cp *cp, struct cp_node n)
 /* Keyed: a peer must not be able to fill one chain. */
 static uint32_t *bucket_of(const struct cp *cp, const struct toe_tuple *t)
 {
-	uint64_t h = cp_siphash(cp->st->key[CP_KEY_HASH], t, sizeof(*t));
+	uint64_t h = toe_siphash24(cp->st->key[CP_KEY_HASH], t, sizeof(*t));
 
 	return &cp->bucket[h & cp->bucket_mask];
 }

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "common/topic_filter.h"
 #include "mqtt_codec.h"
 
 /* ---- strings -------------------------------------------------------------------------------- */
@@ -69,22 +70,6 @@ bool mqtt_topic_valid(const uint8_t *s, size_t len)
 	       mqtt_utf8_valid(s, len);
 }
 
-/* 4.7.1: '#' is the whole last level, '+' a whole level. */
-static bool wildcards_valid(const uint8_t *s, size_t len)
-{
-	size_t i;
-
-	for (i = 0; i < len; i++) {
-		if (s[i] != '+' && s[i] != '#')
-			continue;
-		if (i > 0 && s[i - 1] != '/')
-			return false;
-		if (i + 1 < len && (s[i] == '#' || s[i + 1] != '/'))
-			return false;
-	}
-	return true;
-}
-
 #define SHARE     "$share/"
 #define SHARE_LEN (sizeof(SHARE) - 1)
 
@@ -107,7 +92,7 @@ struct mqtt_str mqtt_filter_inner(const uint8_t *s, size_t len)
 
 bool mqtt_filter_valid(const uint8_t *s, size_t len)
 {
-	return len > 0 && len <= MQTT_TOPIC_MAX && wildcards_valid(s, len) &&
+	return len > 0 && len <= MQTT_TOPIC_MAX && toe_filter_wildcards_valid(s, len) &&
 	       mqtt_utf8_valid(s, len);
 }
 

@@ -17,6 +17,7 @@
 
 #include <string.h>
 
+#include "common/siphash.h"
 #include "modules/mqtt/mqtt_subs.h"
 
 #define NONE        UINT32_MAX
@@ -148,52 +149,10 @@ struct mqtt_subs {
 	uint64_t epoch[EPOCH_SLOTS + 1];
 };
 
-/* SipHash-1-3 (Aumasson, Bernstein 2012): an attacker who chooses topics must not choose buckets.
- */
-static inline uint64_t mqtt_rotl(uint64_t x, unsigned n)
-{
-	return x << n | x >> (64 - n);
-}
-
-static inline void mqtt_sip_round(uint64_t v[4])
-{
-	v[0] += v[1];
-	v[2] += v[3];
-	v[1] = mqtt_rotl(v[1], 13) ^ v[0];
-	v[3] = mqtt_rotl(v[3], 16) ^ v[2];
-	v[0] = mqtt_rotl(v[0], 32);
-	v[2] += v[1];
-	v[0] += v[3];
-	v[1] = mqtt_rotl(v[1], 17) ^ v[2];
-	v[3] = mqtt_rotl(v[3], 21) ^ v[0];
-	v[2] = mqtt_rotl(v[2], 32);
-}
-
+/* An attacker who chooses topics must not choose buckets. */
 static inline uint64_t mqtt_text_hash(const struct mqtt_subs *m, const uint8_t *p, size_t len)
 {
-	const uint64_t *key = m->lim.key;
-	uint64_t v[4] = {key[0] ^ 0x736f6d6570736575u, key[1] ^ 0x646f72616e646f6du,
-			 key[0] ^ 0x6c7967656e657261u, key[1] ^ 0x7465646279746573u};
-	uint64_t w = (uint64_t)len << 56;
-
-	for (; len >= 8; len -= 8, p += 8) {
-		uint64_t x;
-
-		memcpy(&x, p, sizeof(x));
-		v[3] ^= x;
-		mqtt_sip_round(v);
-		v[0] ^= x;
-	}
-	for (size_t i = 0; i < len; i++)
-		w |= (uint64_t)p[i] << (8 * i);
-	v[3] ^= w;
-	mqtt_sip_round(v);
-	v[0] ^= w;
-	v[2] ^= 0xff;
-	mqtt_sip_round(v);
-	mqtt_sip_round(v);
-	mqtt_sip_round(v);
-	return v[0] ^ v[1] ^ v[2] ^ v[3];
+	return toe_siphash13(m->lim.key, p, len);
 }
 
 static inline uint64_t mqtt_mix(uint64_t x)

@@ -5,6 +5,7 @@
  * Input: filters' bytes; output: node indices.  State: the nodes, their hash, the texts of long
  * levels.  One thread.
  */
+#include "common/topic_filter.h"
 #include "modules/mqtt/mqtt_subs_int.h"
 
 bool mqtt_levels_split(struct mqtt_levels *lv, const uint8_t *text, size_t len)
@@ -34,19 +35,6 @@ static bool has_wildcard(const uint8_t *p, size_t len)
 	return memchr(p, '+', len) || memchr(p, '#', len);
 }
 
-/* A wildcard fills its level, and # is the last one: [MQTT-4.7.1-1], 4.7.1-2 (v5; v3.1.1 -2, -3).
- */
-static bool wildcards_ok(const struct mqtt_levels *lv)
-{
-	for (uint32_t i = 0; i < lv->n; i++) {
-		if (level_is(lv, i, '+') || (level_is(lv, i, '#') && i == lv->n - 1))
-			continue;
-		if (has_wildcard(lv->text + lv->off[i], lv->len[i]))
-			return false;
-	}
-	return true;
-}
-
 bool mqtt_filter_parse(struct mqtt_filter *f, const uint8_t *text, size_t len)
 {
 	static const char prefix[] = "$share/";
@@ -70,7 +58,8 @@ bool mqtt_filter_parse(struct mqtt_filter *f, const uint8_t *text, size_t len)
 		text = slash + 1;
 	}
 	/* at least one character: [MQTT-4.7.3-1] */
-	return len > 0 && mqtt_levels_split(&f->lv, text, len) && wildcards_ok(&f->lv);
+	return len > 0 && mqtt_levels_split(&f->lv, text, len) &&
+	       toe_filter_wildcards_valid(text, len);
 }
 
 const uint8_t *mqtt_node_text(const struct mqtt_subs *m, const struct mqtt_node *n)
