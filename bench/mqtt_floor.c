@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/* LINK: tests/progs/lib/util.c tests/progs/lib/mqtt.c common/hist.c bench/lib/raw_tcp.c */
+/* LINK: tests/progs/lib/util.c tests/progs/lib/mqtt.c tests/progs/lib/hist.c bench/lib/raw_tcp.c */
 /*
  * Floor of any fan-out to kernel clients: N segments, each one PUBLISH, blasted with sendmmsg over
  * AF_PACKET.  Answers the SYNs of N kernel clients (`mqtt_load --raw`) itself with the least TCP

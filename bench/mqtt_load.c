@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/* LINK: tests/progs/lib/util.c tests/progs/lib/mqtt.c common/hist.c bench/lib/cpu_watch.c */
+/* LINK: tests/progs/lib/util.c tests/progs/lib/mqtt.c tests/progs/lib/hist.c bench/lib/cpu_watch.c
+ */
 /*
  * MQTT 3.1.1 fan-out load, QoS 0: N subscribers of one topic and one publisher in one epoll loop on
  * kernel TCP, cheap enough to measure what serves it.

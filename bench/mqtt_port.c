@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/* LINK: tests/progs/lib/util.c tests/progs/lib/mqtt.c common/hist.c bench/lib/raw_tcp.c
+/* LINK: tests/progs/lib/util.c tests/progs/lib/mqtt.c tests/progs/lib/hist.c bench/lib/raw_tcp.c
  * LINK: bench/lib/cpu_watch.c */
 /*
  * MQTT 3.1.1 fan-out seen from the wire: from the PUBLISH leaving the publisher to the last of N

@@ -18,7 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "common/hist.h"
+#include "tests/progs/lib/hist.h"
 
 #define CONNS_MAX 10000u
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/* LINK: tests/progs/lib/util.c common/hist.c */
+/* LINK: tests/progs/lib/util.c tests/progs/lib/hist.c */
 /*
  * Sends --count frames of one kind of attack out of an interface, as fast as --rate allows, and
  * ends: what a stranger who can forge addresses, but does not see the traffic, can do to an engine.

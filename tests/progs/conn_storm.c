@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/* LINK: tests/progs/lib/util.c common/hist.c */
+/* LINK: tests/progs/lib/util.c tests/progs/lib/hist.c */
 /*
  * Opens --rate connections per second to an echo server, --count in all; each sends its first bytes
  * at once when the handshake is done, expects them back, and closes.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/* LINK: tests/progs/lib/util.c common/hist.c */
+/* LINK: tests/progs/lib/util.c tests/progs/lib/hist.c */
 /*
  * An outgoing connection in one of the ways programs use: blocking connect(), or non-blocking with
  * poll, select or epoll (edge-triggered) and SO_ERROR.  Then a line goes to the echo server and

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/* LINK: tests/progs/lib/util.c common/hist.c */
+/* LINK: tests/progs/lib/util.c tests/progs/lib/hist.c */
 /*
  * TCP echo server that knows nothing of the engine; run it plain or under `toe run`.
  *

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/* LINK: tests/progs/lib/util.c common/hist.c */
+/* LINK: tests/progs/lib/util.c tests/progs/lib/hist.c */
 /*
  * How a connection ends when its program is killed: a server that brings one connection into a
  * state and waits to be killed, and a client that writes down, on stdout, what it then saw.  The

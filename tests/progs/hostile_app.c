@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 /* LINK: tests/progs/lib/util.c tests/progs/lib/hostile_memory.c tests/progs/lib/hostile_floods.c
- * tests/progs/lib/hostile_fds.c common/hist.c common/ctl_sock.c */
+ * tests/progs/lib/hostile_fds.c tests/progs/lib/hist.c common/ctl_sock.c */
 /*
  * An application that attacks the engine.  Run it under `toe run`, best beside a server of the same
  * application, so that live connections are in the memory it scribbles over.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/* LINK: tests/progs/lib/util.c tests/progs/lib/sha256.c common/hist.c */
+/* LINK: tests/progs/lib/util.c tests/progs/lib/sha256.c tests/progs/lib/hist.c */
 /*
  * Many connections at once whose two streams are hashed at both ends.  --listen is one end,
  * --connect ADDRESS the other; either runs plain or under `toe run`.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/* LINK: tests/progs/lib/util.c common/hist.c */
+/* LINK: tests/progs/lib/util.c tests/progs/lib/hist.c */
 /*
  * MQTT 3.1.1 load client: N subscribers and one publisher, QoS 0, in one epoll loop on kernel TCP.
  *

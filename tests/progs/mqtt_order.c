@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/* LINK: tests/progs/lib/util.c tests/progs/lib/mqtt.c common/hist.c */
+/* LINK: tests/progs/lib/util.c tests/progs/lib/mqtt.c tests/progs/lib/hist.c */
 /*
  * Order under change: publishers flip RETAIN and QoS on a few topics; at every subscriber the
  * sequence per (publisher, topic, QoS of the PUBLISH) is checked.  One epoll loop, kernel TCP,

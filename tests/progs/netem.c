@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/* LINK: tests/progs/lib/netem.c tests/progs/lib/util.c common/hist.c */
+/* LINK: tests/progs/lib/netem.c tests/progs/lib/util.c tests/progs/lib/hist.c */
 /*
  * Network emulator in real time: a middle box between two ports.  Every frame that one port
  * receives leaves by the other, later, damaged, twice or never, as the options and the seed say

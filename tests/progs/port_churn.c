@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/* LINK: tests/progs/lib/util.c common/hist.c */
+/* LINK: tests/progs/lib/util.c tests/progs/lib/hist.c */
 /*
  * Uses up the local ports: connects to an echo server again and again, each connection closed by
  * this end first, so that it waits in TIME-WAIT.  All of --ports ports must be had, each once and

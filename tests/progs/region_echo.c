@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/* LINK: tests/progs/lib/util.c common/hist.c common/ctl_sock.c */
+/* LINK: tests/progs/lib/util.c tests/progs/lib/hist.c common/ctl_sock.c */
 /*
  * Echo server straight on the application region, without libtoe: the smallest possible peer of the
  * engine, for telling apart whose fault something is.  Run under `toe run` with LD_PRELOAD unset:

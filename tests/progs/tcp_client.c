@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/* LINK: tests/progs/lib/util.c common/hist.c */
+/* LINK: tests/progs/lib/util.c tests/progs/lib/hist.c */
 /*
  * TCP client of an echo server: sends a pattern (--bytes) or a file (--file), reads the echo at the
  * same time, half-closes, and expects exactly the same bytes and then end of file.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/* LINK: tests/progs/lib/util.c common/hist.c */
+/* LINK: tests/progs/lib/util.c tests/progs/lib/hist.c */
 /*
  * The application of a wire script that runs against the real engine: obeys calls
  * (tests/wire/agent.h) that come over a UNIX socket, one script after the other, and knows nothing

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/* LINK: common/hist.c */
+/* LINK: tests/progs/lib/hist.c */
 /* Histogram: exact for small values, at most 3 % above otherwise, merge, extremes. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "common/hist.h"
+#include "tests/progs/lib/hist.h"
 
 static struct toe_hist h, g;
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/* LINK: tests/progs/lib/netem.c tests/progs/lib/util.c common/hist.c */
+/* LINK: tests/progs/lib/netem.c tests/progs/lib/util.c tests/progs/lib/hist.c */
 /* Network emulator: the same seed decides the same, rates are what was asked for, named segments,
  * tail drop, order of the delay line. */
 #include <setjmp.h>

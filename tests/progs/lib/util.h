@@ -9,7 +9,7 @@
 #include <stdint.h>
 #include <sys/socket.h>
 
-#include "common/hist.h"
+#include "tests/progs/lib/hist.h"
 
 /* Message to stderr, exit code 2: the test could not be carried out. */
 void die(const char *fmt, ...) __attribute__((format(printf, 1, 2), noreturn));

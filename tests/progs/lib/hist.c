@@ -3,7 +3,7 @@
  * Log-linear histogram.  In: durations; out: quantiles, mean.  Values below 64 have a bucket each;
  * above, the top six bits of the value name the bucket.  State: the caller's struct; one thread.
  */
-#include "common/hist.h"
+#include "tests/progs/lib/hist.h"
 
 #include <string.h>
 
