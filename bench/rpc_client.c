@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+/* LINK: tests/progs/lib/hist.c */
 /*
  * Closed-loop echo client: C connections, one request of S bytes outstanding on each, for T
  * seconds. Prints one JSON line: requests/s, RTT percentiles, CPU seconds of this process per

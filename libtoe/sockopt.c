@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 /*
- * getsockopt and setsockopt.
+ * setsockopt, and the options that a connection starts with; sockopt_get.c tells them.
  *
  * In: the application's calls; out: line 1 and the lib area of slots, records of listeners.  A
  * listener's options are set on its kernel socket and copied to its record, from which accepted
@@ -15,23 +15,13 @@
 #include <sys/time.h>
 
 #include "common/raw_sys.h"
-#include "libtoe/lt.h"
-
-#define KEEP_IDLE_S  7200u /* Linux's defaults */
-#define KEEP_INTVL_S 75u
-#define KEEP_CNT     9u
-#define MSS_DEFAULT  536u /* before there is a connection */
+#include "libtoe/sockopt.h"
 
 /* ---- kept options ---- */
 
 /* What Linux keeps per socket and shows again: a flag, or a word.  Nothing here looks at them, but
  * for Diffserv and TTL. */
-static const struct kept {
-	int level;
-	int name;
-	uint32_t flag;
-	size_t word;
-} kept_options[] = {
+static const struct lt_kept kept_options[] = {
 	{SOL_SOCKET, SO_BROADCAST, LT_KEPT_BROADCAST, 0},
 	{SOL_SOCKET, SO_DONTROUTE, LT_KEPT_DONTROUTE, 0},
 	{SOL_SOCKET, SO_OOBINLINE, LT_KEPT_OOBINLINE, 0},
@@ -52,7 +42,7 @@ static const struct kept {
 };
 #define KEPT_N (sizeof(kept_options) / sizeof(kept_options[0]))
 
-static const struct kept *kept_find(int level, int name)
+const struct lt_kept *lt_kept_find(int level, int name)
 {
 	for (size_t i = 0; i < KEPT_N; i++) {
 		if (kept_options[i].level == level && kept_options[i].name == name)
@@ -61,7 +51,7 @@ static const struct kept *kept_find(int level, int name)
 	return NULL;
 }
 
-static void kept_store(struct lt_opts *o, const struct kept *k, uint32_t v)
+static void lt_kept_store(struct lt_opts *o, const struct lt_kept *k, uint32_t v)
 {
 	if (!k->flag)
 		LT_STORE((uint32_t *)((uint8_t *)o + k->word), v);
@@ -71,8 +61,7 @@ static void kept_store(struct lt_opts *o, const struct kept *k, uint32_t v)
 		LT_AND(&o->kept_flags, ~k->flag);
 }
 
-/* -1: a number that was never told. */
-static int64_t kept_load(const struct lt_opts *o, const struct kept *k)
+int64_t lt_kept_load(const struct lt_opts *o, const struct lt_kept *k)
 {
 	uint32_t v;
 
@@ -130,10 +119,10 @@ void lt_opts_of_kernel(int fd, struct lt_opts *o)
 	o->priority = kernel_u32(fd, SOL_SOCKET, SO_PRIORITY);
 	v6 = kernel_u32(fd, SOL_SOCKET, SO_DOMAIN) == AF_INET6;
 	for (size_t i = 0; i < KEPT_N; i++) {
-		const struct kept *k = &kept_options[i];
+		const struct lt_kept *k = &kept_options[i];
 
 		if (v6 || k->level != IPPROTO_IPV6)
-			kept_store(o, k, kernel_u32(fd, k->level, k->name));
+			lt_kept_store(o, k, kernel_u32(fd, k->level, k->name));
 	}
 	o->rcv_timeo_us = kernel_timeo(fd, SO_RCVTIMEO);
 	o->snd_timeo_us = kernel_timeo(fd, SO_SNDTIMEO);
@@ -152,7 +141,7 @@ static int scratch_set(const struct lt_sock *c, int level, int name, const void 
 	return rc;
 }
 
-static int scratch_get(const struct lt_sock *c, int level, int name, void *v, socklen_t *len)
+int lt_scratch_get(const struct lt_sock *c, int level, int name, void *v, socklen_t *len)
 {
 	int fd = LT_REAL(socket)((int)c->lib->domain, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	int rc;
@@ -299,12 +288,12 @@ static bool is_default(const struct lt_sock *c, int level, int name, int want)
 	int v = 0;
 	socklen_t len = sizeof(v);
 
-	return scratch_get(c, level, name, &v, &len) == 0 && len == sizeof(v) && v == want;
+	return lt_scratch_get(c, level, name, &v, &len) == 0 && len == sizeof(v) && v == want;
 }
 
 static int set_other(struct lt_sock *c, int level, int name, const void *value, socklen_t len)
 {
-	const struct kept *k = kept_find(level, name);
+	const struct lt_kept *k = lt_kept_find(level, name);
 	int rc = scratch_set(c, level, name, value, len);
 	int v = 0;
 
@@ -315,7 +304,7 @@ static int set_other(struct lt_sock *c, int level, int name, const void *value, 
 	memcpy(&v, value, len < sizeof(v) ? len : sizeof(v)); /* IP_TTL may be a byte */
 	if (k) {
 		/* -1 is the route's TTL, as is never having been told */
-		kept_store(&c->lib->opts, k, v == -1 && !k->flag ? 0 : (uint32_t)v);
+		lt_kept_store(&c->lib->opts, k, v == -1 && !k->flag ? 0 : (uint32_t)v);
 		give_ctl(c, TOE_CTL_HEADER);
 		return 0;
 	}
@@ -447,167 +436,4 @@ int lt_setsockopt(int fd, int level, int name, const void *value, socklen_t len)
 		lt_llib(lt_listener(lt_ent_index(e)))->opts = o;
 	}
 	return rc;
-}
-
-/* ---- getting ---- */
-
-static int give(void *value, socklen_t *len, const void *from, size_t size)
-{
-	if ((int)*len < 0)
-		return -EINVAL;
-	if (*len > size)
-		*len = (socklen_t)size;
-	memcpy(value, from, *len);
-	return 0;
-}
-
-static int give_timeo(void *value, socklen_t *len, uint64_t us)
-{
-	struct timeval tv = {(time_t)(us / 1000000), (suseconds_t)(us % 1000000)};
-
-	return give(value, len, &tv, sizeof(tv));
-}
-
-static uint8_t tcp_state(const struct lt_sock *c, const struct lt_state *st)
-{
-	bool fin_sent = LT_PEEK(&c->s->ctl) & TOE_CTL_SHUT_WR;
-	bool fin_got = st->bits & TOE_SLOT_RX_FIN;
-	bool done = st->bits & TOE_SLOT_TX_DONE;
-
-	if (st->bits & TOE_SLOT_ERROR)
-		return TCP_CLOSE;
-	if (!(st->bits & TOE_SLOT_ESTABLISHED))
-		return TCP_SYN_SENT;
-	if (fin_sent && fin_got)
-		return done ? TCP_CLOSE : TCP_LAST_ACK;
-	if (fin_sent)
-		return done ? TCP_FIN_WAIT2 : TCP_FIN_WAIT1;
-	return fin_got ? TCP_CLOSE_WAIT : TCP_ESTABLISHED;
-}
-
-static int give_info(const struct lt_sock *c, void *value, socklen_t *len)
-{
-	struct lt_state st = lt_state(c);
-	struct tcp_info i;
-	uint32_t mss = c->s->mss ? c->s->mss : MSS_DEFAULT;
-
-	memset(&i, 0, sizeof(i));
-	i.tcpi_state = tcp_state(c, &st);
-	i.tcpi_rto = 200000;
-	i.tcpi_snd_mss = i.tcpi_rcv_mss = i.tcpi_advmss = mss;
-	i.tcpi_unacked = (LT_LOAD(&c->s->tx_tail) - st.tx_head + mss - 1) / mss;
-	i.tcpi_rtt = LT_PEEK(&c->s->srtt_us);
-	i.tcpi_snd_cwnd = LT_PEEK(&c->s->cwnd_bytes) / mss;
-	i.tcpi_total_retrans = LT_PEEK(&c->s->rtx_segs);
-	i.tcpi_rcv_space = lt.g.rx_buf_bytes;
-	i.tcpi_pmtu = mss + (c->s->family == AF_INET6 ? 60 : 40);
-	return give(value, len, &i, sizeof(i));
-}
-
-/* Options with an int for a value; -1: not one of them. */
-static int64_t socket_int(const struct lt_sock *c, int name)
-{
-	const struct lt_opts *o = &c->lib->opts;
-	struct lt_state st;
-
-	switch (name) {
-	case SO_TYPE:
-		return SOCK_STREAM;
-	case SO_DOMAIN:
-		return c->lib->domain;
-	case SO_PROTOCOL:
-		return IPPROTO_TCP;
-	case SO_ERROR:
-		st = lt_state(c);
-		return lt_error_take(c, &st);
-	case SO_ACCEPTCONN:
-		return 0;
-	case SO_KEEPALIVE:
-		return !!(LT_PEEK(&c->s->ctl) & TOE_CTL_KEEPALIVE);
-	case SO_RCVBUF:
-		return o->rcv_bytes ? o->rcv_bytes : lt.g.rx_buf_bytes;
-	case SO_SNDBUF:
-		return o->snd_bytes ? o->snd_bytes : lt.g.tx_buf_bytes;
-	case SO_RCVLOWAT:
-		return o->rcvlowat ? o->rcvlowat : 1;
-	case SO_PRIORITY:
-		return o->priority;
-	default:
-		return -1;
-	}
-}
-
-static int64_t tcp_int(const struct lt_sock *c, int name)
-{
-	const struct lt_opts *o = &c->lib->opts;
-	uint32_t ctl = LT_PEEK(&c->s->ctl);
-
-	switch (name) {
-	case TCP_NODELAY:
-		return !!(ctl & TOE_CTL_NODELAY);
-	case TCP_CORK:
-		return !!(ctl & TOE_CTL_CORK);
-	case TCP_KEEPIDLE:
-		return o->keep_idle_s ? o->keep_idle_s : KEEP_IDLE_S;
-	case TCP_KEEPINTVL:
-		return o->keep_intvl_s ? o->keep_intvl_s : KEEP_INTVL_S;
-	case TCP_KEEPCNT:
-		return o->keep_cnt ? o->keep_cnt : KEEP_CNT;
-	case TCP_USER_TIMEOUT:
-		return o->user_timeout_ms;
-	case TCP_MAXSEG:
-		return c->s->mss ? c->s->mss : MSS_DEFAULT;
-	case TCP_QUICKACK:
-		return 1;
-	default:
-		return -1;
-	}
-}
-
-static int get_on_conn(struct lt_sock *c, int level, int name, void *value, socklen_t *len)
-{
-	const struct lt_opts *o = &c->lib->opts;
-	const struct kept *k = kept_find(level, name);
-	int64_t v = -1;
-	int as_int;
-
-	if ((int)*len < 0)
-		return -EINVAL;
-	if (level == SOL_SOCKET && name == SO_LINGER) {
-		struct linger l = {o->linger_s >= 0, o->linger_s > 0 ? o->linger_s : 0};
-
-		return give(value, len, &l, sizeof(l));
-	}
-	if (level == SOL_SOCKET && (name == SO_RCVTIMEO || name == SO_SNDTIMEO))
-		return give_timeo(value, len,
-				  name == SO_RCVTIMEO ? o->rcv_timeo_us : o->snd_timeo_us);
-	if (level == SOL_SOCKET && name == SO_COOKIE)
-		return LT_REAL(getsockopt)(c->fd, level, name, value, len) < 0 ? -errno : 0;
-	if (level == IPPROTO_TCP && name == TCP_INFO)
-		return give_info(c, value, len);
-	if (k && (level != IPPROTO_IPV6 || c->lib->domain == AF_INET6))
-		v = kept_load(o, k);
-	else if (level == SOL_SOCKET)
-		v = socket_int(c, name);
-	else if (level == IPPROTO_TCP)
-		v = tcp_int(c, name);
-	else if (level == IPPROTO_IP && name == IP_TOS)
-		v = o->tos;
-	if (v < 0) /* what a socket that was never touched answers */
-		return scratch_get(c, level, name, value, len);
-	as_int = (int)v;
-	return give(value, len, &as_int, sizeof(as_int));
-}
-
-int lt_getsockopt(int fd, int level, int name, void *restrict value, socklen_t *restrict len)
-{
-	struct lt_sock c;
-	int rc;
-
-	if (!lt_sock_get(fd, &c))
-		return LT_REAL(getsockopt)(fd, level, name, value, len);
-	rc = !value || !len ? -EFAULT : get_on_conn(&c, level, name, value, len);
-	if (rc < 0)
-		errno = -rc;
-	return rc < 0 ? -1 : 0;
 }
