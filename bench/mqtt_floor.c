@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/* LINK: tests/progs/lib/util.c tests/progs/lib/mqtt.c tests/progs/lib/hist.c bench/lib/raw_tcp.c */
+/* LINK: tests/progs/lib/util.c tests/progs/lib/mqtt.c tests/progs/lib/hist.c bench/lib/fan_out.c
+ * bench/lib/raw_tcp.c */
 /*
  * Floor of any fan-out to kernel clients: N segments, each one PUBLISH, blasted with sendmmsg over
  * AF_PACKET.  Answers the SYNs of N kernel clients (`mqtt_load --raw`) itself with the least TCP
@@ -19,11 +20,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "bench/lib/fan_out.h"
 #include "bench/lib/raw_tcp.h"
-#include "tests/progs/lib/mqtt.h"
 #include "tests/progs/lib/util.h"
 
-#define TOPIC     "bench/fan-out1"
 #define PORTS     65536u
 #define RESEND_NS 200000000ull
 #define FIRST_SEQ 1000u
@@ -121,18 +121,12 @@ static bool all_acked(void)
 
 static void round_run(uint64_t number)
 {
-	const struct mq_publish m = {.topic = (const uint8_t *)TOPIC,
-				     .topic_len = strlen(TOPIC),
-				     .payload_len = opt.size};
 	uint8_t data[RAW_FRAME_MAX];
-	size_t n = mq_put_publish(data, 4, &m);
 	uint32_t seq = sent_to;
 	uint64_t now = now_ns(), next = now + opt.interval_us * 1000ull, again = now + RESEND_NS;
+	const uint64_t stamp[2] = {number, now};
+	size_t n = fan_out_publish(data, stamp, sizeof(stamp), opt.size);
 
-	memset(data + n, 'x', opt.size);
-	memcpy(data + n, &number, sizeof(number));
-	memcpy(data + n + sizeof(number), &now, sizeof(now));
-	n += opt.size;
 	sent_to = seq + (uint32_t)n;
 	blast(seq, data, n);
 	while (!all_acked()) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 /* LINK: tests/progs/lib/util.c tests/progs/lib/mqtt.c tests/progs/lib/hist.c bench/lib/cpu_watch.c
- */
+ * bench/lib/fan_out.c */
 /*
  * MQTT 3.1.1 fan-out load, QoS 0: N subscribers of one topic and one publisher in one epoll loop on
  * kernel TCP, cheap enough to measure what serves it.
@@ -24,10 +24,10 @@
 #include <unistd.h>
 
 #include "bench/lib/cpu_watch.h"
+#include "bench/lib/fan_out.h"
 #include "tests/progs/lib/mqtt.h"
 #include "tests/progs/lib/util.h"
 
-#define TOPIC       "bench/fan-out1" /* 14 bytes */
 #define READ_BYTES  (256u * 1024u)
 #define PARTIAL_MAX 2048u /* largest packet, and what is left of one between reads */
 #define PARALLEL    32u   /* handshakes at once */
@@ -61,13 +61,6 @@ static struct cpu_watch watch;
 static int ep;
 static uint8_t chunk[READ_BYTES];
 static struct toe_hist hist_last, hist_first;
-static char why[160];
-
-static void problem(const char *text, long a, long b)
-{
-	if (!why[0])
-		snprintf(why, sizeof(why), "%s (%ld, %ld)", text, a, b);
-}
 
 /* CPU time of our own, ns. */
 static uint64_t own_cpu(void)
@@ -82,7 +75,7 @@ static uint64_t own_cpu(void)
 static void send_small(struct conn *c, const uint8_t *p, size_t n)
 {
 	if (send(c->fd, p, n, MSG_NOSIGNAL) != (ssize_t)n)
-		problem("send", errno, 0);
+		fan_out_problem("send", errno, 0);
 }
 
 /* The measured part begins with the first PUBLISH after the warm-up. */
@@ -90,13 +83,14 @@ static void on_copy(struct conn *c, const struct mq_packet *p, uint64_t now)
 {
 	struct stamp s;
 
-	if (p->len != 2 + strlen(TOPIC) + opt.size) {
-		problem("length", (long)p->len, 0);
+	if (p->len != 2 + strlen(FAN_OUT_TOPIC) + opt.size) {
+		fan_out_problem("length", (long)p->len, 0);
 		return;
 	}
-	memcpy(&s, p->body + 2 + strlen(TOPIC), sizeof(s));
+	memcpy(&s, p->body + 2 + strlen(FAN_OUT_TOPIC), sizeof(s));
 	if (s.number != c->next || s.number >= all_rounds) {
-		problem("lost, twice or out of order: expected, got", c->next, (long)s.number);
+		fan_out_problem("lost, twice or out of order: expected, got", c->next,
+				(long)s.number);
 		return;
 	}
 	c->next++;
@@ -130,21 +124,21 @@ static void on_packet(struct conn *c, const struct mq_packet *p, uint64_t now)
 		return;
 	case MQ_CONNACK:
 		if (p->len != 2 || p->body[1] != 0)
-			problem("CONNACK", p->len > 1 ? p->body[1] : -1, 0);
+			fan_out_problem("CONNACK", p->len > 1 ? p->body[1] : -1, 0);
 		if (c == &conns[opt.subscribers]) {
 			c->state = READY;
 			ready++;
 			return;
 		}
 		c->state = WAIT_SUBACK;
-		send_small(c, out, mq_put_subscribe(out, 4, 1, TOPIC, 0));
+		send_small(c, out, mq_put_subscribe(out, 4, 1, FAN_OUT_TOPIC, 0));
 		return;
 	case MQ_SUBACK:
 		c->state = READY;
 		ready++;
 		return;
 	default:
-		problem("unexpected packet", p->first, (long)p->len);
+		fan_out_problem("unexpected packet", p->first, (long)p->len);
 	}
 }
 
@@ -162,17 +156,17 @@ static void on_readable(struct conn *c)
 		n = recv(c->fd, chunk + c->used, READ_BYTES - c->used, 0);
 		if (n <= 0) {
 			if (n == 0 || (errno != EAGAIN && errno != EINTR))
-				problem("connection lost", n == 0 ? 0 : errno, c - conns);
+				fan_out_problem("connection lost", n == 0 ? 0 : errno, c - conns);
 			return;
 		}
 		now = now_ns();
 		have = c->used + (size_t)n;
-		while (!why[0] && (got = mq_next(chunk + at, have - at, &p)) > 0) {
+		while (!fan_out_why[0] && (got = mq_next(chunk + at, have - at, &p)) > 0) {
 			on_packet(c, &p, now);
 			at += (size_t)got;
 		}
 		if (got < 0 || have - at > PARTIAL_MAX) {
-			problem("framing", (long)(have - at), 0);
+			fan_out_problem("framing", (long)(have - at), 0);
 			return;
 		}
 		c->used = (uint32_t)(have - at);
@@ -189,7 +183,7 @@ static void start(struct conn *c)
 	c->state = CONNECTING;
 	c->fd = connect_start(opt.host, opt.port, false);
 	if (c->fd < 0)
-		problem("connect", -c->fd, 0);
+		fan_out_problem("connect", -c->fd, 0);
 	else if (epoll_ctl(ep, EPOLL_CTL_ADD, c->fd, &ev) < 0)
 		die("epoll_ctl: %m");
 }
@@ -203,7 +197,7 @@ static void on_connected(struct conn *c)
 
 	epoll_ctl(ep, EPOLL_CTL_MOD, c->fd, &ev);
 	if (rc < 0) {
-		problem("connect", -rc, 0);
+		fan_out_problem("connect", -rc, 0);
 		return;
 	}
 	if (opt.raw) {
@@ -220,15 +214,10 @@ static void publish(void)
 {
 	uint8_t p[PARTIAL_MAX];
 	struct stamp s = {published, now_ns()};
-	const struct mq_publish m = {.topic = (const uint8_t *)TOPIC,
-				     .topic_len = strlen(TOPIC),
-				     .payload_len = opt.size};
-	size_t n = mq_put_publish(p, 4, &m);
+	size_t n = fan_out_publish(p, &s, sizeof(s), opt.size);
 
-	memset(p + n, 'x', opt.size);
-	memcpy(p + n, &s, sizeof(s));
 	published++;
-	send_small(&conns[opt.subscribers], p, n + opt.size);
+	send_small(&conns[opt.subscribers], p, n);
 }
 
 /* ms to wait at most; publishes what is due. */
@@ -252,13 +241,13 @@ static void run(void)
 	uint64_t limit = now_ns() + opt.timeout_s * 1000000000ull;
 	struct epoll_event ev[256];
 
-	while (!why[0] && completed < all_rounds) {
+	while (!fan_out_why[0] && completed < all_rounds) {
 		int n, wait = publisher_turn();
 
-		while (started < total && started - ready < PARALLEL && !why[0])
+		while (started < total && started - ready < PARALLEL && !fan_out_why[0])
 			start(&conns[started++]);
 		n = epoll_wait(ep, ev, 256, wait);
-		for (int i = 0; i < n && !why[0]; i++) {
+		for (int i = 0; i < n && !fan_out_why[0]; i++) {
 			struct conn *c = ev[i].data.ptr;
 
 			if (c->state == CONNECTING)
@@ -267,7 +256,7 @@ static void run(void)
 				on_readable(c);
 		}
 		if (now_ns() > limit)
-			problem("time is over: ready, completed", ready, completed);
+			fan_out_problem("time is over: ready, completed", ready, completed);
 	}
 }
 
@@ -308,7 +297,7 @@ static void report(void)
 {
 	double s = end_ns > begin_ns ? (double)(end_ns - begin_ns) / 1e9 : 0;
 	double n = (double)opt.subscribers * opt.rounds;
-	bool ok = !why[0];
+	bool ok = !fan_out_why[0];
 
 	printf("{\"ok\":%s,\"subscribers\":%u,\"rounds\":%u,\"window\":%u,\"seconds\":%.3f",
 	       ok ? "true" : "false", opt.subscribers, opt.rounds, opt.window, s);
@@ -318,7 +307,7 @@ static void report(void)
 	       ok && s > 0 ? n / s : 0, s > 0 ? (double)own_ns / 1e9 / s : 0,
 	       (double)own_ns / 1e3 / n);
 	cpu_watch_print(&watch, n);
-	printf(",\"error\":\"%s\"}\n", why);
+	printf(",\"error\":\"%s\"}\n", fan_out_why);
 }
 
 int main(int argc, char **argv)
@@ -341,5 +330,5 @@ int main(int argc, char **argv)
 	toe_hist_reset(&hist_first);
 	run();
 	report();
-	return why[0] ? 1 : 0;
+	return fan_out_why[0] ? 1 : 0;
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 /* LINK: tests/progs/lib/util.c tests/progs/lib/mqtt.c tests/progs/lib/hist.c bench/lib/raw_tcp.c
- * LINK: bench/lib/cpu_watch.c */
+ * LINK: bench/lib/cpu_watch.c bench/lib/fan_out.c */
 /*
  * MQTT 3.1.1 fan-out seen from the wire: from the PUBLISH leaving the publisher to the last of N
  * copies arriving at the subscribers' interface, without a TCP stack or a read() of theirs in
@@ -28,11 +28,11 @@
 #include <unistd.h>
 
 #include "bench/lib/cpu_watch.h"
+#include "bench/lib/fan_out.h"
 #include "bench/lib/raw_tcp.h"
 #include "tests/progs/lib/mqtt.h"
 #include "tests/progs/lib/util.h"
 
-#define TOPIC        "bench/fan-out1"
 #define FIRST_PORT   10000u
 #define FIRST_SEQ    1000u
 #define PARALLEL     32u /* handshakes at once */
@@ -69,13 +69,6 @@ static struct raw_batch out;
 static uint8_t *ring;
 static struct cpu_watch watch;
 static struct toe_hist hist_last, hist_first, hist_spread;
-static char why[160];
-
-static void problem(const char *text, long a, long b)
-{
-	if (!why[0])
-		snprintf(why, sizeof(why), "%s (%ld, %ld)", text, a, b);
-}
 
 /* The clock of the ring's time stamps. */
 static uint64_t wall_ns(void)
@@ -121,7 +114,7 @@ static void request(struct conn *c)
 		snprintf(id, sizeof(id), "port-%d-%u", (int)getpid(), (unsigned)(c - conns));
 		n = mq_put_connect(p, 4, id);
 	} else if (c->state == WAIT_SUBACK) {
-		n = mq_put_subscribe(p, 4, 1, TOPIC, 0);
+		n = mq_put_subscribe(p, 4, 1, FAN_OUT_TOPIC, 0);
 	}
 	put(c, c->request_seq, TH_ACK | TH_PUSH, p, n);
 	c->snd_nxt = c->request_seq + (uint32_t)n;
@@ -143,7 +136,7 @@ static void on_copy(uint32_t number, uint64_t at)
 	const bool counts = number >= opt.warmup;
 
 	if (number >= (opt.raw ? all_rounds : published)) {
-		problem("more copies than messages", number, published);
+		fan_out_problem("more copies than messages", number, published);
 		return;
 	}
 	copies[number]++;
@@ -173,12 +166,12 @@ static void on_data(struct conn *c, const uint8_t *data, size_t len, uint64_t at
 	switch (c->state) {
 	case WAIT_CONNACK:
 		if (len != 4 || data[0] != MQ_CONNACK << 4 || data[3] != 0)
-			problem("CONNACK", data[0], (long)len);
+			fan_out_problem("CONNACK", data[0], (long)len);
 		enter(c, is_publisher(c) ? READY : WAIT_SUBACK);
 		return;
 	case WAIT_SUBACK:
 		if (len != 5 || data[0] != MQ_SUBACK << 4 || data[4] != 0)
-			problem("SUBACK", data[0], (long)len);
+			fan_out_problem("SUBACK", data[0], (long)len);
 		enter(c, READY);
 		return;
 	default:
@@ -195,7 +188,7 @@ static void on_segment(struct conn *c, const struct raw_frame *f, size_t bytes, 
 	uint32_t seq = ntohl(f->tcp.seq);
 
 	if (f->tcp.th_flags & (TH_RST | TH_FIN)) {
-		problem("connection lost", c - conns, f->tcp.th_flags);
+		fan_out_problem("connection lost", c - conns, f->tcp.th_flags);
 		return;
 	}
 	if (f->tcp.th_flags & TH_SYN) {
@@ -253,14 +246,9 @@ static void receive(int ms)
 static void publish(void)
 {
 	struct conn *c = &conns[opt.subscribers];
-	const struct mq_publish m = {.topic = (const uint8_t *)TOPIC,
-				     .topic_len = strlen(TOPIC),
-				     .payload_len = opt.size};
 	uint8_t p[RAW_FRAME_MAX];
-	size_t n = mq_put_publish(p, 4, &m);
+	size_t n = fan_out_publish(p, NULL, 0, opt.size);
 
-	memset(p + n, 'x', opt.size);
-	n += opt.size;
 	put(c, c->snd_nxt, TH_ACK | TH_PUSH, p, n);
 	c->snd_nxt += (uint32_t)n;
 	sent_at[published++] = wall_ns();
@@ -284,13 +272,13 @@ static void run(void)
 {
 	uint64_t limit = now_ns() + opt.timeout_s * 1000000000ull, next = 0;
 
-	while (!why[0] && ready < total) {
+	while (!fan_out_why[0] && ready < total) {
 		shake_hands();
 		receive(10);
 		if (now_ns() > limit)
-			problem("time is over: ready", ready, 0);
+			fan_out_problem("time is over: ready", ready, 0);
 	}
-	while (!why[0] && completed < all_rounds) {
+	while (!fan_out_why[0] && completed < all_rounds) {
 		uint64_t now = now_ns();
 
 		if (!opt.raw && completed == published && now >= next) {
@@ -299,7 +287,7 @@ static void run(void)
 		}
 		receive(opt.raw || completed < published ? 100 : 1);
 		if (now > limit)
-			problem("time is over: published, completed", published, completed);
+			fan_out_problem("time is over: published, completed", published, completed);
 	}
 }
 
@@ -333,7 +321,7 @@ static void setup(void)
 	struct ether_addr *mac = ether_aton(opt.mac);
 
 	all_rounds = opt.warmup + opt.rounds;
-	copy_len = (uint32_t)(4 + strlen(TOPIC) + opt.size);
+	copy_len = (uint32_t)(4 + strlen(FAN_OUT_TOPIC) + opt.size);
 	total = opt.subscribers + (opt.raw ? 0 : 1);
 	conns = calloc(total, sizeof(*conns));
 	copies = calloc(all_rounds, sizeof(*copies));
@@ -395,12 +383,12 @@ int main(int argc, char **argv)
 	setup();
 	run();
 	reset_all();
-	printf("{\"ok\":%s,\"subscribers\":%u,\"rounds\":%u,\"per_s\":0", why[0] ? "false" : "true",
-	       opt.subscribers, opt.rounds);
+	printf("{\"ok\":%s,\"subscribers\":%u,\"rounds\":%u,\"per_s\":0",
+	       fan_out_why[0] ? "false" : "true", opt.subscribers, opt.rounds);
 	print_hist_us("last_us", &hist_last);
 	print_hist_us("first_us", &hist_first);
 	print_hist_us("spread_us", &hist_spread);
 	cpu_watch_print(&watch, (double)opt.subscribers * opt.rounds);
-	printf(",\"error\":\"%s\"}\n", why);
-	return why[0] ? 1 : 0;
+	printf(",\"error\":\"%s\"}\n", fan_out_why);
+	return fan_out_why[0] ? 1 : 0;
 }
