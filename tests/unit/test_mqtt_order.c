@@ -9,11 +9,31 @@ struct two {
 	uint32_t from, to;
 };
 
-static void start(struct two *t, unsigned level)
+static void start(struct two *t)
 {
 	rig_start(&t->r, "#", 1000);
-	t->from = rig_connect(&t->r, level, "pub", true, 0);
-	t->to = rig_connect(&t->r, level, "sub", true, 0);
+	t->from = rig_connect(&t->r, 4, "pub", true, 0);
+	t->to = rig_connect(&t->r, 4, "sub", true, 0);
+}
+
+/* And sub has subscribed to t. */
+static void start_subscribed(struct two *t)
+{
+	start(t);
+	rig_subscribe(&t->r, t->to, "t", 0, 0);
+	rig_forget(&t->r);
+}
+
+/* So has another one. */
+static uint32_t start_two(struct two *t)
+{
+	uint32_t other;
+
+	start_subscribed(t);
+	other = rig_connect(&t->r, 4, "other", true, 0);
+	rig_subscribe(&t->r, other, "t", 0, 0);
+	rig_forget(&t->r);
+	return other;
 }
 
 /* The broker writes to a client. */
@@ -61,7 +81,7 @@ static void active_by_proof(void **state)
 	struct two t;
 
 	(void)state;
-	start(&t, 4);
+	start(&t);
 	asks(&t, t.to, 0x82, 7);
 	says(&t, t.to, "\x90\x03\x00\x07\x00", 5);
 	fake_settle(t.r.f);
@@ -82,7 +102,7 @@ static void retained_held_back(void **state)
 	struct two t;
 
 	(void)state;
-	start(&t, 4);
+	start(&t);
 	fill[0] = 0x30;
 	fill[1] = (char)0xfc;
 	fill[2] = (char)0xff;
@@ -115,9 +135,7 @@ static void unsuback_last(void **state)
 	struct pk want = {.n = 0};
 
 	(void)state;
-	start(&t, 4);
-	rig_subscribe(&t.r, t.to, "t", 0, 0);
-	rig_forget(&t.r);
+	start_subscribed(&t);
 	publishes(&t, "x", false);
 	fake_offer(t.r.f, t.from, SIZE_MAX);
 	assert_int_equal(fast(&t), 1);
@@ -147,9 +165,7 @@ static void proof_overtakes_delivery(void **state)
 	struct pk want = {.n = 0};
 
 	(void)state;
-	start(&t, 4);
-	rig_subscribe(&t.r, t.to, "t", 0, 0);
-	rig_forget(&t.r);
+	start_subscribed(&t);
 	publishes(&t, "1", true);
 	publishes(&t, "2", false);
 	fake_settle(t.r.f);
@@ -176,7 +192,7 @@ static void resumed_is_pending(void **state)
 	struct two t;
 
 	(void)state;
-	start(&t, 4);
+	start(&t);
 	broker_gone(t.r.b, t.to);
 	fake_close(t.r.f, t.to);
 	t.to = rig_connect(&t.r, 4, "keep", false, 0);
@@ -203,7 +219,7 @@ static void third_question(void **state)
 	struct two t;
 
 	(void)state;
-	start(&t, 4);
+	start(&t);
 	rig_conn(&t.r, t.to)->keep_alive_s = 8;
 	t.from = t.to;
 	for (unsigned i = 0; i < 3; i++) {
@@ -272,9 +288,7 @@ static void slow_waits_for_copies(void **state)
 	struct two t;
 
 	(void)state;
-	start(&t, 4);
-	rig_subscribe(&t.r, t.to, "t", 0, 0);
-	rig_run(&t.r);
+	start_subscribed(&t);
 	publishes(&t, "1", false);
 	fake_offer(t.r.f, t.from, SIZE_MAX);
 	assert_int_equal(fast(&t), 1);
@@ -298,10 +312,7 @@ static void blocked_waits_alone(void **state)
 	struct two t;
 
 	(void)state;
-	start(&t, 4);
-	other = rig_connect(&t.r, 4, "other", true, 0);
-	rig_subscribe(&t.r, t.to, "t", 0, 0);
-	rig_subscribe(&t.r, other, "t", 0, 0);
+	other = start_two(&t);
 	block(&t, t.to);
 	rig_forget(&t.r);
 	for (unsigned i = 0; i < 3; i++) {
@@ -328,9 +339,8 @@ static void blocked_queue_is_bounded(void **state)
 	struct two t;
 
 	(void)state;
-	start(&t, 4);
+	start_subscribed(&t);
 	t.r.cfg.mqtt_queue_messages = 5;
-	rig_subscribe(&t.r, t.to, "t", 0, 0);
 	block(&t, t.to);
 	for (unsigned i = 0; i < 8; i++)
 		publishes(&t, "x", false);
@@ -349,10 +359,7 @@ static void slow_waits_for_no_stalled_one(void **state)
 	struct two t;
 
 	(void)state;
-	start(&t, 4);
-	other = rig_connect(&t.r, 4, "other", true, 0);
-	rig_subscribe(&t.r, t.to, "t", 0, 0);
-	rig_subscribe(&t.r, other, "t", 0, 0);
+	other = start_two(&t);
 	block(&t, t.to);
 	fake_time(t.r.f, MQTT_HELD_MS);
 	publishes(&t, "1", false);
@@ -382,8 +389,7 @@ static void waiting_is_used_up(void **state)
 	uint32_t waited = 0, all = 0;
 
 	(void)state;
-	start(&t, 4);
-	rig_subscribe(&t.r, t.to, "t", 0, 0);
+	start_subscribed(&t);
 	for (unsigned i = 0; i < 40; i++, all += 510) {
 		uint32_t ms = 0;
 
@@ -414,7 +420,7 @@ static void stalled_does_without(void **state)
 	struct two t;
 
 	(void)state;
-	start(&t, 4);
+	start(&t);
 	other = rig_connect(&t.r, 4, "other", true, 0);
 	rig_subscribe(&t.r, other, "t", 0, 0);
 	asks(&t, t.to, 0x82, 7);
@@ -459,8 +465,7 @@ static void message_that_pushes(void **state)
 	struct pk p = {.n = 0};
 
 	(void)state;
-	start(&t, 4);
-	rig_subscribe(&t.r, t.to, "t", 0, 0);
+	start_subscribed(&t);
 	block(&t, t.to);
 	pk_u16(&p, 9);
 	pk_str(&p, "kept");
