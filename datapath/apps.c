@@ -392,16 +392,11 @@ int toe_app_kernel_conn(struct toe_engine *e, const struct toe_ctl_kconn *k)
 	if (now < a->procs[k->ctx].followed || now > TOE_KCONN_MAX)
 		return -EINVAL;
 	a->procs[k->ctx].kernel_conns = (uint32_t)now;
-	if (k->delta > 0)
-		atomic_store_explicit(&a->kernel_why,
-				      (uint64_t)(k->kind & ~TOE_KCONN_RELOAD) << 32 |
-					      (uint64_t)k->family << 16 | k->local_port,
-				      memory_order_relaxed);
 	/* pairs with the acquire of stages that ask; a negative delta wraps to the right sum */
 	atomic_fetch_add_explicit(&a->kernel_conns, (uint32_t)k->delta, memory_order_release);
-	if (k->kind & TOE_KCONN_RELOAD)
+	if (k->flags & TOE_KCONN_RELOAD)
 		atomic_fetch_add_explicit(&a->reloads, 1, memory_order_release);
-	if (k->delta > 0 || (k->kind & TOE_KCONN_RELOAD))
+	if (k->delta > 0 || (k->flags & TOE_KCONN_RELOAD))
 		synchronize(e);
 	return 0;
 }

@@ -83,7 +83,6 @@ struct toe_app {
 	 * application opened.  Rises before the application can see one.  Writer: ctrl (release).
 	 */
 	_Atomic uint32_t plain_conns;
-	_Atomic uint64_t kernel_why; /* of the last rise: kind << 32 | family << 16 | local port */
 	struct toe_app_proc procs[TOE_CTX_N];
 };
 

@@ -12,7 +12,6 @@
  * leaves it to the next one.  Nothing is told before this process (or the one it was forked from)
  * has an offloaded listener.  Any thread; a number too large for the table is counted for ever.
  */
-#include <netinet/in.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -41,24 +40,6 @@ int lt_kconn_init(void)
 
 /* ---- towards the engine ---- */
 
-static void describe(struct toe_ctl_kconn *k, int fd)
-{
-	struct sockaddr_storage ss = {0};
-	const struct sockaddr_in *in = (const void *)&ss;
-	const struct sockaddr_in6 *in6 = (const void *)&ss;
-	socklen_t len = sizeof(ss);
-
-	if (fd < 0 || LT_REAL(getsockname)(fd, (struct sockaddr *)&ss, &len) < 0)
-		return;
-	k->family = ss.ss_family;
-	if (ss.ss_family == AF_INET)
-		k->local_port = ntohs(in->sin_port);
-	else if (ss.ss_family == AF_INET6)
-		k->local_port = ntohs(in6->sin6_port);
-	if (ss.ss_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr))
-		k->family = AF_INET;
-}
-
 static bool engine_gone(int rc)
 {
 	return lt_gone() || rc == -EPIPE || rc == -ECONNRESET || rc == -EBADF || rc == -ENOTCONN;
@@ -70,7 +51,7 @@ static bool leveled(void)
 }
 
 /* One difference, under the lock. */
-static int level(uint32_t kind, int fd)
+static int level(void)
 {
 	uint32_t want = LT_LOAD(&marks_n);
 	uint32_t loads = LT_LOAD(&reloads);
@@ -81,8 +62,7 @@ static int level(uint32_t kind, int fd)
 		return 0;
 	toe_ctl_init(&m, TOE_CTL_KERNEL_CONN);
 	m.u.kconn.delta = (int32_t)(want - told);
-	m.u.kconn.kind = kind | (loads != reloads_told ? TOE_KCONN_RELOAD : 0);
-	describe(&m.u.kconn, fd);
+	m.u.kconn.flags = loads != reloads_told ? TOE_KCONN_RELOAD : 0;
 	rc = lt_call(&m, NULL, 0);
 	if (rc == 0) {
 		LT_STORE(&told, want);
@@ -92,7 +72,7 @@ static int level(uint32_t kind, int fd)
 }
 
 /* Until the engine knows the number of marks.  0, or -errno if it may not. */
-static int tell(uint32_t kind, int fd)
+static int tell(void)
 {
 	int saved = errno;
 	int rc = 0;
@@ -102,7 +82,7 @@ static int tell(uint32_t kind, int fd)
 	while (rc == 0 && LT_LOAD(&lt.attached) && !leveled()) {
 		if (!lt_lock(LT_L_KCONN))
 			break; /* we interrupted this very loop, which goes round again */
-		rc = level(kind, fd);
+		rc = level();
 		lt_unlock(LT_L_KCONN);
 	}
 	errno = saved;
@@ -112,12 +92,12 @@ static int tell(uint32_t kind, int fd)
 void lt_kconn_start(void)
 {
 	LT_STORE(&telling, true);
-	tell(TOE_KCONN_INHERITED, -1);
+	tell();
 }
 
 void lt_kconn_join(void)
 {
-	tell(TOE_KCONN_INHERITED, -1);
+	tell();
 }
 
 void lt_kconn_reset(void)
@@ -130,7 +110,7 @@ void lt_kconn_reset(void)
 void lt_kconn_reload(void)
 {
 	__atomic_add_fetch(&reloads, 1, __ATOMIC_ACQ_REL);
-	tell(0, -1);
+	tell();
 }
 
 bool lt_kconn_reloads(uint32_t *n)
@@ -153,7 +133,7 @@ int lt_kconn_checked(uint32_t n, struct toe_ctl_kconn *k)
 			rc = lt_call(&m, NULL, 0);
 		lt_unlock(LT_L_KCONN);
 	}
-	tell(0, -1);
+	tell();
 	return rc;
 }
 
@@ -193,14 +173,14 @@ static void unmark(int fd)
 }
 
 /* A child attaches for it, if it must. */
-static int add(uint32_t kind, int fd)
+static int add(int fd)
 {
 	int rc;
 
 	mark(fd);
 	if (LT_LOAD(&telling))
 		lt_ready();
-	rc = tell(kind, fd);
+	rc = tell();
 	if (rc < 0)
 		LOG_WARN("a connection of the kernel's is refused: the engine was not told (%s)",
 			 strerror(-rc));
@@ -211,18 +191,18 @@ void lt_kconn_forget(int fd)
 {
 	lt_kmqtt_forget(fd, true);
 	unmark(fd);
-	tell(0, -1);
+	tell();
 }
 
 void lt_kconn_duplicated(int to)
 {
 	mark(to);
-	tell(TOE_KCONN_INHERITED, to);
+	tell();
 }
 
 void lt_kconn_inherited(int fd)
 {
-	add(TOE_KCONN_INHERITED, fd);
+	add(fd);
 }
 
 int lt_kconn_accepted(int fd)
@@ -233,7 +213,7 @@ int lt_kconn_accepted(int fd)
 	if (lt_foreign() || LT_REAL(getsockopt)(fd, SOL_SOCKET, SO_TYPE, &type, &len) < 0 ||
 	    type != SOCK_STREAM)
 		return fd;
-	if (add(TOE_KCONN_ACCEPT, fd) == 0) {
+	if (add(fd) == 0) {
 		if (LT_LOAD(&telling))
 			lt_kmqtt_accepted(fd);
 		return fd;
@@ -261,7 +241,7 @@ static void mark_all(int fd, bool on)
 int lt_kconn_connecting(int fd)
 {
 	mark_all(fd, true);
-	if (add(TOE_KCONN_CONNECT, fd) == 0)
+	if (add(fd) == 0)
 		return 0;
 	lt_kconn_failed(fd);
 	return -ECONNABORTED;
@@ -270,5 +250,5 @@ int lt_kconn_connecting(int fd)
 void lt_kconn_failed(int fd)
 {
 	mark_all(fd, false);
-	tell(0, -1);
+	tell();
 }

@@ -88,10 +88,8 @@ bool kp_conn_valid(const struct toe_ctl_conn *c)
 
 bool kp_kconn_valid(const struct toe_ctl_kconn *k)
 {
-	return (k->kind & ~TOE_KCONN_RELOAD) <= TOE_KCONN_INHERITED &&
-	       k->what <= TOE_KCONN_MQTT_LAST && k->len <= sizeof(k->data) &&
-	       (k->family == 0 || k->family == AF_INET || k->family == AF_INET6 ||
-		k->family == AF_UNIX);
+	return (k->flags & ~TOE_KCONN_RELOAD) == 0 && k->what <= TOE_KCONN_MQTT_LAST &&
+	       k->len <= sizeof(k->data);
 }
 
 /* ---- listening ---- */

@@ -141,14 +141,9 @@ struct toe_ctl_waiter {
 	uint32_t reserved;
 };
 
-/* toe_ctl_kconn.kind: how the last of them came to be. */
-#define TOE_KCONN_ACCEPT    1u
-#define TOE_KCONN_CONNECT   2u
-#define TOE_KCONN_INHERITED 3u /* by fork, exec, dup or SCM_RIGHTS */
-
-/* A bit beside it, also if their number is the same: the process was told to read its configuration
- * again (SIGHUP). */
-#define TOE_KCONN_RELOAD 0x100u
+/* toe_ctl_kconn.flags, also if their number is the same: the process was told to read its
+ * configuration again (SIGHUP). */
+#define TOE_KCONN_RELOAD 1u
 
 /* toe_ctl_kconn.what */
 #define TOE_KCONN_MQTT_CONNECT 1u /* a new session; data: ClientID */
@@ -175,12 +170,10 @@ struct toe_ctl_kconn {
 	uint32_t app_id;
 	uint32_t ctx;
 	int32_t delta;
-	uint32_t kind;       /* TOE_KCONN_* */
-	uint16_t local_port; /* host order; 0: none */
-	uint16_t family;     /* of the peer: AF_INET, AF_INET6, AF_UNIX */
-	uint32_t conn;       /* one of them, its number in the process */
-	uint16_t what;       /* news of it, TOE_KCONN_MQTT_*; 0: delta and kind count */
-	uint16_t len;        /* of data */
+	uint32_t flags; /* TOE_KCONN_RELOAD */
+	uint32_t conn;  /* one of them, its number in the process */
+	uint16_t what;  /* news of it, TOE_KCONN_MQTT_*; 0: delta and flags count */
+	uint16_t len;   /* of data */
 	uint8_t data[160];
 };
 

@@ -305,10 +305,10 @@ static void attack_addresses(int s)
 		expect_errno(listens[i].name, forge_on(s, &m, NULL, 0), EINVAL);
 	}
 	toe_ctl_init(&m, TOE_CTL_KERNEL_CONN);
-	m.u.kconn = (struct toe_ctl_kconn){.delta = 1, .kind = TOE_KCONN_ACCEPT, .family = 77};
-	expect_errno("KERNEL_CONN of family 77", forge_on(s, &m, NULL, 0), EINVAL);
-	m.u.kconn = (struct toe_ctl_kconn){.delta = 1, .kind = 9, .family = AF_INET6};
-	expect_errno("KERNEL_CONN of kind 9", forge_on(s, &m, NULL, 0), EINVAL);
+	m.u.kconn = (struct toe_ctl_kconn){.delta = 1, .flags = 9};
+	expect_errno("KERNEL_CONN with flags 9", forge_on(s, &m, NULL, 0), EINVAL);
+	m.u.kconn = (struct toe_ctl_kconn){.what = TOE_KCONN_MQTT_LAST + 1};
+	expect_errno("KERNEL_CONN of news that are none", forge_on(s, &m, NULL, 0), EINVAL);
 }
 
 /* Types that belong to other links.  The keeper may answer or hang up, never obey. */

@@ -309,7 +309,7 @@ static int kernel_news(const struct toe_ctl_kconn *kc)
 
 static int kernel_conn(uint32_t ctx, const struct toe_ctl_kconn *kc)
 {
-	bool reload = kc->kind & TOE_KCONN_RELOAD;
+	bool reload = kc->flags & TOE_KCONN_RELOAD;
 
 	if (kc->what != 0)
 		return kernel_news(kc);

@@ -69,7 +69,7 @@ static void test_valid(void **state)
 {
 	struct toe_ctl_listen l = {.family = AF_INET6, .port = 80};
 	struct toe_ctl_conn c = {.family = AF_INET6, .remote_port = 80, .remote_addr = {0xfd}};
-	struct toe_ctl_kconn k = {.kind = TOE_KCONN_ACCEPT, .delta = 1};
+	struct toe_ctl_kconn k = {.delta = 1};
 
 	(void)state;
 	assert_true(kp_listen_valid(&l));
@@ -104,17 +104,11 @@ static void test_valid(void **state)
 	assert_false(kp_conn_valid(&c));
 
 	assert_true(kp_kconn_valid(&k));
-	k.family = AF_INET6;
+	k.flags = TOE_KCONN_RELOAD; /* SIGHUP, whatever else is told */
 	assert_true(kp_kconn_valid(&k));
-	k.family = AF_PACKET;
+	k.flags <<= 1;
 	assert_false(kp_kconn_valid(&k));
-	k.family = AF_UNIX;
-	k.kind = TOE_KCONN_INHERITED + 1;
-	assert_false(kp_kconn_valid(&k));
-	k.kind = TOE_KCONN_RELOAD; /* SIGHUP, whatever else is told */
-	assert_true(kp_kconn_valid(&k));
-	k.kind |= TOE_KCONN_INHERITED;
-	assert_true(kp_kconn_valid(&k));
+	k.flags = 0;
 	k.what = TOE_KCONN_MQTT_LAST;
 	k.len = sizeof(k.data);
 	assert_true(kp_kconn_valid(&k));
