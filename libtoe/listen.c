@@ -8,6 +8,7 @@
  * and the application's wish is kept in the listener's shared record, so that looking into both
  * queues never blocks in one of them.  State: lt.lsocks.
  */
+#include <linux/filter.h>
 #include <netinet/in.h>
 #include <string.h>
 
@@ -134,22 +135,55 @@ void lt_listen_again(uint32_t index)
 		enter(index);
 }
 
+/* A connection that begins in the kernel before the engine has the port is lost: its segments go to
+ * the engine from then on, and the program keeps what will never say anything.  So nobody gets in
+ * meanwhile; a SYN is repeated.  False: it is not that way, or the program has a filter itself. */
+static bool shut_ears(int fd, int backlog)
+{
+	struct sock_filter nothing = BPF_STMT(BPF_RET | BPF_K, 0);
+	const struct sock_fprog prog = {.len = 1, .filter = &nothing};
+	struct toe_ctl_listen req;
+	int domain;
+	socklen_t n = 0; /* instructions of its own */
+
+	return LT_LOAD(&lt.attached) && listen_request(fd, backlog, &req, &domain) &&
+	       LT_REAL(getsockopt)(fd, SOL_SOCKET, SO_GET_FILTER, NULL, &n) == 0 && n == 0 &&
+	       LT_REAL(setsockopt)(fd, SOL_SOCKET, SO_ATTACH_FILTER, &prog, sizeof(prog)) == 0;
+}
+
+static void open_ears(int fd)
+{
+	const int none = 0;
+
+	LT_REAL(setsockopt)(fd, SOL_SOCKET, SO_DETACH_FILTER, &none, sizeof(none));
+}
+
 int lt_listen(int fd, int backlog)
 {
 	enum lt_kind kind = lt_ent_kind(lt_fd_get(fd));
+	bool shut = false;
 	int rc;
 
 	if (kind == LT_CONN) {
 		errno = EINVAL;
 		return -1;
 	}
-	if (kind == LT_KSOCK && !lt_foreign())
+	if (kind == LT_KSOCK && !lt_foreign()) {
 		lt_broker_listens();
-	if (LT_REAL(listen)(fd, backlog) < 0)
+		shut = shut_ears(fd, backlog);
+	}
+	if (LT_REAL(listen)(fd, backlog) < 0) {
+		rc = errno;
+		if (shut)
+			open_ears(fd);
+		errno = rc;
 		return -1;
+	}
 	if ((kind != LT_KSOCK && kind != LT_LISTENER) || lt_foreign())
 		return 0;
 	rc = lt_listen_offload(fd, backlog);
+	if (shut)
+		open_ears(fd);
 	if (rc == 0)
 		return 0;
 	LT_REAL(shutdown)(fd, SHUT_RD); /* does not listen, as after a listen() that failed */

@@ -53,6 +53,9 @@ struct fake_stats {
 	uint32_t news_later;        /* so many are answered -EAGAIN */
 	int restore_answer;         /* to the others */
 	uint32_t kernel_conn_calls; /* times one of them told */
+	bool probe;                 /* at LISTEN, does a kernel client get in by loopback? */
+	uint32_t probed;            /* times one tried */
+	uint32_t probe_in;          /* and got in */
 	uint32_t tx_short;          /* rises seen after a doorbell, all slots */
 	uint32_t bad;               /* cursors the engine would refuse */
 };

@@ -4,6 +4,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <poll.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
@@ -127,6 +129,20 @@ static bool same_listener(uint32_t l, const struct toe_ctl_listen *req)
 	       r->v6only == req->v6only;
 }
 
+static void probe(uint16_t port)
+{
+	struct sockaddr_in sa = {.sin_family = AF_INET,
+				 .sin_port = htons(port),
+				 .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+	struct pollfd p = {.fd = fd, .events = POLLOUT};
+
+	stats->probed++;
+	if (connect(fd, (struct sockaddr *)&sa, sizeof(sa)) == 0 || poll(&p, 1, 50) != 0)
+		stats->probe_in++;
+	close(fd);
+}
+
 static int do_listen(uint32_t ctx, struct toe_ctl_listen *req)
 {
 	uint32_t l = 0;
@@ -135,6 +151,8 @@ static int do_listen(uint32_t ctx, struct toe_ctl_listen *req)
 		stats->bad++;
 		return -EINVAL;
 	}
+	if (stats->probe)
+		probe(req->port);
 	while (l < LISTENERS && !same_listener(l, req))
 		l++;
 

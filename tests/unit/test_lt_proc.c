@@ -20,6 +20,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <linux/filter.h>
+
 #include <cmocka.h>
 
 #include "libtoe/lt.h"
@@ -398,6 +400,38 @@ static void engine_dies(void)
 
 /* ---- connections of the kernel's ---- */
 
+static int filter_of(int fd)
+{
+	socklen_t n = 0;
+
+	CHECK(getsockopt(fd, SOL_SOCKET, SO_GET_FILTER, NULL, &n) == 0);
+	return (int)n;
+}
+
+/* While the engine does not have the port yet nobody gets in through the kernel: such a connection
+ * would stay there, silent for ever.  A filter of the program's is left alone. */
+static void nobody_between(void)
+{
+	struct sock_filter all = BPF_STMT(BPF_RET | BPF_K, UINT32_MAX);
+	const struct sock_fprog prog = {.len = 1, .filter = &all};
+	struct sockaddr_in sa = {.sin_family = AF_INET};
+	int fd, c, s;
+
+	fake_stats->probe = true;
+	fd = loopback_listener(&sa, false);
+	CHECK(fake_stats->probed == 1 && fake_stats->probe_in == 0 && filter_of(fd) == 0);
+	fake_stats->probe = false;
+	c = to_kernel(&sa);
+	s = accept(fd, NULL, NULL);
+	CHECK(s >= 0 && filter_of(s) == 0);
+	CHECK(close(c) == 0 && close(s) == 0 && close(fd) == 0);
+	fd = socket(AF_INET, SOCK_STREAM, 0);
+	CHECK(setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &prog, sizeof(prog)) == 0);
+	sa = (struct sockaddr_in){.sin_family = AF_INET};
+	CHECK(bind(fd, (struct sockaddr *)&sa, sizeof(sa)) == 0 && listen(fd, 5) == 0);
+	CHECK(filter_of(fd) == 1 && close(fd) == 0);
+}
+
 /* The count is right when the call returns: nothing is waited for here. */
 static void kernel_conns(void)
 {
@@ -503,6 +537,7 @@ int main(int argc, char **argv)
 		CASE(vforked),
 		CASE(exec_keeps),
 		CASE(passed),
+		CASE(nobody_between),
 		CASE(kernel_conns),
 		CASE(kernel_conns_others),
 		CASE(kernel_conns_forked),
