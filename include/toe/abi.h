@@ -15,7 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define TOE_ABI_VERSION 4u
+#define TOE_ABI_VERSION 5u
 
 /* Cache-line size of the shared layout.  Our own constant: DPDK's RTE_CACHE_LINE_SIZE is 128 on
  * Debian arm64, and the two ends of a region may be different builds. */
