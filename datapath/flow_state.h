@@ -48,6 +48,7 @@ TOE_ASSERT_SIZE(struct toe_flow_pre, 8);
 #define TOE_FP_RX_TURN      0x1000000u /* data received since we last sent new data */
 #define TOE_FP_CWND_ROUND   0x4000000u /* CWND_LIMITED is about this round trip */
 #define TOE_FP_PACED        0x8000000u /* sched has a rate for it: only its permissions send */
+#define TOE_FP_FAST_LOSS    0x10000000u /* fast recovery has found the last loss, see recover */
 
 /* The TCP machine.  Written and read by: the proto instance of the flow-group only.  Two lines;
  * what only connections with holes need is in sb, times of sending in an element of rack.h. */
@@ -105,8 +106,8 @@ struct toe_flow_proto {
 TOE_ASSERT_SIZE(struct toe_flow_proto, 128);
 
 /* What a segment of this connection looks like and where its bytes live.  Written by: proto, when
- * it processes INSTALL or NEIGH or an application's wishes (every later item reaches post
- * through proto, so replicas see it).  Read by: post and dma replicas. */
+ * it processes INSTALL or NEIGH (every later item reaches post through proto, so replicas see
+ * it), and tos and ttl when the application wants others.  Read by: post and dma replicas. */
 struct toe_flow_post {
 	TOE_LINE_ALIGNED uint8_t local_addr[16];
 	uint8_t remote_addr[16];
@@ -118,14 +119,20 @@ struct toe_flow_post {
 	uint32_t slot;
 	uint16_t app_id;
 	uint8_t flags; /* TOE_POST_* */
-	uint8_t tos;   /* Diffserv, its ECN bits 0; this and ttl change with HC items as well */
-	uint32_t flow_label : 20; /* IPv6 */
-	uint32_t ttl : 8;
+	uint8_t tos;   /* Diffserv, its ECN bits 0; atomic, as ttl: see below */
+	uint8_t ttl;
+	uint8_t flow_label_high; /* IPv6, 20 bits: see toe_post_flow_label() */
+	uint16_t flow_label_low;
 };
 #define TOE_POST_TS     0x01u
 #define TOE_POST_IPV6   0x02u
 #define TOE_POST_STREAM 0x04u /* a stream module owns the byte streams */
 TOE_ASSERT_SIZE(struct toe_flow_post, 64);
+
+static inline uint32_t toe_post_flow_label(const struct toe_flow_post *post)
+{
+	return (uint32_t)post->flow_label_high << 16 | post->flow_label_low;
+}
 
 /* Scheduler's view.  Written and read by: sched stage only. */
 struct toe_flow_sched {

@@ -89,6 +89,7 @@ struct proto_out {
 		*scoreboards;        /* of the instance; NULL: nothing out of order is kept */
 	struct toe_rack_pool *racks; /* of the instance; NULL: RACK is not used */
 	uint32_t conn;               /* id, with racks */
+	uint32_t now_ms;             /* with scoreboards */
 	struct toe_flow_post *post;  /* of the connection */
 };
 static_assert(TOE_C_N <= 64, "proto_out.counted is a bit set");
@@ -181,13 +182,13 @@ static inline uint32_t proto_rack_edge(const struct toe_flow_proto *fp)
  * duplicates only let new data go (RFC 3042): loss is a matter of time. */
 static inline uint32_t proto_dup_thresh(const struct toe_flow_proto *fp)
 {
-	if (fp->rack != 0)
+	if (fp->rack != 0 && fp->sb != NULL)
 		return PROTO_DUP_MAX;
 	return proto_min(PROTO_DUP_THRESH << fp->reorder, PROTO_DUP_MAX);
 }
 
-/* Fast recovery by scoreboard.  A flow that has lost its own to others goes on as if there were no
- * SACK until a SACK block makes it take another. */
+/* Fast recovery by scoreboard.  A flow that could not have one goes on as if there were no SACK
+ * until a SACK block finds one. */
 static inline bool proto_loss_by_sack(const struct toe_flow_proto *fp)
 {
 	return proto_is(fp, TOE_FP_SACK) && fp->sb != NULL;
@@ -241,7 +242,7 @@ void proto_rx_data(struct toe_flow_proto *fp, const struct toe_seg *seg, struct 
  */
 uint32_t proto_sendable(const struct toe_flow_proto *fp);
 
-/* The flow's scoreboard, taken if it has none; NULL: there is no pool. */
+/* The flow's scoreboard, taken if it has none; NULL: there is none, go on as without SACK. */
 struct toe_scoreboard *proto_sb_take(struct toe_flow_proto *fp, struct proto_out *out);
 /* Gives it back if there are no holes any more; in any case. */
 void proto_sb_settle(struct toe_flow_proto *fp, struct proto_out *out);
@@ -297,9 +298,9 @@ void proto_prr_end(struct toe_flow_proto *fp, struct proto_out *out);
  */
 uint32_t proto_prr_told(const struct toe_flow_proto *fp);
 
-/* An ACK in recovery told of so many bytes more; good: it moved SND.UNA and showed no new loss. */
-void proto_prr_acked(struct toe_flow_proto *fp, uint32_t delivered, bool good,
-		     struct proto_out *out);
+/* An ACK in recovery, or its timer; told: proto_prr_told() before it; good: it moved SND.UNA and
+ * showed no new loss. */
+void proto_prr_acked(struct toe_flow_proto *fp, uint32_t told, bool good, struct proto_out *out);
 void proto_prr_sent(struct toe_flow_proto *fp, uint32_t bytes, struct proto_out *out);
 
 /* ---- undo, proto_undo.c; without an element all do nothing ---- */
@@ -346,8 +347,11 @@ void proto_rack_release(struct toe_flow_proto *fp, struct proto_out *out);
 /* What the application wants segments to look like. */
 static inline void proto_set_header(struct toe_flow_post *post, uint32_t ctl)
 {
-	post->tos = toe_ctl_tos(ctl);
-	post->ttl = toe_ctl_ttl(ctl);
+	/* Replicas of post read them meanwhile; and their line stays theirs if nothing is new. */
+	if (post->tos != toe_ctl_tos(ctl))
+		__atomic_store_n(&post->tos, toe_ctl_tos(ctl), __ATOMIC_RELAXED);
+	if (post->ttl != toe_ctl_ttl(ctl))
+		__atomic_store_n(&post->ttl, toe_ctl_ttl(ctl), __ATOMIC_RELAXED);
 }
 
 /* The application's cursor, if it may be believed; proto_hc.c. */

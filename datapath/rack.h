@@ -58,6 +58,7 @@ struct toe_rack {
 	/* PRR (RFC 9937), bytes, of the recovery that goes on */
 	uint32_t prr_delivered;
 	uint32_t prr_out;
+	uint32_t prr_told;   /* most the peer has told of, see proto_prr_told() */
 	uint32_t prr_flight; /* RecoverFS; 0: not in recovery */
 
 	/* What the last reduction took away, in case it was for nothing. */

@@ -6,6 +6,8 @@
 
 #include <string.h>
 
+#define LOOKS 4u /* at others' scoreboards, for one */
+
 const struct toe_scoreboard toe_scoreboard_none;
 
 void toe_scoreboards_init(struct toe_scoreboards *p, struct toe_scoreboard *mem, unsigned n)
@@ -29,6 +31,19 @@ static void unlink_taken(struct toe_scoreboards *p, struct toe_scoreboard *sb)
 		p->newest = sb->prev;
 }
 
+static void link_newest(struct toe_scoreboards *p, struct toe_scoreboard *sb)
+{
+	uint16_t i = (uint16_t)(sb - p->e);
+
+	sb->next = TOE_SCOREBOARD_NONE;
+	sb->prev = p->newest;
+	if (p->newest != TOE_SCOREBOARD_NONE)
+		p->e[p->newest].next = i;
+	else
+		p->oldest = i;
+	p->newest = i;
+}
+
 void toe_scoreboard_give(struct toe_scoreboards *p, struct toe_scoreboard **owner)
 {
 	struct toe_scoreboard *sb = *owner;
@@ -39,24 +54,37 @@ void toe_scoreboard_give(struct toe_scoreboards *p, struct toe_scoreboard **owne
 	*owner = NULL;
 }
 
-bool toe_scoreboard_take(struct toe_scoreboards *p, struct toe_scoreboard **owner)
+/* Takes one away from a flow that does not use it; false: none of the next few is that. */
+static bool evict(struct toe_scoreboards *p, uint32_t now_ms)
 {
-	bool evicts = p->free == TOE_SCOREBOARD_NONE;
+	for (unsigned look = 0; look < LOOKS; look++) {
+		struct toe_scoreboard *sb = &p->e[p->oldest];
+		uint16_t idle = (uint16_t)((now_ms >> TOE_SCOREBOARD_SHIFT) - sb->sacked.used_at);
+
+		if ((uint32_t)idle << TOE_SCOREBOARD_SHIFT >= TOE_SCOREBOARD_IDLE_MS) {
+			toe_scoreboard_give(p, sb->owner);
+			return true;
+		}
+		unlink_taken(p, sb);
+		link_newest(p, sb);
+	}
+	return false;
+}
+
+enum toe_scoreboard_from toe_scoreboard_take(struct toe_scoreboards *p,
+					     struct toe_scoreboard **owner, uint32_t now_ms)
+{
+	bool full = p->free == TOE_SCOREBOARD_NONE;
 	struct toe_scoreboard *sb;
 
-	if (evicts)
-		toe_scoreboard_give(p, p->e[p->oldest].owner);
+	if (full && !evict(p, now_ms))
+		return TOE_SB_NONE;
 	sb = &p->e[p->free];
 	p->free = sb->next;
 	memset(sb, 0, sizeof(*sb));
 	sb->owner = owner;
-	sb->next = TOE_SCOREBOARD_NONE;
-	sb->prev = p->newest;
-	if (p->newest != TOE_SCOREBOARD_NONE)
-		p->e[p->newest].next = (uint16_t)(sb - p->e);
-	else
-		p->oldest = (uint16_t)(sb - p->e);
-	p->newest = (uint16_t)(sb - p->e);
+	toe_scoreboard_use(sb, now_ms);
+	link_newest(p, sb);
 	*owner = sb;
-	return evicts;
+	return full ? TOE_SB_OTHER : TOE_SB_FREE;
 }

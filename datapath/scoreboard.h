@@ -5,10 +5,11 @@
  *
  * One pool per proto instance, used by its thread only.  A flow takes a scoreboard with the first
  * segment out of order, the first SACK block or when recovery begins, and gives it back when there
- * are no holes left.  When all are taken the one that was taken first changes hands: its flow
- * forgets, which RFC 2018 §8 allows a receiver (what it has SACKed is only promised once it is
- * acknowledged), and makes a sender resend more than it had to.  So peers that leave holes open for
- * ever cost others nothing.
+ * are no holes left.  When all are taken, one that nothing has come for in TOE_SCOREBOARD_IDLE_MS
+ * changes hands: its flow forgets, which RFC 2018 §8 allows a receiver (what it has SACKed is only
+ * promised once it is acknowledged), and makes a sender resend more than it had to.  If all are in
+ * use, the next flow goes on as if there were no SACK: none loses its own in the middle of things,
+ * which would be worse than never having had one.
  */
 #ifndef TOE_SCOREBOARD_H
 #define TOE_SCOREBOARD_H
@@ -18,8 +19,12 @@
 
 #include "toe/abi.h"
 
-#define TOE_SCOREBOARD_N    4096u /* of a pool */
-#define TOE_SCOREBOARD_NONE 0xffffu
+#define TOE_SCOREBOARD_N       4096u /* of a pool */
+#define TOE_SCOREBOARD_NONE    0xffffu
+#define TOE_SCOREBOARD_IDLE_MS 1000u
+
+/* Time in units of 8 ms, which goes round after 524 s. */
+#define TOE_SCOREBOARD_SHIFT 3u
 
 #define TOE_OOO_MAX  6u /* out-of-order intervals kept per connection */
 #define TOE_SACK_MAX 6u /* intervals the sender remembers of what the peer holds */
@@ -43,7 +48,8 @@ struct toe_sacked {
 		uint32_t left;
 		uint32_t right;
 	} iv[TOE_SACK_MAX];
-	uint32_t n;
+	uint16_t n;
+	uint16_t used_at; /* of the whole scoreboard, where there is room: when it was last used */
 };
 
 struct toe_scoreboard {
@@ -68,15 +74,26 @@ extern const struct toe_scoreboard toe_scoreboard_none;
 struct toe_scoreboards {
 	struct toe_scoreboard *e;
 	uint16_t free;   /* first of the free list */
-	uint16_t oldest; /* of those taken */
+	uint16_t oldest; /* of those taken, in the order in which they were taken or last looked at
+			  */
 	uint16_t newest;
 };
 
 /* Uses mem[0..n) until the end of the pool, 0 < n <= TOE_SCOREBOARD_N. */
 void toe_scoreboards_init(struct toe_scoreboards *p, struct toe_scoreboard *mem, unsigned n);
 
-/* Makes *owner, which is NULL, point to an empty one; true: it was taken away from another. */
-bool toe_scoreboard_take(struct toe_scoreboards *p, struct toe_scoreboard **owner);
+enum toe_scoreboard_from { TOE_SB_NONE, TOE_SB_FREE, TOE_SB_OTHER };
+
+/* Makes *owner, which is NULL, point to an empty one, in the pool till now or another's; NONE: all
+ * are in use. */
+enum toe_scoreboard_from toe_scoreboard_take(struct toe_scoreboards *p,
+					     struct toe_scoreboard **owner, uint32_t now_ms);
+
+/* It is in use now. */
+static inline void toe_scoreboard_use(struct toe_scoreboard *sb, uint32_t now_ms)
+{
+	sb->sacked.used_at = (uint16_t)(now_ms >> TOE_SCOREBOARD_SHIFT);
+}
 
 /* Makes *owner, which is not NULL, NULL. */
 void toe_scoreboard_give(struct toe_scoreboards *p, struct toe_scoreboard **owner);

@@ -46,16 +46,21 @@ static void build_options(uint8_t *p, const struct toe_seg_build *b)
 	}
 }
 
+static uint8_t traffic_class(const struct toe_seg_build *b)
+{
+	return __atomic_load_n(&b->flow->tos, __ATOMIC_RELAXED) | (b->snap->ect ? ECT0 : 0u);
+}
+
 static void build_ip4(uint8_t *ip, const struct toe_seg_build *b, uint32_t tcp_bytes)
 {
 	uint16_t sum;
 
 	memset(ip, 0, TOE_IP4_BYTES);
 	ip[0] = 0x45;
-	ip[1] = b->flow->tos | (b->snap->ect ? ECT0 : 0);
+	ip[1] = traffic_class(b);
 	toe_put16(ip + 2, TOE_IP4_BYTES + tcp_bytes + b->payload_len);
 	ip[6] = 0x40; /* DF */
-	ip[8] = b->flow->ttl;
+	ip[8] = __atomic_load_n(&b->flow->ttl, __ATOMIC_RELAXED);
 	ip[9] = PROTO_TCP;
 	memcpy(ip + 12, b->flow->local_addr, 4);
 	memcpy(ip + 16, b->flow->remote_addr, 4);
@@ -67,12 +72,10 @@ static void build_ip4(uint8_t *ip, const struct toe_seg_build *b, uint32_t tcp_b
 
 static void build_ip6(uint8_t *ip, const struct toe_seg_build *b, uint32_t tcp_bytes)
 {
-	uint32_t tc = b->flow->tos | (b->snap->ect ? ECT0 : 0u);
-
-	toe_put32(ip, 6u << 28 | tc << 20 | b->flow->flow_label);
+	toe_put32(ip, 6u << 28 | (uint32_t)traffic_class(b) << 20 | toe_post_flow_label(b->flow));
 	toe_put16(ip + 4, tcp_bytes + b->payload_len);
 	ip[6] = PROTO_TCP;
-	ip[7] = b->flow->ttl;
+	ip[7] = __atomic_load_n(&b->flow->ttl, __ATOMIC_RELAXED);
 	memcpy(ip + 8, b->flow->local_addr, 16);
 	memcpy(ip + 24, b->flow->remote_addr, 16);
 }

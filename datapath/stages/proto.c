@@ -87,6 +87,7 @@ static void proto_begin(struct toe_stage *s, struct toe_work *w, struct proto_ou
 	proto_out_init(out, &w->snap);
 	out->racks = &p->racks;
 	out->scoreboards = &p->scoreboards;
+	out->now_ms = toe_now(s)->ms;
 	out->conn = w->conn;
 	out->post = &s->engine->flow_post[w->conn];
 }

@@ -149,7 +149,8 @@ static void ctrl_install_post(struct toe_flow_post *post, const struct toe_cmd_i
 		post->flags |= TOE_POST_STREAM;
 	if (in->family == AF_INET6) {
 		post->flags |= TOE_POST_IPV6;
-		post->flow_label = in->flow_label & 0xfffff;
+		post->flow_label_high = (in->flow_label >> 16) & 0xfu;
+		post->flow_label_low = (uint16_t)in->flow_label;
 	}
 }
 

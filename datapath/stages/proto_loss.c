@@ -17,10 +17,21 @@
 
 struct toe_scoreboard *proto_sb_take(struct toe_flow_proto *fp, struct proto_out *out)
 {
-	if (fp->sb != NULL || out->scoreboards == NULL)
+	if (fp->sb != NULL || out->scoreboards == NULL) {
+		if (fp->sb != NULL)
+			toe_scoreboard_use(fp->sb, out->now_ms);
 		return fp->sb;
-	if (toe_scoreboard_take(out->scoreboards, &fp->sb))
+	}
+	switch (toe_scoreboard_take(out->scoreboards, &fp->sb, out->now_ms)) {
+	case TOE_SB_NONE:
+		proto_counted(out, TOE_C_SCOREBOARD_NONE);
+		return NULL;
+	case TOE_SB_OTHER:
 		proto_counted(out, TOE_C_SCOREBOARD_LOST);
+		break;
+	default:
+		break;
+	}
 	fp->sb->rtx_nxt = fp->snd_una;
 	if (fp->rack != 0)
 		fp->sb->rack_edge = fp->snd_una;
@@ -142,19 +153,20 @@ static bool seg_is_dsack(const struct toe_seg *seg)
 		seq_leq(seg->sack[0].right, seg->sack[1].right));
 }
 
-/* Of what was in flight at the last loss (twice ssthresh since then) something had arrived that
- * fast recovery has resent: it was late, not lost.  Wait for more the next time (RFC 4653's idea,
- * as much as Linux's).  An RTO forgets it. */
+/* Of what was in flight when fast recovery began (twice ssthresh since then) something had arrived
+ * that it has resent: it was late, not lost.  Wait for more the next time (RFC 4653's idea, as much
+ * as Linux's).  An RTO forgets it, and what go-back-N has resent says nothing. */
 static void loss_note_reordering(struct toe_flow_proto *fp, const struct toe_seg *seg)
 {
 	uint32_t below = fp->recover - seg->sack[0].right;
 
-	if (!proto_is(fp, TOE_FP_TLP) && below < 2u * fp->ssthresh &&
-	    fp->reorder < PROTO_REORDER_MAX)
+	if (proto_is(fp, TOE_FP_FAST_LOSS) && !proto_is(fp, TOE_FP_TLP) &&
+	    below < 2u * fp->ssthresh && fp->reorder < PROTO_REORDER_MAX)
 		fp->reorder++;
 }
 
-/* Takes the blocks that say something possible.  True: there was news. */
+/* Takes the blocks that say something possible.  True: there was news.  Without a scoreboard each
+ * of them is, as a duplicate ACK is without SACK. */
 static bool loss_take_blocks(struct toe_flow_proto *fp, const struct toe_seg *seg,
 			     const struct toe_clock *now, struct proto_out *out)
 {
@@ -164,11 +176,14 @@ static bool loss_take_blocks(struct toe_flow_proto *fp, const struct toe_seg *se
 		uint32_t left = seg->sack[i].left, right = seg->sack[i].right;
 
 		if (seq_leq(left, fp->snd_una) || seq_geq(left, right) ||
-		    seq_gt(right, fp->snd_max) || proto_sb_take(fp, out) == NULL ||
-		    !sacked_add(&fp->sb->sacked, left, right))
+		    seq_gt(right, fp->snd_max))
 			continue;
-		news = true;
-		proto_rack_arrived(fp, left, right, now, out);
+		if (proto_sb_take(fp, out) == NULL) {
+			news = true;
+		} else if (sacked_add(&fp->sb->sacked, left, right)) {
+			news = true;
+			proto_rack_arrived(fp, left, right, now, out);
+		}
 	}
 	return news;
 }
@@ -314,7 +329,7 @@ static void loss_enter(struct toe_flow_proto *fp, struct proto_out *out)
 	proto_rack_recovery(fp, true, out);
 	fp->loss_epoch++;
 	fp->rtt_us = 0;
-	fp->flags |= TOE_FP_RECOVERY | TOE_FP_RTX_ONE;
+	fp->flags |= TOE_FP_RECOVERY | TOE_FP_RTX_ONE | TOE_FP_FAST_LOSS;
 	fp->flags &= ~TOE_FP_TLP;
 	proto_prr_begin(fp, out);
 	proto_counted(out, TOE_C_FAST_RTX);
@@ -332,7 +347,7 @@ static bool loss_may_enter(const struct toe_flow_proto *fp)
 
 static void loss_check(struct toe_flow_proto *fp, struct proto_out *out)
 {
-	bool third = fp->rack == 0 && fp->dup_acks >= proto_dup_thresh(fp);
+	bool third = (fp->rack == 0 || fp->sb == NULL) && fp->dup_acks >= proto_dup_thresh(fp);
 
 	if ((third || loss_edge(fp) != fp->snd_una) && loss_may_enter(fp))
 		loss_enter(fp, out);
@@ -468,7 +483,7 @@ void proto_loss_rto(struct toe_flow_proto *fp, struct proto_out *out)
 	fp->reorder = 0;
 	proto_rack_forget(fp, out);
 	proto_prr_end(fp, out);
-	fp->flags &= ~(TOE_FP_RECOVERY | TOE_FP_RTX_ONE | TOE_FP_TLP);
+	fp->flags &= ~(TOE_FP_RECOVERY | TOE_FP_RTX_ONE | TOE_FP_TLP | TOE_FP_FAST_LOSS);
 	fp->flags |= TOE_FP_LOSS;
 	/* The peer took back the window under what is in flight: its first segment goes all
 	 * the same, as a probe (RFC 9293 §3.8.6, SHLD-17). */
@@ -489,7 +504,7 @@ void proto_loss_too_big(struct toe_flow_proto *fp, struct proto_out *out)
 	fp->rtt_us = 0;
 	fp->dup_acks = 0;
 	fp->loss_epoch++;
-	fp->flags &= ~(TOE_FP_RECOVERY | TOE_FP_RTX_ONE | TOE_FP_TLP);
+	fp->flags &= ~(TOE_FP_RECOVERY | TOE_FP_RTX_ONE | TOE_FP_TLP | TOE_FP_FAST_LOSS);
 	fp->flags |= TOE_FP_LOSS;
 	proto_rack_forget(fp, out);
 	proto_prr_end(fp, out);

@@ -18,6 +18,7 @@ void proto_prr_begin(struct toe_flow_proto *fp, struct proto_out *out)
 	if (r == NULL)
 		return;
 	r->prr_delivered = r->prr_out = 0;
+	r->prr_told = fp->snd_una;
 	r->prr_flight = proto_max(
 		fp->snd_max - fp->snd_una - proto_loss_sacked_in(fp, fp->snd_una, fp->snd_max), 1);
 }
@@ -35,15 +36,26 @@ uint32_t proto_prr_told(const struct toe_flow_proto *fp)
 	return fp->snd_una + proto_loss_sacked_in(fp, fp->snd_una, fp->snd_max);
 }
 
-void proto_prr_acked(struct toe_flow_proto *fp, uint32_t delivered, bool good,
-		     struct proto_out *out)
+/* Bytes told of since then, and never before in this recovery: a peer that takes back what it has
+ * SACKed (RFC 2018 §8), or whose blocks we have forgotten, tells of the same bytes again. */
+static uint32_t prr_delivered(const struct toe_flow_proto *fp, struct toe_rack *r, uint32_t told)
+{
+	uint32_t now = proto_prr_told(fp);
+	uint32_t from = seq_max(told, r->prr_told);
+
+	r->prr_told = seq_max(now, r->prr_told);
+	return seq_gt(now, from) ? now - from : 0;
+}
+
+void proto_prr_acked(struct toe_flow_proto *fp, uint32_t told, bool good, struct proto_out *out)
 {
 	struct toe_rack *r = proto_rack(fp, out);
-	uint32_t pipe, out_bytes, let;
+	uint32_t delivered, pipe, out_bytes, let;
 
 	if (r == NULL || r->prr_flight == 0)
 		return;
 	pipe = proto_loss_pipe(fp);
+	delivered = prr_delivered(fp, r, told);
 	r->prr_delivered += delivered;
 	out_bytes = r->prr_out;
 	if (pipe > fp->ssthresh) {

@@ -68,6 +68,7 @@ static struct toe_rack *rack_take(struct toe_flow_proto *fp, uint32_t before,
 		proto_counted(out, TOE_C_RACK_NONE);
 		return NULL;
 	}
+	static_assert(TOE_RACK_N < 1u << 13, "toe_flow_proto.rack has 13 bits");
 	fp->rack = (toe_rack_index(out->racks, r) + 1u) & 0x1fffu;
 	if (fp->sb != NULL)
 		fp->sb->rack_edge = fp->snd_una;
@@ -251,7 +252,7 @@ void proto_rack_timeout(struct toe_flow_proto *fp, const struct toe_clock *now,
 	proto_counted(out, TOE_C_REO_TIMEOUT);
 	proto_loss_found(fp, proto_rack_detect(fp, now, out), out);
 	if (proto_is(fp, TOE_FP_RECOVERY))
-		proto_prr_acked(fp, 0, false, out);
+		proto_prr_acked(fp, proto_prr_told(fp), false, out);
 	proto_finish(fp, out, true);
 }
 

@@ -174,15 +174,6 @@ static bool rx_is_dup(const struct toe_flow_proto *fp, const struct toe_seg *seg
 	       (uint32_t)seg->wnd << fp->snd_wscale == fp->snd_wnd;
 }
 
-/* Bytes told of since then; a peer that takes back what it has SACKed (RFC 2018 §8) tells of less
- * than before. */
-static uint32_t rx_delivered(const struct toe_flow_proto *fp, uint32_t told)
-{
-	uint32_t now = proto_prr_told(fp);
-
-	return seq_gt(now, told) ? now - told : 0;
-}
-
 static void rx_ack(struct toe_flow_proto *fp, const struct toe_seg *seg,
 		   const struct toe_clock *now, struct proto_out *out)
 {
@@ -208,7 +199,7 @@ static void rx_ack(struct toe_flow_proto *fp, const struct toe_seg *seg,
 		proto_loss_found(fp, again, out);
 	proto_loss_tlp_ack(fp, seg, out);
 	if (proto_is(fp, TOE_FP_RECOVERY))
-		proto_prr_acked(fp, rx_delivered(fp, told),
+		proto_prr_acked(fp, told,
 				acked > 0 && !again &&
 					seq_leq(proto_rack_edge(fp), seq_max(edge, fp->snd_una)),
 				out);

@@ -432,7 +432,7 @@ static void tx_note_rtx(struct toe_flow_proto *fp, const struct plan *p,
 	if (p->kind == PLAN_RTX) {
 		fp->flags &= ~TOE_FP_RTX_ONE;
 		tx_note_hole(fp, p->seq + p->len + (p->fin ? 1u : 0u));
-		proto_rack_sent_again(fp, proto_rtx_nxt(fp), now, out);
+		proto_rack_sent_again(fp, p->seq + p->len + (p->fin ? 1u : 0u), now, out);
 	}
 	proto_counted(out, TOE_C_SEGS_RTX);
 }

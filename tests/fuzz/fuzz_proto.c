@@ -48,6 +48,7 @@ static void begin(void)
 	proto_out_init(&f.out, &f.snap);
 	f.out.racks = &racks;
 	f.out.scoreboards = &scoreboards;
+	f.out.now_ms = f.now.ms;
 	f.out.post = &f.post;
 }
 
@@ -343,12 +344,14 @@ static void step_command(struct fuzz_in *in)
 	command(cmd);
 }
 
-/* A connection with fresher holes; sched hears of it with the next item, here one that does
- * nothing. */
-static void step_steal(void)
+/* Another connection has the scoreboard for some time.  Where it was not in use before, sched hears
+ * of it with the next item, here one that does nothing. */
+static void step_others(uint32_t idle_ms)
 {
-	if (other_sb == NULL)
-		toe_scoreboard_take(&scoreboards, &other_sb);
+	if (other_sb != NULL)
+		toe_scoreboard_give(&scoreboards, &other_sb);
+	else
+		toe_scoreboard_take(&scoreboards, &other_sb, f.now.ms + idle_ms);
 	begin();
 	proto_finish(&f.fp, &f.out, false);
 	egress(f.fp.snd_una, f.fp.snd_max, false);
@@ -474,7 +477,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		else if (op < 236)
 			drain();
 		else if (op < 240)
-			step_steal();
+			step_others(op & 1 ? TOE_SCOREBOARD_IDLE_MS + 8 : 0);
 		else
 			step_time((op & 1 ? 1000u : 10u) << (op & 15));
 	}

@@ -144,8 +144,11 @@ static void step(struct fuzz_in *in)
 		n = fuzz_u8(in) % 8;
 		if (fp->snd_max != fp->snd_una && n < 2)
 			proto_loss_rto(fp, &f.out);
-		else if (n == 2 && f.other == NULL) /* someone else needs it more */
-			toe_scoreboard_take(&f.pool, &f.other);
+		else if (n < 4 && f.other == NULL) /* someone else has it for a while */
+			toe_scoreboard_take(&f.pool, &f.other,
+					    n == 2 ? 0 : TOE_SCOREBOARD_IDLE_MS + 8);
+		else if (n < 6 && f.other != NULL)
+			toe_scoreboard_give(&f.pool, &f.other);
 		break;
 	case 5:
 		if (fp->snd_max != fp->snd_una)

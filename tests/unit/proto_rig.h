@@ -46,13 +46,15 @@ struct rig {
 	struct toe_rack_pool *racks;
 	struct toe_scoreboards scoreboards;
 	struct toe_scoreboard scoreboard_mem[1];
+	struct toe_scoreboards *scoreboards_of; /* used instead; NULL: its own */
 };
 
 static inline void rig_begin(struct rig *r)
 {
 	proto_out_init(&r->out, &r->snap);
 	r->out.racks = r->racks;
-	r->out.scoreboards = &r->scoreboards;
+	r->out.scoreboards = r->scoreboards_of != NULL ? r->scoreboards_of : &r->scoreboards;
+	r->out.now_ms = r->now.ms;
 	r->out.post = &r->post;
 }
 

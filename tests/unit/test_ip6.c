@@ -299,7 +299,8 @@ static void test_seg_build(void **state)
 				     .local_port = htons(80),
 				     .remote_port = htons(40000),
 				     .flags = TOE_POST_TS | TOE_POST_IPV6,
-				     .flow_label = 0x12345,
+				     .flow_label_high = 1,
+				     .flow_label_low = 0x2345,
 				     .ttl = 64};
 	struct toe_snap snap = {.seq = 0xfffffff0,
 				.ack = 77,

@@ -265,15 +265,16 @@ static void sim_start(struct sim *s, uint32_t seed)
 	}
 }
 
-/* Another connection has holes and takes the scoreboard; sched hears of it with the next item, here
- * one that does nothing. */
-static void sim_steal(struct sim *s, struct sim_end *e)
+/* Another connection has the scoreboard for some time.  Now and then it even takes one that is in
+ * use, as if it had not been for long. */
+static void sim_others(struct sim *s, struct sim_end *e)
 {
-	if (e->other == NULL)
-		toe_scoreboard_take(&e->r.scoreboards, &e->other);
-	rig_begin(&e->r);
-	proto_finish(&e->r.fp, &e->r.out, false);
-	sim_egress(s, e);
+	uint32_t ms = e->r.now.ms + (rig_rand(&s->rnd) % 8 == 0 ? TOE_SCOREBOARD_IDLE_MS + 8 : 0);
+
+	if (e->other != NULL)
+		toe_scoreboard_give(&e->r.scoreboards, &e->other);
+	else if (toe_scoreboard_take(&e->r.scoreboards, &e->other, ms) == TOE_SB_OTHER)
+		e->avail = proto_sendable(&e->r.fp); /* else sched knows with the next item */
 }
 
 static void sim_step(struct sim *s)
@@ -295,7 +296,7 @@ static void sim_step(struct sim *s)
 		if (rig_rand(&s->rnd) % 8 == 0)
 			sim_app(s, e, s->end[1 - i].salt);
 		if (s->crowded && rig_rand(&s->rnd) % 16 == 0)
-			sim_steal(s, e);
+			sim_others(s, e);
 		for (unsigned burst = 0; burst < 4 && e->avail > 0; burst++) {
 			e->r.wc.w.type = TOE_WORK_TX;
 			assert_true(rig_tx(&e->r));
