@@ -9,6 +9,8 @@
 
 #include <errno.h>
 
+#include "common/tcp_seq.h"
+
 #define TICK_FAST_MS     1u
 #define TICK_FLOWS       1024u /* so many active flows more lengthen a tick by 1 ms */
 #define TICK_SLOW_MS     20u
@@ -25,6 +27,8 @@
 #define RTO_GRANULE_US   1000u
 #define PERSIST_MIN_MS   200u
 #define TLP_MIN_MS       5u /* several of our own ticks (RFC 8985 says 10 ms) */
+#define RTO_SHIFT_MAX    2u /* doublings that outlast progress, see karn() */
+#define PTO_SHIFT_MAX    4u
 #define PERSIST_MAX_MS   60000u
 
 uint32_t cp_rto_ms(const struct cp *cp, uint32_t srtt_us, uint32_t rttvar_us)
@@ -181,12 +185,26 @@ static bool give_up(struct cp *cp, uint32_t id, const struct toe_flow_prog *p)
 	return false;
 }
 
+/*
+ * Karn (RFC 6298 §3, §5): what has been sent twice gives no sample, and a path that has become much
+ * longer makes each flight be sent twice.  So what a timer has waited longer outlasts the ACK,
+ * until something new has been acknowledged.  Not all of it: after an outage of a minute the next
+ * loss must not wait for another one.
+ */
+static void karn(struct cp_rt *rt, uint8_t *shift, uint8_t most, const struct toe_flow_prog *p)
+{
+	if (*shift < most)
+		++*shift;
+	rt->karn_end = p->snd_nxt;
+}
+
 /* One per progress and per recovery, well before the RTO.  Without SACK the probe's fate would not
  * be known. */
 static void arm_tlp(struct cp *cp, uint32_t id, enum cp_timer timer, const struct toe_flow_prog *p)
 {
 	struct cp_rt *rt = &cp->rt[id];
-	uint64_t pto = (2ull * p->srtt_us + 999) / 1000;
+	bool recovery = p->flags & TOE_PROG_RECOVERY;
+	uint64_t pto = ((2ull * p->srtt_us << (recovery ? 0 : rt->pto_shift)) + 999) / 1000;
 
 	rt->tlp_ms = 0;
 	rt->tlp_epoch = p->loss_epoch;
@@ -213,6 +231,8 @@ static void poll_tlp(struct cp *cp, uint32_t id, const struct toe_flow_prog *p)
 	rt->tlp_ms = 0;
 	if (p->snd_nxt - p->snd_una <= cp->conns[id].in.mss && !(p->flags & TOE_PROG_RECOVERY))
 		return;
+	if (!(p->flags & TOE_PROG_RECOVERY))
+		karn(rt, &rt->pto_shift, PTO_SHIFT_MAX, p);
 	cp_cmd(cp, TOE_CMD_PROBE, id, NULL, 0);
 	CP_COUNT(cp, tail_probes);
 }
@@ -229,7 +249,9 @@ static void arm(struct cp *cp, uint32_t id, enum cp_timer timer, const struct to
 		rt->due_ms = cp->now_ms + back_off(rto > PERSIST_MIN_MS ? rto : PERSIST_MIN_MS,
 						   rt->tries, PERSIST_MAX_MS);
 	else
-		rt->due_ms = cp->now_ms + back_off(rto, rt->tries, RTO_MAX_MS);
+		rt->due_ms = cp->now_ms +
+			     back_off(rto, rt->tries > rt->rto_shift ? rt->tries : rt->rto_shift,
+				      RTO_MAX_MS);
 	arm_tlp(cp, id, timer, p);
 	if (!rt->stuck_ms)
 		rt->stuck_ms = cp->now_ms ? cp->now_ms : 1;
@@ -267,6 +289,8 @@ static bool timer_poll(struct cp *cp, uint32_t id, const struct toe_flow_prog *p
 
 	if (p->snd_una != rt->last_una) {
 		rt->last_una = p->snd_una;
+		if (seq_gt(p->snd_una, rt->karn_end))
+			rt->rto_shift = rt->pto_shift = 0;
 		rt->tries = 0;
 		rt->unanswered = 0;
 		rt->stuck_ms = 0;
@@ -292,6 +316,7 @@ static bool timer_poll(struct cp *cp, uint32_t id, const struct toe_flow_prog *p
 	if (give_up(cp, id, p))
 		return false;
 	if (want == CP_TIMER_RTO) {
+		karn(rt, &rt->rto_shift, RTO_SHIFT_MAX, p);
 		cp_cmd(cp, TOE_CMD_RTO, id, NULL, 0);
 		CP_COUNT(cp, rto);
 	} else {

@@ -73,8 +73,8 @@ static void progress_restarts(void **state)
 	rig_run_ms(250);
 	assert_int_equal(rig_count(TOE_CMD_RTO), 1);
 	rig.prog[id].snd_una += 1000;
-	rig_run_ms(190);
-	assert_int_equal(rig_count(TOE_CMD_RTO), 1); /* not backed off any more, but anew */
+	rig_run_ms(390);
+	assert_int_equal(rig_count(TOE_CMD_RTO), 1); /* anew, and as long as the last one */
 	rig_run_ms(60);
 	assert_int_equal(rig_count(TOE_CMD_RTO), 2);
 }
@@ -158,6 +158,31 @@ static void repeated_syn_means_3_s(void **state)
 	assert_int_equal(rig_count(TOE_CMD_RTO), 0);
 	rig_run_ms(200);
 	assert_int_equal(rig_count(TOE_CMD_RTO), 1);
+}
+
+/* A path that has become longer than the RTO: what a retransmission has waited longer stays, until
+ * data that was sent once is acknowledged. */
+static void back_off_outlasts_the_ack(void **state)
+{
+	uint32_t id = established();
+	struct toe_flow_prog *p = &rig.prog[id];
+
+	(void)state;
+	outstanding(id, 1000);
+	rig_run_ms(210);
+	assert_int_equal(rig_count(TOE_CMD_RTO), 1);
+	p->snd_una = p->snd_nxt; /* of the first copy, who knows */
+	rig_run_ms(10);
+	outstanding(id, 1000);
+	rig_run_ms(390);
+	assert_int_equal(rig_count(TOE_CMD_RTO), 1);
+	p->snd_una = p->snd_nxt;
+	rig_run_ms(10);
+	outstanding(id, 1000);
+	rig_run_ms(190);
+	assert_int_equal(rig_count(TOE_CMD_RTO), 1);
+	rig_run_ms(20);
+	assert_int_equal(rig_count(TOE_CMD_RTO), 2);
 }
 
 static void user_timeout(void **state)
@@ -306,6 +331,7 @@ int main(void)
 		T(tail_loss_probe),
 		T(idle_restarts_the_window),
 		T(repeated_syn_means_3_s),
+		T(back_off_outlasts_the_ack),
 		T(user_timeout),
 		T(persist_probes_for_ever),
 		T(quiet_after_a_while),
