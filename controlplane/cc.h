@@ -22,8 +22,8 @@ struct cc_state {
 	uint32_t window_end; /* sequence number that ends the observation window */
 	uint32_t acked;      /* bytes acknowledged in this window */
 	uint32_t marked;     /* of them with ECE */
-	uint32_t reduced;    /* DCTCP: this window began with a reduction */
-	uint32_t reserved;
+	uint32_t reduced;   /* DCTCP: this window began with a reduction, and with data in flight */
+	uint32_t window_us; /* how long it has lasted */
 };
 
 #define CC_ALPHA_ONE    (1u << 20)

@@ -43,23 +43,34 @@ static void update_alpha(struct cc_state *s)
 		s->alpha = CC_ALPHA_ONE;
 }
 
+static void begin_window(struct cc_state *s, const struct cc_sample *in, bool reduced)
+{
+	s->reduced = reduced;
+	s->acked = s->marked = s->window_us = 0;
+	s->window_end = in->snd_nxt;
+}
+
+/* Marks on what had been sent before the reduction: in the first round trip behind it.  A window
+ * can be many, where the control plane looks less often than that. */
+static bool same_queue(const struct cc_state *s, const struct cc_sample *in)
+{
+	return s->reduced && s->window_us < 2ull * in->srtt_us;
+}
+
 /* The window is over: alpha, and the reduction if it had marks. */
 static void end_window(struct cc_state *s, const struct cc_sample *in)
 {
-	bool reduce = s->marked && !s->reduced;
+	bool reduce = s->acked && s->marked && !same_queue(s, in);
 
 	if (s->acked)
 		update_alpha(s);
-	if (s->acked && reduce) {
+	if (reduce) {
 		uint64_t cut = ((uint64_t)s->cwnd * s->alpha) / (2ull * CC_ALPHA_ONE);
 
 		s->cwnd = clamp_cwnd(s->cwnd - cut, in);
 		s->ssthresh = s->cwnd;
 	}
-	s->reduced = reduce;
-	s->acked = 0;
-	s->marked = 0;
-	s->window_end = in->snd_nxt;
+	begin_window(s, in, reduce && in->snd_una != in->snd_nxt);
 }
 
 static void dctcp_on_interval(struct cc_state *s, const struct cc_sample *in,
@@ -69,11 +80,10 @@ static void dctcp_on_interval(struct cc_state *s, const struct cc_sample *in,
 	s->ssthresh = in->ssthresh;
 	if (in->loss || in->recovery) {
 		/* The window had its reduction; marks in it must not cause a second one. */
-		s->acked = 0;
-		s->marked = 0;
-		s->reduced = 1;
-		s->window_end = in->snd_nxt;
+		begin_window(s, in, true);
 	} else {
+		if (s->window_us < UINT32_MAX / 2)
+			s->window_us += in->dt_us;
 		s->acked += in->acked_bytes;
 		s->marked += in->ecn_bytes;
 		if (seq_gt(in->snd_una, s->window_end) || in->snd_una == in->snd_nxt)

@@ -4,7 +4,7 @@
  *
  * Job: remember which bytes above RCV.NXT are already in RX-PAYLOAD-BUF, in order of recency for
  * SACK.  Inputs: sequence numbers that proto has trimmed to the receive window.  Owns nothing: the
- * set lives in toe_flow_proto.  Thread: the proto instance of the flow-group.
+ * set lives in a scoreboard.  Thread: the proto instance of the flow-group.
  */
 #include "ooo.h"
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Interval set of bytes received out of order (struct toe_ooo, flow_state.h).  Pure and bounded:
+ * Interval set of bytes received out of order (struct toe_ooo, scoreboard.h).  Pure and bounded:
  * TOE_OOO_MAX intervals, so every call is O(TOE_OOO_MAX^2) and a peer cannot make it cost memory.
  * Sequence numbers of one set lie within 2^31 of each other (they are inside a receive window).
  */
@@ -10,7 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "flow_state.h"
+#include "scoreboard.h"
 
 /* Adds [left, right), left != right, merging what it touches; it becomes the most recent
  * interval.  False, and nothing changed, if that needs one interval more than there are. */

@@ -215,6 +215,17 @@ static size_t unsafe(char *text, size_t room)
 	return (size_t)len < room ? (size_t)len : room - 1;
 }
 
+/* One of several threads that wait takes the last one. */
+static bool last_turn(void)
+{
+	uint32_t left = LT_LOAD(&lt_broker_turns);
+
+	while (left > 0 && !__atomic_compare_exchange_n(&lt_broker_turns, &left, left - 1, false,
+							__ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+		;
+	return left == 1;
+}
+
 void lt_broker_check(void)
 {
 	struct toe_ctl_kconn k = {.what = TOE_KCONN_MQTT_CHECKED};
@@ -224,8 +235,7 @@ void lt_broker_check(void)
 	int rc;
 
 	/* not before the engine knows that there is something to look at */
-	if (lt_kconn_reloads(&n) &&
-	    __atomic_sub_fetch(&lt_broker_turns, 1, __ATOMIC_ACQ_REL) == 0) {
+	if (lt_kconn_reloads(&n) && last_turn()) {
 		k.len = (uint16_t)unsafe(text, sizeof(text));
 		memcpy(k.data, text, k.len);
 		rc = lt_kconn_checked(n, &k);

@@ -199,11 +199,14 @@ uint32_t lt_opts_ctl(const struct lt_opts *o, int family)
 static void give_ctl(struct lt_sock *c, uint32_t mask)
 {
 	uint32_t want = lt_opts_ctl(&c->lib->opts, c->s->family) & mask;
+	uint32_t was = LT_PEEK(&c->s->ctl);
 
-	if ((LT_PEEK(&c->s->ctl) & mask) == want)
+	if ((was & mask) == want)
 		return;
-	LT_AND(&c->s->ctl, ~mask | want);
-	LT_OR(&c->s->ctl, want);
+	/* at once: half of it would be another TTL */
+	while (!__atomic_compare_exchange_n(&c->s->ctl, &was, (was & ~mask) | want, false,
+					    __ATOMIC_SEQ_CST, __ATOMIC_RELAXED))
+		;
 	lt_doorbell(c->slot);
 }
 

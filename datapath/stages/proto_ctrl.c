@@ -42,16 +42,16 @@ static uint32_t prog_flags(const struct toe_flow_proto *fp)
 	return flags;
 }
 
-/* The whole count is only here: what was there, and what has come to our half of it. */
-static uint32_t prog_losses(const struct toe_flow_proto *fp, const struct toe_flow_prog *prog)
+/* The first number at or after before whose low half is that. */
+static uint32_t extend16(uint32_t before, uint16_t low)
 {
-	uint32_t before = prog->gen == fp->gen ? prog->loss_epoch : 0;
-
-	return before + (uint16_t)(fp->loss_epoch - before);
+	return before + (uint16_t)(low - before);
 }
 
 void proto_publish(const struct toe_flow_proto *fp, struct toe_flow_prog *prog)
 {
+	/* loss_epoch is whole only there */
+	uint32_t known = prog->gen == fp->gen ? prog->loss_epoch : 0;
 	uint32_t wnd = seq_gt(fp->rcv_adv, fp->rcv_nxt) ? fp->rcv_adv - fp->rcv_nxt : 0;
 	uint32_t unread = proto_is(fp, TOE_FP_RX_DISCARD) ? 0 : proto_rcv_end(fp) - fp->rx_head;
 
@@ -69,7 +69,7 @@ void proto_publish(const struct toe_flow_proto *fp, struct toe_flow_prog *prog)
 	PROG_SET(ooo_bytes, toe_ooo_bytes(&proto_sb(fp)->ooo));
 	/* Who sees a new loss sees that recovery goes on; who sees that, or its end, the window. */
 	__atomic_store_n(&prog->flags, prog_flags(fp), __ATOMIC_RELEASE);
-	__atomic_store_n(&prog->loss_epoch, prog_losses(fp, prog), __ATOMIC_RELEASE);
+	__atomic_store_n(&prog->loss_epoch, extend16(known, fp->loss_epoch), __ATOMIC_RELEASE);
 	__atomic_store_n(&prog->gen, fp->gen, __ATOMIC_RELEASE);
 }
 

@@ -3,8 +3,8 @@
  * Protocol stage, RX workflow: a segment arrives (RFC 9293 §3.10.7.4, with RFC 7323 and 5961).
  *
  * Input: state, segment summary, clock.  Output: cursors, retransmission state and the ACK to send
- * in the snapshot.  Loss recovery is proto_loss.c, payload and FIN are proto_rx_data.c; growing
- * cwnd is the control plane's.  Owns nothing.  Thread: the proto instance.
+ * in the snapshot.  Loss recovery is proto_loss.c, payload and FIN are proto_rx_data.c.  Owns
+ * nothing.  Thread: the proto instance.
  */
 #include "proto.h"
 

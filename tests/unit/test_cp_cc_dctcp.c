@@ -131,6 +131,7 @@ static void older_data_does_not_reduce_again(void **state)
 	for (uint32_t i = 0; i < 4; i++) {
 		in = sample(200000 * (i + 1), 10000, 10000);
 		in.cwnd = in.ssthresh = d.cwnd;
+		in.srtt_us = in.dt_us = 10000;
 		cc_dctcp.on_interval(&s, &in, &d);
 		assert_int_equal(d.cwnd, want[i] * MSS);
 		assert_int_equal(s.alpha, CC_ALPHA_ONE);
@@ -139,11 +140,22 @@ static void older_data_does_not_reduce_again(void **state)
 	in.loss = true;
 	cc_dctcp.on_interval(&s, &in, &d);
 	in = sample(1400000, 10000, 10000);
+	in.srtt_us = in.dt_us = 10000;
 	cc_dctcp.on_interval(&s, &in, &d);
 	assert_int_equal(d.cwnd, 100 * MSS);
 	in = sample(1600000, 10000, 10000);
 	cc_dctcp.on_interval(&s, &in, &d);
 	assert_int_equal(d.cwnd, 50 * MSS);
+	/* where a window is many round trips its marks are news */
+	d.cwnd = 100 * MSS;
+	for (uint32_t i = 1; i <= 3; i++) {
+		in = sample(1600000 + 200000 * i, 10000, 10000);
+		in.cwnd = in.ssthresh = d.cwnd;
+		in.srtt_us = 50;
+		in.dt_us = 1000;
+		cc_dctcp.on_interval(&s, &in, &d);
+		assert_int_equal(d.cwnd, 100 * MSS >> i);
+	}
 }
 
 static void loss_is_adopted_not_repeated(void **state)
