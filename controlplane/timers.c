@@ -186,8 +186,8 @@ static bool give_up(struct cp *cp, uint32_t id, const struct toe_flow_prog *p)
 }
 
 /*
- * Karn (RFC 6298 §3, §5): what has been sent twice gives no sample, and a path that has become much
- * longer makes each flight be sent twice.  So what a timer has waited longer outlasts the ACK,
+ * Karn (RFC 6298 §3, §5): what has been sent twice gives no sample, and a path that has become
+ * much longer makes each flight be sent twice.  So what a timer has waited longer outlasts the ACK,
  * until something new has been acknowledged.  Not all of it: after an outage of a minute the next
  * loss must not wait for another one.
  */
@@ -204,7 +204,8 @@ static void arm_tlp(struct cp *cp, uint32_t id, enum cp_timer timer, const struc
 {
 	struct cp_rt *rt = &cp->rt[id];
 	bool recovery = p->flags & TOE_PROG_RECOVERY;
-	uint64_t pto = ((2ull * p->srtt_us << (recovery ? 0 : rt->pto_shift)) + 999) / 1000;
+	uint8_t shift = recovery ? 0 : rt->pto_shift;
+	uint64_t pto = ((2ull * p->srtt_us << shift) + 999) / 1000;
 
 	rt->tlp_ms = 0;
 	rt->tlp_epoch = p->loss_epoch;
