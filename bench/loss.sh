@@ -59,6 +59,16 @@ server()
 	emulator_stop "$TMP/netem" || exit 1
 }
 
+# The server's MAC address may have been asked for in vain while the emulator was down.
+wait_path()
+{
+	for _ in $(seq 20); do
+		ip netns exec "$1" ping -qc1 -W1 $SRV >/dev/null 2>&1 && return 0
+	done
+	echo "bench: no path to $SRV"
+	exit 1
+}
+
 # transfer WHO NAME CC LOSS SEED: both directions, a JSON line each
 transfer()
 {
@@ -71,6 +81,7 @@ transfer()
 	ip netns exec "$name-srv" ip tcp_metrics flush all >/dev/null 2>&1
 	for dir in up down; do
 		emulator_start "$name-mid" "$TMP/netem" --seed "$seed" --loss "$loss" --delay-us "$DELAY_US" || exit 1
+		wait_path "$name-cli"
 		line=$(ip netns exec "$name-cli" timeout $((LIMIT + 30)) "$BIN/bench/bulk" -h $SRV -p 7001 -d $dir \
 			-b "$BYTES" -t "$LIMIT") || { echo "bench: $dir over $who/$cc, loss $loss, failed"; exit 1; }
 		emulator_stop "$TMP/netem" || exit 1
