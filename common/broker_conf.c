@@ -11,12 +11,11 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
+
+#include "common/open_regular.h"
 
 #define FINDINGS_MAX 64
 #define FILES_MAX    1024
@@ -261,34 +260,13 @@ static int take_line(struct scan *s, char *line, struct place *at)
 	return 0;
 }
 
-/* Regular files only: what is in a pipe the broker itself has yet to read. */
-static int open_regular(const char *path, FILE **f)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	struct stat st;
-	int rc = 0;
-
-	if (fd < 0)
-		return -errno;
-	if (fstat(fd, &st) < 0)
-		rc = -errno;
-	else if (!S_ISREG(st.st_mode))
-		rc = S_ISDIR(st.st_mode) ? -EISDIR : -EOPNOTSUPP;
-	*f = rc == 0 ? fdopen(fd, "r") : NULL;
-	if (rc == 0 && !*f)
-		rc = -errno;
-	if (rc < 0)
-		close(fd);
-	return rc;
-}
-
 static int scan_file(struct scan *s, const char *path, bool top)
 {
 	struct place at = {.path = path, .port = PORT_DEFAULT, .top = top};
 	FILE *f = NULL;
 	char *line = NULL;
 	size_t size = 0;
-	int rc = open_regular(path, &f);
+	int rc = toe_open_regular(path, &f);
 
 	if (rc < 0)
 		return rc;

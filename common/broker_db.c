@@ -10,15 +10,13 @@
 #include "common/broker_db.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "common/bytes.h"
+#include "common/open_regular.h"
 
 #define MAGIC        "\0\xb5\0mosquitto db"
 #define MAGIC_BYTES  15u
@@ -49,26 +47,6 @@ struct keep {
 	struct record *list;
 	size_t n, list_room;
 };
-
-/* ---- one file ---- */
-
-static int open_regular(const char *path, FILE **f)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	struct stat st;
-	int rc = 0;
-
-	if (fd < 0)
-		return -errno;
-	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
-		rc = -EBADMSG;
-	*f = rc == 0 ? fdopen(fd, "r") : NULL;
-	if (rc == 0 && !*f)
-		rc = -errno;
-	if (rc < 0)
-		close(fd);
-	return rc;
-}
 
 /* ---- chunks ---- */
 
@@ -238,8 +216,10 @@ int broker_db_read(const char *path, broker_db_fn each, void *arg)
 {
 	struct keep k = {0};
 	FILE *f = NULL;
-	int rc = open_regular(path, &f);
+	int rc = toe_open_regular(path, &f);
 
+	if (rc == -EISDIR || rc == -EOPNOTSUPP)
+		rc = -EBADMSG;
 	if (rc < 0)
 		return rc;
 	rc = read_all(&k, f);

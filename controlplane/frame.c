@@ -18,21 +18,11 @@
 #define IP4_DF     0x4000u
 #define IP4_FRAG   0x3fffu /* more fragments, or an offset */
 
-static uint16_t get16(const uint8_t *p)
-{
-	return (uint16_t)(p[0] << 8 | p[1]);
-}
-
-static uint32_t get32(const uint8_t *p)
-{
-	return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
-}
-
 /* RFC 1071 sum, not folded. */
 static uint64_t sum(const uint8_t *p, uint32_t len, uint64_t s)
 {
 	for (; len > 1; len -= 2, p += 2)
-		s += get16(p);
+		s += toe_get16(p);
 	return len ? s + ((uint64_t)p[0] << 8) : s;
 }
 
@@ -69,7 +59,7 @@ static void parse_options(const uint8_t *p, uint32_t len, struct cp_seg *s)
 		n = p[1];
 		if (p[0] == 2 && n == 4 && (s->flags & CP_TCP_SYN)) {
 			s->opts |= CP_OPT_MSS;
-			s->mss = get16(p + 2);
+			s->mss = toe_get16(p + 2);
 		} else if (p[0] == 3 && n == 3 && (s->flags & CP_TCP_SYN)) {
 			s->opts |= CP_OPT_WS;
 			s->wscale = p[2] > CP_WSCALE_MAX ? CP_WSCALE_MAX : p[2];
@@ -77,8 +67,8 @@ static void parse_options(const uint8_t *p, uint32_t len, struct cp_seg *s)
 			s->opts |= CP_OPT_SACK;
 		} else if (p[0] == 8 && n == 10) {
 			s->opts |= CP_OPT_TS;
-			s->ts_val = get32(p + 2);
-			s->ts_ecr = get32(p + 6);
+			s->ts_val = toe_get32(p + 2);
+			s->ts_ecr = toe_get32(p + 6);
 		}
 		p += n;
 		len -= n;
@@ -102,8 +92,8 @@ static bool parse_ip4(const uint8_t *ip, uint32_t room, struct packet *k)
 	if (room < TOE_IP4_BYTES || ip[0] >> 4 != 4)
 		return false;
 	hl = (ip[0] & 15u) * 4u;
-	total = get16(ip + 2);
-	if (hl < TOE_IP4_BYTES || total < hl || total > room || (get16(ip + 6) & IP4_FRAG) ||
+	total = toe_get16(ip + 2);
+	if (hl < TOE_IP4_BYTES || total < hl || total > room || (toe_get16(ip + 6) & IP4_FRAG) ||
 	    fold(sum(ip, hl, 0)))
 		return false;
 	*k = (struct packet){AF_INET, ip[9], ip + 12, ip + hl, total - hl};
@@ -117,7 +107,7 @@ static bool parse_ip6(const uint8_t *ip, uint32_t room, struct packet *k)
 
 	if (room < TOE_IP6_BYTES || ip[0] >> 4 != 6)
 		return false;
-	total = TOE_IP6_BYTES + get16(ip + 4);
+	total = TOE_IP6_BYTES + toe_get16(ip + 4);
 	if (total > room || !toe_ip6_upper(ip, total, &up) || up.fragment)
 		return false;
 	*k = (struct packet){AF_INET6, up.proto, ip + 8, ip + up.off, total - up.off};
@@ -130,9 +120,9 @@ static bool parse_frame(const uint8_t *frame, uint32_t len, struct packet *k)
 
 	if (len < ETH_BYTES + VLAN_BYTES)
 		return false;
-	if (get16(frame + 12) == TOE_ETHER_VLAN)
+	if (toe_get16(frame + 12) == TOE_ETHER_VLAN)
 		off += VLAN_BYTES; /* the data path lets priority tags pass, no other */
-	switch (get16(frame + off - 2)) {
+	switch (toe_get16(frame + off - 2)) {
 	case TOE_ETHER_IP4:
 		return parse_ip4(frame + off, len - off, k);
 	case TOE_ETHER_IP6:
@@ -150,7 +140,8 @@ static struct toe_tuple wire_tuple(uint32_t family, const uint8_t *addrs, const 
 	struct cp_addr local = cp_addr_make(family, addrs + ours * n);
 	struct cp_addr remote = cp_addr_make(family, addrs + (1 - ours) * n);
 
-	return cp_tuple(&local, get16(ports + ours * 2), &remote, get16(ports + (1 - ours) * 2));
+	return cp_tuple(&local, toe_get16(ports + ours * 2), &remote,
+			toe_get16(ports + (1 - ours) * 2));
 }
 
 int cp_frame_parse(const uint8_t *frame, uint32_t len, struct cp_seg *s)
@@ -170,11 +161,11 @@ int cp_frame_parse(const uint8_t *frame, uint32_t len, struct cp_seg *s)
 	s->frame_len = len;
 	s->src_mac = frame + 6;
 	s->t = wire_tuple(k.family, k.addrs, k.p, 1);
-	s->dport = get16(k.p + 2);
-	s->seq = get32(k.p + 4);
-	s->ack = get32(k.p + 8);
+	s->dport = toe_get16(k.p + 2);
+	s->seq = toe_get32(k.p + 4);
+	s->ack = toe_get32(k.p + 8);
 	s->flags = k.p[13];
-	s->wnd = get16(k.p + 14);
+	s->wnd = toe_get16(k.p + 14);
 	s->payload_len = (uint16_t)(k.len - off);
 	s->seg_len = s->payload_len + !!(s->flags & CP_TCP_SYN) + !!(s->flags & CP_TCP_FIN);
 	parse_options(k.p + TCP_MIN, off - TCP_MIN, s);
@@ -307,7 +298,7 @@ static bool icmp4_kind(const uint8_t *icmp, struct cp_icmp *m)
 	switch (icmp[1]) {
 	case 4:
 		m->kind = CP_ICMP_TOO_BIG;
-		m->mtu = get16(icmp + 6);
+		m->mtu = toe_get16(icmp + 6);
 		break;
 	case 2:
 	case 3:
@@ -330,7 +321,7 @@ static bool icmp6_kind(const uint8_t *icmp, struct cp_icmp *m)
 {
 	if (icmp[0] == 2) {
 		m->kind = CP_ICMP_TOO_BIG;
-		m->mtu = get32(icmp + 4);
+		m->mtu = toe_get32(icmp + 4);
 		return true;
 	}
 	if (icmp[0] != 1)
@@ -368,14 +359,14 @@ static bool parse_quoted(uint32_t family, const uint8_t *ip, uint32_t len, struc
 		hl = (ip[0] & 15u) * 4u;
 		if (ip[0] >> 4 != 4 || hl < TOE_IP4_BYTES || len < hl + 8 || ip[9] != IPPROTO_TCP)
 			return false;
-		m->len = get16(ip + 2);
+		m->len = toe_get16(ip + 2);
 	} else {
 		if (ip[0] >> 4 != 6 || ip[6] != IPPROTO_TCP)
 			return false;
-		m->len = TOE_IP6_BYTES + get16(ip + 4);
+		m->len = TOE_IP6_BYTES + toe_get16(ip + 4);
 	}
 	m->t = wire_tuple(family, ip + (family == AF_INET ? 12 : 8), ip + hl, 0);
-	m->seq = get32(ip + hl + 4);
+	m->seq = toe_get32(ip + hl + 4);
 	return true;
 }
 
