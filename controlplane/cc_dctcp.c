@@ -2,9 +2,8 @@
 /*
  * DCTCP (RFC 8257) on samples.  Once per observation window (at least one round trip) alpha moves
  * by g = 1/16 towards the fraction of marked bytes, and if there were marks cwnd shrinks by
- * alpha/2; not in two windows in a row, as the marks of the second are on what had been sent before
- * the first reduction (RFC 3168 §6.1.2).  Growth and loss are the datapath's: its cwnd and
- * ssthresh are adopted.
+ * alpha/2, but not by marks on what had been sent before the last reduction (RFC 3168 §6.1.2).
+ * Growth and loss are the datapath's: its cwnd and ssthresh are adopted.
  */
 #include "cc.h"
 #include "common/tcp_seq.h"

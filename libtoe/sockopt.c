@@ -173,19 +173,6 @@ static int buffer_size(const struct lt_sock *c, int name, const void *v, socklen
 
 /* ---- setting ---- */
 
-/* The engine reads line 1 at a doorbell. */
-static void set_ctl(struct lt_sock *c, uint32_t bit, bool on)
-{
-	uint32_t was = on ? LT_OR(&c->s->ctl, bit) : LT_AND(&c->s->ctl, ~bit);
-
-	if (on)
-		LT_OR(&c->lib->opts.ctl, bit);
-	else
-		LT_AND(&c->lib->opts.ctl, ~bit);
-	if (!!(was & bit) != on)
-		lt_doorbell(c->slot);
-}
-
 uint32_t lt_opts_ctl(const struct lt_opts *o, int family)
 {
 	bool v6 = family == AF_INET6;
@@ -208,6 +195,15 @@ static void give_ctl(struct lt_sock *c, uint32_t mask)
 					    __ATOMIC_SEQ_CST, __ATOMIC_RELAXED))
 		;
 	lt_doorbell(c->slot);
+}
+
+static void set_ctl(struct lt_sock *c, uint32_t bit, bool on)
+{
+	if (on)
+		LT_OR(&c->lib->opts.ctl, bit);
+	else
+		LT_AND(&c->lib->opts.ctl, ~bit);
+	give_ctl(c, bit);
 }
 
 /* Options that came with the connection go to line 1. */

@@ -15,13 +15,24 @@
 
 /* ---- scoreboard ---- */
 
+/* All that is lost is to be resent. */
+static void loss_rtx_from_una(struct toe_flow_proto *fp)
+{
+	if (fp->sb == NULL)
+		return;
+	fp->sb->rtx_nxt = fp->snd_una;
+	if (fp->rack == 0)
+		fp->sb->rtx_mark = fp->snd_max;
+}
+
 struct toe_scoreboard *proto_sb_take(struct toe_flow_proto *fp, struct proto_out *out)
 {
-	if (fp->sb != NULL || out->scoreboards == NULL) {
-		if (fp->sb != NULL)
-			toe_scoreboard_use(fp->sb, out->now_ms);
+	if (fp->sb != NULL) {
+		toe_scoreboard_use(fp->sb, out->now_ms);
 		return fp->sb;
 	}
+	if (out->scoreboards == NULL)
+		return NULL;
 	switch (toe_scoreboard_take(out->scoreboards, &fp->sb, out->now_ms)) {
 	case TOE_SB_NONE:
 		proto_counted(out, TOE_C_SCOREBOARD_NONE);
@@ -32,11 +43,9 @@ struct toe_scoreboard *proto_sb_take(struct toe_flow_proto *fp, struct proto_out
 	default:
 		break;
 	}
-	fp->sb->rtx_nxt = fp->snd_una;
+	loss_rtx_from_una(fp);
 	if (fp->rack != 0)
 		fp->sb->rack_edge = fp->snd_una;
-	else
-		fp->sb->rtx_mark = fp->snd_max;
 	return fp->sb;
 }
 
@@ -304,16 +313,6 @@ static uint32_t loss_ssthresh(const struct toe_flow_proto *fp)
 	if (proto_is(fp, TOE_FP_CWND_LIMITED))
 		flight = fp->cwnd;
 	return proto_max(flight / 2, 2u * fp->mss);
-}
-
-/* All that is lost is to be resent. */
-static void loss_rtx_from_una(struct toe_flow_proto *fp)
-{
-	if (fp->sb == NULL)
-		return;
-	fp->sb->rtx_nxt = fp->snd_una;
-	if (fp->rack == 0)
-		fp->sb->rtx_mark = fp->snd_max;
 }
 
 static void loss_enter(struct toe_flow_proto *fp, struct proto_out *out)

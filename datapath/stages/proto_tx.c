@@ -419,8 +419,8 @@ static void tx_note_hole(struct toe_flow_proto *fp, uint32_t end)
 		fp->sb->rtx_mark = fp->snd_max;
 }
 
-/* The part of [seq, end) that has been sent before. */
-static void tx_note_rtx(struct toe_flow_proto *fp, const struct plan *p,
+/* The part of [p->seq, end) that has been sent before. */
+static void tx_note_rtx(struct toe_flow_proto *fp, const struct plan *p, uint32_t end,
 			const struct toe_clock *now, struct proto_out *out)
 {
 	uint32_t again = seq_min(p->seq + p->len, fp->snd_max) - p->seq;
@@ -431,8 +431,8 @@ static void tx_note_rtx(struct toe_flow_proto *fp, const struct plan *p,
 		proto_undo_sent(fp, now, out);
 	if (p->kind == PLAN_RTX) {
 		fp->flags &= ~TOE_FP_RTX_ONE;
-		tx_note_hole(fp, p->seq + p->len + (p->fin ? 1u : 0u));
-		proto_rack_sent_again(fp, p->seq + p->len + (p->fin ? 1u : 0u), now, out);
+		tx_note_hole(fp, end);
+		proto_rack_sent_again(fp, end, now, out);
 	}
 	proto_counted(out, TOE_C_SEGS_RTX);
 }
@@ -446,7 +446,7 @@ static void tx_send_data(struct toe_flow_proto *fp, const struct plan *p,
 	uint8_t flags = RTE_TCP_ACK_FLAG;
 
 	if (again) {
-		tx_note_rtx(fp, p, now, out);
+		tx_note_rtx(fp, p, end, now, out);
 	} else {
 		if (fp->rtt_us == 0 && !proto_is(fp, TOE_FP_TLP)) {
 			fp->rtt_seq = end;
