@@ -111,6 +111,19 @@ static inline void rig_start(struct rig *r)
 	r->fp.flags |= TOE_FP_PACED;
 }
 
+/* A sender of 2 MB with SACK, 100 segments of window, and a peer that has room for all. */
+static inline void rig_prepare_bulk(struct rig *r)
+{
+	struct toe_cmd_install *in = rig_prepare(r);
+
+	in->flags = TOE_INSTALL_SACK;
+	in->cwnd = in->ssthresh = 100 * RIG_MSS;
+	in->tx_buf_bytes = 1u << 21;
+	in->snd_wscale = 8;
+	in->snd_wnd = 8u << 20;
+	in->srtt_us = 1000;
+}
+
 static inline void rig_default(struct rig *r)
 {
 	rig_prepare(r);

@@ -429,28 +429,16 @@ static void test_ssthresh_after_a_burst_of_acks(void **state)
 /* D-SACKs about go-back-N say that an RTO was for nothing, not that the path reorders. */
 static void test_dsack_after_rto(void **state)
 {
-	struct toe_cmd_install *in;
 	struct rig r;
 
 	(void)state;
-	in = rig_prepare(&r);
-	in->flags = TOE_INSTALL_SACK;
-	rig_start(&r);
-	rig_write(&r, 10000);
-	assert_int_equal(rig_drain(&r), 10000);
+	start(&r, 10);
 	rig_cmd(&r, TOE_CMD_RTO);
 	assert_true(rig_tx(&r));
 	rig_ack(&r, 5000);
 	rig_drain(&r);
-	for (uint32_t i = 0; i < 5; i++) {
-		struct toe_seg seg = rig_seg(&r, 0, 0);
-
-		seg.ack = rig_our(&r, 10000);
-		seg.sack_n = 1;
-		seg.sack[0].left = rig_our(&r, i * 1000);
-		seg.sack[0].right = rig_our(&r, i * 1000 + 1000);
-		rig_rx(&r, &seg);
-	}
+	for (uint32_t i = 0; i < 5; i++)
+		SACK(&r, 10000, i * 1000, i * 1000 + 1000);
 	assert_int_equal(r.fp.reorder, 0);
 }
 

@@ -176,21 +176,14 @@ static void test_prr(void **state)
  * bytes do not arrive twice, and it is no reason to send more. */
 static void test_prr_reneging(void **state)
 {
-	struct toe_cmd_install *in;
 	static struct rig r;
 	uint32_t sent = 0;
 
 	(void)state;
-	in = rig_prepare(&r);
+	rig_prepare_bulk(&r);
 	toe_rack_pool_fini(&pool);
 	assert_true(toe_rack_pool_init(&pool, 1));
 	r.racks = &pool;
-	in->flags = TOE_INSTALL_SACK;
-	in->cwnd = in->ssthresh = 100 * RIG_MSS;
-	in->tx_buf_bytes = 1u << 21;
-	in->snd_wscale = 8;
-	in->snd_wnd = 8u << 20;
-	in->srtt_us = 1000;
 	rig_start(&r);
 	rig_write(&r, 2000000);
 	assert_int_equal(rig_drain(&r), 100000);

@@ -195,14 +195,7 @@ static uint32_t crowd_sends(unsigned flows)
 	assert_true(toe_rack_pool_init(&racks, CROWD + 8));
 	toe_scoreboards_init(&pool, boards, CROWD);
 	for (unsigned i = 0; i < flows; i++) {
-		struct toe_cmd_install *in = rig_prepare(&r[i]);
-
-		in->flags = TOE_INSTALL_SACK;
-		in->cwnd = in->ssthresh = 100 * RIG_MSS;
-		in->tx_buf_bytes = 1u << 21;
-		in->snd_wscale = 8;
-		in->snd_wnd = 8u << 20;
-		in->srtt_us = 1000;
+		rig_prepare_bulk(&r[i]);
 		r[i].racks = &racks;
 		r[i].scoreboards_of = &pool;
 		rig_start(&r[i]);
