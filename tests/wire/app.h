@@ -60,14 +60,20 @@ static void verb_connecting(char **rest)
 	w.at = wire_peer_add(w.next_port, WIRE_REMOTE_PORT);
 }
 
-/* passive OPTIONS: a client connects with these options, 10 ms away, and is accepted. */
+/* away MS: the peers of `passive` and `active` are so far away. */
+static void verb_away(char **rest)
+{
+	wire.away_ms = wire_number(wire_next(rest));
+}
+
+/* passive OPTIONS: a client connects with these options and is accepted. */
 static void verb_passive(char **rest)
 {
 	const char *opts = *rest != NULL ? *rest : "";
 
 	wire_do("< S 0:0 %s", opts);
 	wire_do("> S. 0:0 ack 1 anyopts");
-	wire_do("+10 < . 1 ack 1");
+	wire_do("+%u < . 1 ack 1", wire.away_ms);
 	wire_do("accept");
 	*rest = NULL;
 }
@@ -78,7 +84,7 @@ static void verb_active(char **rest)
 
 	wire_do("connect");
 	wire_do("> S 0:0 anyopts");
-	wire_do("+10 < S. 0:0 ack 1 %s", opts);
+	wire_do("+%u < S. 0:0 ack 1 %s", wire.away_ms, opts);
 	wire_do("> . 1:1 ack 1 anyopts");
 	*rest = NULL;
 }
@@ -257,6 +263,7 @@ static const struct {
 	{"acked", verb_acked},
 	{"active", verb_active},
 	{"again", verb_again},
+	{"away", verb_away},
 	{"bind", verb_bind},
 	{"close", verb_close},
 	{"connect", verb_connect},

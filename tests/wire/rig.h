@@ -95,6 +95,7 @@ static struct wire_rig {
 	uint32_t engine_ip, peer_ip; /* host order; 10.0.0.1 and 10.0.0.2 in scripts */
 	uint16_t port_shift;         /* added to all ports on the wire */
 	uint32_t buf;                /* bytes of a connection, each direction */
+	uint32_t away_ms;            /* of a peer, when it connects or answers a SYN */
 } wire = {
 	.engine = &wire_engine,
 	.tolerance_us = 2000,
@@ -102,6 +103,7 @@ static struct wire_rig {
 	.engine_ip = 0x0a000001u,
 	.peer_ip = 0x0a000002u,
 	.buf = 65536,
+	.away_ms = 10,
 };
 
 static void wire_fail(const char *fmt, ...)
