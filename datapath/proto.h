@@ -89,7 +89,7 @@ struct proto_out {
 		*scoreboards;        /* of the instance; NULL: nothing out of order is kept */
 	struct toe_rack_pool *racks; /* of the instance; NULL: RACK is not used */
 	uint32_t conn;               /* id, with racks */
-	uint32_t now_ms;             /* with scoreboards */
+	uint32_t now_ms;             /* with scoreboards or racks */
 	struct toe_flow_post *post;  /* of the connection */
 };
 static_assert(TOE_C_N <= 64, "proto_out.counted is a bit set");
@@ -302,6 +302,21 @@ uint32_t proto_prr_told(const struct toe_flow_proto *fp);
  * showed no new loss. */
 void proto_prr_acked(struct toe_flow_proto *fp, uint32_t told, bool good, struct proto_out *out);
 void proto_prr_sent(struct toe_flow_proto *fp, uint32_t bytes, struct proto_out *out);
+
+/* ---- congestion avoidance, proto_cubic.c; without an element, or with ECN: Reno's ---- */
+
+/* The flow has got an element. */
+void proto_cubic_recall(const struct toe_flow_proto *fp, struct proto_out *out);
+/* acked bytes of a full window: *add is what cwnd grows by.  False: as RFC 5681 has it. */
+bool proto_cubic_grow(const struct toe_flow_proto *fp, uint32_t acked, struct proto_out *out,
+		      uint32_t *add);
+/* cwnd is not what limits, or it is in slow start: time does not count. */
+void proto_cubic_pause(const struct toe_flow_proto *fp, struct proto_out *out);
+/* Something was lost when so much was in flight: the new ssthresh. */
+uint32_t proto_cubic_reduce(const struct toe_flow_proto *fp, uint32_t window,
+			    struct proto_out *out);
+/* After an RTO, behind proto_cubic_reduce(). */
+void proto_cubic_timeout(const struct toe_flow_proto *fp, struct proto_out *out);
 
 /* ---- undo, proto_undo.c; without an element all do nothing ---- */
 

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What RACK (RFC 8985 §6) and PRR know of a flow, and the pool it comes from: times of sending are
- * too much to keep for each connection, but only those with three segments and more in flight can
- * use them.  Such a flow takes an element when it sends and gives it back when all is acknowledged.
- * Where the pool is empty, losses are found by counting (RFC 6675), as without RACK.
+ * What RACK (RFC 8985 §6), PRR and CUBIC know of a flow, and the pool it comes from: times of
+ * sending are too much to keep for each connection, but only those with more than one segment in
+ * flight can use them.  Such a flow takes an element when it sends and gives it back when all is
+ * acknowledged. Where the pool is empty, losses are found by counting (RFC 6675), as without RACK,
+ * and cwnd is Reno's.
  *
  * One pool per proto instance, used by its thread only.  Elements whose reorder timer runs are on a
  * wheel of TOE_RACK_TICKS slots of TOE_RACK_TICK_US; what is due later is looked at in between.
@@ -34,6 +35,17 @@ struct toe_rack_marks {
 	struct toe_rack_mark m[TOE_RACK_MARKS];
 	uint16_t head;
 	uint16_t n;
+};
+
+/* CUBIC (RFC 9438), windows in bytes; see proto_cubic.c. */
+struct toe_cubic {
+	uint32_t w_max;      /* 0: nothing has been lost yet */
+	uint32_t cwnd_prior; /* cwnd when something was */
+	uint32_t epoch_ms; /* beginning of congestion avoidance, valid, as all below, if running */
+	uint32_t k_ms;     /* from there until the function reaches w_max */
+	uint32_t w_est;    /* what Reno would have */
+	uint32_t w_est_rest; /* part of a byte, in 1/cwnd */
+	bool running;
 };
 
 struct toe_rack {
@@ -67,6 +79,9 @@ struct toe_rack {
 	uint32_t undo_from;  /* SND.UNA then */
 	uint32_t undo_again; /* segments resent since and not reported as duplicates */
 	uint32_t undo_ms;    /* when the first of them was */
+	struct toe_cubic undo_cubic;
+
+	struct toe_cubic cubic;
 
 	struct toe_rack_marks sent;  /* for the first time, or the tail again */
 	struct toe_rack_marks again; /* what this recovery has resent */

@@ -302,23 +302,23 @@ uint32_t proto_loss_holes(const struct toe_flow_proto *fp)
 /* ---- recovery ---- */
 
 /*
- * Half of the flight (RFC 5681 §3.1), as it was when the lost segment was sent.  ACKs come in
- * bursts, and before the first new segment leaves, much less than that is in flight; where cwnd was
- * the limit, cwnd is what was.  What limited transmit has added does not count.
+ * A share of the flight (RFC 5681 §3.1, RFC 9438 §4.6), as it was when the lost segment was sent.
+ * ACKs come in bursts, and before the first new segment leaves, much less than that is in flight;
+ * where cwnd was the limit, cwnd is what was.  What limited transmit has added does not count.
  */
-static uint32_t loss_ssthresh(const struct toe_flow_proto *fp)
+static uint32_t loss_ssthresh(const struct toe_flow_proto *fp, struct proto_out *out)
 {
 	uint32_t flight = proto_min(fp->snd_max - fp->snd_una, fp->cwnd);
 
 	if (proto_is(fp, TOE_FP_CWND_LIMITED))
 		flight = fp->cwnd;
-	return proto_max(flight / 2, 2u * fp->mss);
+	return proto_max(proto_cubic_reduce(fp, flight, out), 2u * fp->mss);
 }
 
 static void loss_enter(struct toe_flow_proto *fp, struct proto_out *out)
 {
 	proto_undo_note(fp, out);
-	fp->ssthresh = loss_ssthresh(fp);
+	fp->ssthresh = loss_ssthresh(fp, out);
 	if (proto_is(fp, TOE_FP_SACK))
 		proto_sb_take(fp, out);
 	/* NewReno counts what has left by inflating cwnd, SACK by the scoreboard. */
@@ -398,25 +398,35 @@ static void loss_partial(struct toe_flow_proto *fp, uint32_t acked)
 	fp->cwnd = proto_max(fp->cwnd, fp->mss);
 }
 
-/*
- * Slow start and congestion avoidance (RFC 5681 §3.1) by acknowledged bytes, as long as cwnd is
- * what limits (RFC 7661 in spirit); not while CWR stands for an echoed mark (RFC 3168 §6.1.2).
- * Here and not by the control plane: one that looks every millisecond would be a round trip late
- * where round trips are short.  most: of what was acknowledged, in slow start.
- */
-static void loss_grow(struct toe_flow_proto *fp, uint32_t acked, uint32_t most)
+/* Congestion avoidance (RFC 5681 §3.1): a segment for each window. */
+static uint32_t loss_grow_reno(const struct toe_flow_proto *fp, uint32_t acked)
 {
-	uint64_t add;
+	uint64_t add = (uint64_t)proto_min(acked, fp->cwnd) * fp->mss + fp->cwnd / 2;
 
+	return proto_max((uint32_t)(add / fp->cwnd), 1);
+}
+
+/*
+ * Slow start and congestion avoidance by acknowledged bytes, as long as cwnd is what limits (RFC
+ * 7661 in spirit); not while CWR stands for an echoed mark (RFC 3168 §6.1.2).  Here and not by the
+ * control plane: one that looks every millisecond would be a round trip late where round trips are
+ * short.  most: of what was acknowledged, in slow start.
+ */
+static void loss_grow(struct toe_flow_proto *fp, uint32_t acked, uint32_t most,
+		      struct proto_out *out)
+{
+	uint32_t add;
+
+	if (!proto_is(fp, TOE_FP_CWND_LIMITED) || fp->cwnd < fp->ssthresh)
+		proto_cubic_pause(fp, out);
 	if (!proto_is(fp, TOE_FP_CWND_LIMITED) ||
 	    (proto_is(fp, TOE_FP_ECN) && seq_leq(fp->snd_una, fp->cwr_seq)))
 		return;
 	if (fp->cwnd < fp->ssthresh)
 		add = proto_min(proto_min(acked, most), fp->ssthresh - fp->cwnd);
-	else
-		add = ((uint64_t)proto_min(acked, fp->cwnd) * fp->mss + fp->cwnd / 2) / fp->cwnd;
-	add = add > 0 ? fp->cwnd + add : fp->cwnd + 1u;
-	fp->cwnd = proto_max(fp->cwnd, proto_min((uint32_t)add, proto_tx_buf(fp)));
+	else if (!proto_cubic_grow(fp, acked, out, &add))
+		add = loss_grow_reno(fp, acked);
+	fp->cwnd = proto_max(fp->cwnd, proto_min(fp->cwnd + add, proto_tx_buf(fp)));
 }
 
 void proto_loss_acked(struct toe_flow_proto *fp, uint32_t acked, struct proto_out *out)
@@ -426,13 +436,13 @@ void proto_loss_acked(struct toe_flow_proto *fp, uint32_t acked, struct proto_ou
 	fp->dup_acks = 0;
 	if (proto_is(fp, TOE_FP_LOSS)) {
 		/* RFC 5681 §3.1, with L = 1 (RFC 3465 §2.3) */
-		loss_grow(fp, acked, fp->mss);
+		loss_grow(fp, acked, fp->mss, out);
 		fp->flags &= ~(TOE_FP_RTX_ONE | (over ? TOE_FP_LOSS : 0u));
 	} else if (!proto_is(fp, TOE_FP_RECOVERY)) {
 		fp->flags &= ~TOE_FP_RTX_ONE;
 		if (fp->snd_una - fp->recover > LOSS_FAR)
 			fp->recover = fp->snd_una - 1;
-		loss_grow(fp, acked, fp->cwnd);
+		loss_grow(fp, acked, fp->cwnd, out);
 		loss_check(fp, out);
 	} else if (over) {
 		fp->flags &= ~(TOE_FP_RECOVERY | TOE_FP_RTX_ONE);
@@ -470,7 +480,8 @@ void proto_loss_rto(struct toe_flow_proto *fp, struct proto_out *out)
 	proto_undo_note(fp, out);
 	/* One reduction per loss: the next RTO, or one inside recovery, finds the same window. */
 	if (!proto_is(fp, TOE_FP_RECOVERY | TOE_FP_LOSS))
-		fp->ssthresh = loss_ssthresh(fp);
+		fp->ssthresh = loss_ssthresh(fp, out);
+	proto_cubic_timeout(fp, out);
 	fp->cwnd = fp->mss;
 	fp->snd_nxt = fp->snd_una;
 	fp->recover = fp->snd_max;
@@ -536,7 +547,7 @@ void proto_loss_tlp_ack(struct toe_flow_proto *fp, const struct toe_seg *seg, st
 		if (proto_is(fp, TOE_FP_RECOVERY | TOE_FP_LOSS))
 			return;
 		/* The probe repaired a loss, which counts as one (RFC 8985 §7.4.2). */
-		fp->ssthresh = proto_max(fp->cwnd / 2, 2u * fp->mss);
+		fp->ssthresh = proto_max(proto_cubic_reduce(fp, fp->cwnd, out), 2u * fp->mss);
 		fp->cwnd = fp->ssthresh;
 		fp->loss_epoch++;
 	} else if (k->n > 0 && seq_geq(sacked_top(k), fp->tlp_end) && loss_may_enter(fp)) {

@@ -74,6 +74,7 @@ static struct toe_rack *rack_take(struct toe_flow_proto *fp, uint32_t before,
 		fp->sb->rack_edge = fp->snd_una;
 	r->fack = r->high = r->dsack_end = fp->snd_una;
 	r->reordered = fp->reorder != 0;
+	proto_cubic_recall(fp, out);
 	/* What is in flight already was sent before now. */
 	mark_push(&r->sent, before, (uint32_t)now->us);
 	return r;

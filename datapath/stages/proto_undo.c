@@ -22,6 +22,7 @@ void proto_undo_note(struct toe_flow_proto *fp, struct proto_out *out)
 		return;
 	r->undo_cwnd = fp->cwnd;
 	r->undo_ssthresh = fp->ssthresh;
+	r->undo_cubic = r->cubic;
 	r->undo_from = fp->snd_una;
 	r->undo_again = 0;
 }
@@ -41,6 +42,7 @@ static void undo(struct toe_flow_proto *fp, struct toe_rack *r, struct proto_out
 	uint32_t most = fp->snd_max - fp->snd_una + UNDO_BURST * fp->mss;
 
 	fp->ssthresh = proto_max(r->undo_ssthresh, r->undo_cwnd);
+	r->cubic = r->undo_cubic; /* RFC 9438 §4.9 */
 	fp->cwnd = proto_max(fp->cwnd, proto_min(r->undo_cwnd, most));
 	fp->snd_nxt = fp->snd_max;
 	fp->recover = fp->snd_una;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 /* LINK: datapath/stages/proto_loss.c datapath/stages/proto_rack.c datapath/stages/proto_prr.c
- * datapath/stages/proto_undo.c datapath/rack.c datapath/scoreboard.c datapath/stages/proto_tx.c */
+ * datapath/stages/proto_undo.c datapath/stages/proto_cubic.c datapath/rack.c
+ * datapath/scoreboard.c datapath/stages/proto_tx.c */
 /*
  * The sender's scoreboard (proto_loss.c) against a bitmap: what it remembers was reported, is
  * ordered and lies between SND.UNA and SND.MAX; holes, pipe and the next retransmission are what a

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* LINK: datapath/ooo.c datapath/scoreboard.c datapath/stages/proto_rx.c
  * datapath/stages/proto_rx_data.c datapath/stages/proto_loss.c datapath/stages/proto_rack.c
- * datapath/stages/proto_prr.c datapath/stages/proto_undo.c
+ * datapath/stages/proto_prr.c datapath/stages/proto_undo.c datapath/stages/proto_cubic.c
  * datapath/rack.c datapath/stages/proto_tx.c datapath/stages/proto_hc.c
  * datapath/stages/proto_ctrl.c */
 /*
