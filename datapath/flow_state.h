@@ -49,6 +49,7 @@ TOE_ASSERT_SIZE(struct toe_flow_pre, 8);
 #define TOE_FP_CWND_ROUND   0x4000000u /* CWND_LIMITED is about this round trip */
 #define TOE_FP_PACED        0x8000000u /* sched has a rate for it: only its permissions send */
 #define TOE_FP_FAST_LOSS    0x10000000u /* fast recovery has found the last loss, see recover */
+#define TOE_FP_CUBIC        0x20000000u /* ssthresh is what CUBIC left of cwnd at the last loss */
 
 /* The TCP machine.  Written and read by: the proto instance of the flow-group only.  Two lines;
  * what only connections with holes need is in sb, times of sending in an element of rack.h. */

@@ -310,18 +310,18 @@ void proto_cubic_recall(const struct toe_flow_proto *fp, struct proto_out *out);
 /* acked bytes of a full window: *add is what cwnd grows by.  False: as RFC 5681 has it. */
 bool proto_cubic_grow(const struct toe_flow_proto *fp, uint32_t acked, struct proto_out *out,
 		      uint32_t *add);
-/* cwnd is not what limits, or it is in slow start: time does not count. */
+/* cwnd is not what limits, it is in slow start, or has been set from outside: another epoch. */
 void proto_cubic_pause(const struct toe_flow_proto *fp, struct proto_out *out);
 /* Something was lost when so much was in flight: the new ssthresh. */
-uint32_t proto_cubic_reduce(const struct toe_flow_proto *fp, uint32_t window,
-			    struct proto_out *out);
+uint32_t proto_cubic_reduce(struct toe_flow_proto *fp, uint32_t window, struct proto_out *out);
 /* After an RTO, behind proto_cubic_reduce(). */
-void proto_cubic_timeout(const struct toe_flow_proto *fp, struct proto_out *out);
+void proto_cubic_timeout(struct toe_flow_proto *fp, struct proto_out *out);
 
 /* ---- undo, proto_undo.c; without an element all do nothing ---- */
 
-/* Before a loss changes anything; something has been resent. */
+/* Before a loss changes anything; one that is certain does; something has been resent. */
 void proto_undo_note(struct toe_flow_proto *fp, struct proto_out *out);
+void proto_undo_forget(struct toe_flow_proto *fp, struct proto_out *out);
 void proto_undo_sent(struct toe_flow_proto *fp, const struct toe_clock *now, struct proto_out *out);
 
 /* SND.UNA has moved on from there; the segment's first SACK block reports a duplicate. */
@@ -348,7 +348,7 @@ void proto_rack_arrived(struct toe_flow_proto *fp, uint32_t left, uint32_t right
 void proto_rack_dsack(struct toe_flow_proto *fp, struct proto_out *out);
 
 /* After an ACK, or when the reorder timer goes off: what is lost by now.  True: something of what
- * recovery has resent is.  Gives the element back if nothing is in flight. */
+ * recovery has resent is. */
 bool proto_rack_detect(struct toe_flow_proto *fp, const struct toe_clock *now,
 		       struct proto_out *out);
 void proto_rack_timeout(struct toe_flow_proto *fp, const struct toe_clock *now,
@@ -357,6 +357,7 @@ void proto_rack_timeout(struct toe_flow_proto *fp, const struct toe_clock *now,
 /* Recovery begins, or ends; after an RTO nothing is known. */
 void proto_rack_recovery(struct toe_flow_proto *fp, bool begins, struct proto_out *out);
 void proto_rack_forget(struct toe_flow_proto *fp, struct proto_out *out);
+/* Nothing is in flight any more; or the connection ends. */
 void proto_rack_release(struct toe_flow_proto *fp, struct proto_out *out);
 
 /* What the application wants segments to look like. */

@@ -173,6 +173,8 @@ static void ctrl_cc(struct toe_flow_proto *fp, const struct toe_cmd_cc *cc, stru
 		return;
 	}
 	fp->ssthresh = proto_min(proto_max(cc->ssthresh, 2u * fp->mss), PROTO_CWND_MAX);
+	fp->flags &= ~TOE_FP_CUBIC;
+	proto_cubic_pause(fp, out);
 	if (!proto_is(fp, TOE_FP_RECOVERY | TOE_FP_LOSS))
 		fp->cwnd = proto_min(proto_max(cc->cwnd, fp->mss), PROTO_CWND_MAX);
 	fp->flags &= ~TOE_FP_PACED;

@@ -60,7 +60,7 @@ static uint32_t cubic_window(const struct toe_flow_proto *fp, const struct toe_c
 
 	d = d > CUBIC_FAR ? CUBIC_FAR : d < -CUBIC_FAR ? -CUBIC_FAR : d;
 	w = d * d * d / CUBIC_C_INV_1 * fp->mss / CUBIC_C_INV_2 + c->w_max;
-	return w < 0 ? 0 : proto_min((uint32_t)w, PROTO_CWND_MAX);
+	return w < 0 ? 0 : w > PROTO_CWND_MAX ? PROTO_CWND_MAX : (uint32_t)w;
 }
 
 /* Congestion avoidance begins (§4.2 fig. 2). */
@@ -117,7 +117,8 @@ void proto_cubic_recall(const struct toe_flow_proto *fp, struct proto_out *out)
 
 	if (c == NULL || fp->ssthresh >= PROTO_CWND_MAX / 2)
 		return; /* nothing has been lost yet */
-	c->w_max = c->cwnd_prior = CUBIC_BEFORE(fp->ssthresh);
+	c->cwnd_prior = CUBIC_BEFORE(fp->ssthresh);
+	c->w_max = proto_is(fp, TOE_FP_CUBIC) ? c->cwnd_prior : 0;
 }
 
 void proto_cubic_pause(const struct toe_flow_proto *fp, struct proto_out *out)
@@ -128,22 +129,25 @@ void proto_cubic_pause(const struct toe_flow_proto *fp, struct proto_out *out)
 		c->running = false;
 }
 
-uint32_t proto_cubic_reduce(const struct toe_flow_proto *fp, uint32_t window, struct proto_out *out)
+uint32_t proto_cubic_reduce(struct toe_flow_proto *fp, uint32_t window, struct proto_out *out)
 {
 	struct toe_cubic *c = cubic_of(fp, out);
 
+	fp->flags &= ~TOE_FP_CUBIC;
 	if (c == NULL)
 		return window / 2;
+	fp->flags |= TOE_FP_CUBIC;
 	c->running = false;
 	c->cwnd_prior = window;
 	c->w_max = window < c->w_max ? CUBIC_CONVERGE(window) : window;
 	return CUBIC_BETA(window);
 }
 
-void proto_cubic_timeout(const struct toe_flow_proto *fp, struct proto_out *out)
+void proto_cubic_timeout(struct toe_flow_proto *fp, struct proto_out *out)
 {
 	struct toe_cubic *c = cubic_of(fp, out);
 
+	fp->flags &= ~TOE_FP_CUBIC;
 	if (c == NULL)
 		return;
 	c->running = false;

@@ -306,7 +306,7 @@ uint32_t proto_loss_holes(const struct toe_flow_proto *fp)
  * ACKs come in bursts, and before the first new segment leaves, much less than that is in flight;
  * where cwnd was the limit, cwnd is what was.  What limited transmit has added does not count.
  */
-static uint32_t loss_ssthresh(const struct toe_flow_proto *fp, struct proto_out *out)
+static uint32_t loss_ssthresh(struct toe_flow_proto *fp, struct proto_out *out)
 {
 	uint32_t flight = proto_min(fp->snd_max - fp->snd_una, fp->cwnd);
 
@@ -516,6 +516,7 @@ void proto_loss_too_big(struct toe_flow_proto *fp, struct proto_out *out)
 	fp->loss_epoch++;
 	fp->flags &= ~(TOE_FP_RECOVERY | TOE_FP_RTX_ONE | TOE_FP_TLP | TOE_FP_FAST_LOSS);
 	fp->flags |= TOE_FP_LOSS;
+	proto_cubic_pause(fp, out);
 	proto_rack_forget(fp, out);
 	proto_prr_end(fp, out);
 	proto_loss_skip(fp);
@@ -547,6 +548,7 @@ void proto_loss_tlp_ack(struct toe_flow_proto *fp, const struct toe_seg *seg, st
 		if (proto_is(fp, TOE_FP_RECOVERY | TOE_FP_LOSS))
 			return;
 		/* The probe repaired a loss, which counts as one (RFC 8985 §7.4.2). */
+		proto_undo_forget(fp, out);
 		fp->ssthresh = proto_max(proto_cubic_reduce(fp, fp->cwnd, out), 2u * fp->mss);
 		fp->cwnd = fp->ssthresh;
 		fp->loss_epoch++;

@@ -233,7 +233,7 @@ bool proto_rack_detect(struct toe_flow_proto *fp, const struct toe_clock *now,
 	if (r == NULL)
 		return false;
 	if (fp->snd_una == fp->snd_max) {
-		proto_rack_release(fp, out);
+		toe_rack_timer_stop(out->racks, r);
 		return false;
 	}
 	r->fack = r->high;

@@ -203,6 +203,8 @@ static void rx_ack(struct toe_flow_proto *fp, const struct toe_seg *seg,
 				acked > 0 && !again &&
 					seq_leq(proto_rack_edge(fp), seq_max(edge, fp->snd_una)),
 				out);
+	if (fp->snd_una == fp->snd_max)
+		proto_rack_release(fp, out);
 	rx_update_window(fp, seg);
 }
 

@@ -27,6 +27,14 @@ void proto_undo_note(struct toe_flow_proto *fp, struct proto_out *out)
 	r->undo_again = 0;
 }
 
+void proto_undo_forget(struct toe_flow_proto *fp, struct proto_out *out)
+{
+	struct toe_rack *r = proto_rack(fp, out);
+
+	if (r != NULL)
+		r->undo_cwnd = 0;
+}
+
 void proto_undo_sent(struct toe_flow_proto *fp, const struct toe_clock *now, struct proto_out *out)
 {
 	struct toe_rack *r = proto_rack(fp, out);
@@ -42,7 +50,9 @@ static void undo(struct toe_flow_proto *fp, struct toe_rack *r, struct proto_out
 	uint32_t most = fp->snd_max - fp->snd_una + UNDO_BURST * fp->mss;
 
 	fp->ssthresh = proto_max(r->undo_ssthresh, r->undo_cwnd);
-	r->cubic = r->undo_cubic; /* RFC 9438 §4.9 */
+	if (fp->cwnd < r->undo_cwnd)
+		r->cubic = r->undo_cubic; /* RFC 9438 §4.9 */
+	r->cubic.running = false;         /* the time meanwhile does not count */
 	fp->cwnd = proto_max(fp->cwnd, proto_min(r->undo_cwnd, most));
 	fp->snd_nxt = fp->snd_max;
 	fp->recover = fp->snd_una;
@@ -50,7 +60,7 @@ static void undo(struct toe_flow_proto *fp, struct toe_rack *r, struct proto_out
 	fp->loss_epoch++;
 	/* that the small window was full says nothing about this one */
 	fp->flags &= ~(TOE_FP_RECOVERY | TOE_FP_LOSS | TOE_FP_RTX_ONE | TOE_FP_CWND_LIMITED |
-		       TOE_FP_CWND_ROUND);
+		       TOE_FP_CWND_ROUND | TOE_FP_CUBIC);
 	r->undo_cwnd = 0;
 	proto_rack_recovery(fp, false, out);
 	proto_prr_end(fp, out);
@@ -82,6 +92,11 @@ void proto_undo_dsack(struct toe_flow_proto *fp, const struct toe_seg *seg, stru
 	struct toe_rack *r = proto_rack(fp, out);
 	uint32_t left = seg->sack[0].left, right = seg->sack[0].right, segs;
 
+	/* Behind recovery for as long as duplicates of it may still be on their way, and not for
+	 * ever: something else may have been received twice. */
+	if (r != NULL && seq_gt(fp->snd_una, fp->recover) &&
+	    fp->snd_una - fp->recover > r->undo_cwnd)
+		r->undo_cwnd = 0;
 	if (r == NULL || r->undo_cwnd == 0 || r->undo_again == 0 || proto_is(fp, TOE_FP_TLP) ||
 	    seq_lt(left, r->undo_from) || seq_geq(left, right) || seq_gt(right, fp->snd_max))
 		return;
