@@ -124,14 +124,25 @@ static void *zalloc(const char *what, size_t n, size_t bytes)
 	return rte_zmalloc(what, n * bytes, TOE_LINE);
 }
 
+/* Zeroes of which a page exists once it has been written; not of the EAL's, which are all there
+ * from the start.  NULL: out of memory. */
+static void *map_sparse(size_t bytes)
+{
+	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	return p == MAP_FAILED ? NULL : p;
+}
+
 static int make_flows(struct toe_engine *e)
 {
 	e->flow_pre = zalloc("toe_pre", e->conn_n, sizeof(*e->flow_pre));
 	e->flow_proto = zalloc("toe_proto", e->conn_n, sizeof(*e->flow_proto));
 	e->flow_post = zalloc("toe_post", e->conn_n, sizeof(*e->flow_post));
+	e->flow_addr6 = map_sparse(e->conn_n * sizeof(*e->flow_addr6));
 	e->flow_sched = zalloc("toe_sched", e->conn_n, sizeof(*e->flow_sched));
 	if (e->flow_pre == NULL || e->flow_proto == NULL || e->flow_post == NULL ||
-	    e->flow_sched == NULL)
+	    e->flow_addr6 == NULL || e->flow_sched == NULL)
 		return -1;
 	e->flows = toe_flow_table_create(e->conn_n, e->qsbr);
 	return e->flows == NULL ? -1 : 0;
@@ -166,6 +177,8 @@ void toe_engine_fini(struct toe_engine *e)
 	rte_free(e->flow_pre);
 	rte_free(e->flow_proto);
 	rte_free(e->flow_post);
+	if (e->flow_addr6 != NULL)
+		munmap(e->flow_addr6, e->conn_n * sizeof(*e->flow_addr6));
 	rte_free(e->flow_sched);
 	for (unsigned t = 0; t < TOE_WORK_TYPE_N; t++)
 		rte_mempool_free(e->work_pool[t]);

@@ -47,6 +47,7 @@ struct toe_engine {
 	struct toe_flow_pre *flow_pre;
 	struct toe_flow_proto *flow_proto;
 	struct toe_flow_post *flow_post;
+	struct toe_flow_addr6 *flow_addr6;
 	struct toe_flow_sched *flow_sched;
 	struct toe_flow_table *flows;
 

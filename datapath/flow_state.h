@@ -9,6 +9,8 @@
 
 #include "scoreboard.h"
 #include "toe/abi.h"
+#include "toe/ctl.h"
+#include "toe/region.h"
 
 /* Identification.  Written by: ctrl stage (before the flow table points here).
  * Read by: pre replicas. */
@@ -108,27 +110,37 @@ TOE_ASSERT_SIZE(struct toe_flow_proto, 128);
 
 /* What a segment of this connection looks like and where its bytes live.  Written by: proto, when
  * it processes INSTALL or NEIGH (every later item reaches post through proto, so replicas see
- * it), and tos and ttl when the application wants others.  Read by: post and dma replicas. */
+ * it), and tos and ttl when the application wants others.  Read by: post and dma replicas, stream,
+ * ctxq.  Half a line; the source MAC is the port's, toe_engine.mac. */
 struct toe_flow_post {
-	TOE_LINE_ALIGNED uint8_t local_addr[16];
-	uint8_t remote_addr[16];
-	uint8_t local_mac[6];
+	uint8_t local_addr[4]; /* IPv4, else toe_flow_addr6 */
+	uint8_t remote_addr[4];
 	uint8_t remote_mac[6];
 	uint16_t local_port; /* network order */
 	uint16_t remote_port;
-	uint32_t ts_offset;
-	uint32_t slot;
-	uint16_t app_id;
 	uint8_t flags; /* TOE_POST_* */
 	uint8_t tos;   /* Diffserv, its ECN bits 0; atomic, as ttl: see below */
 	uint8_t ttl;
 	uint8_t flow_label_high; /* IPv6, 20 bits: see toe_post_flow_label() */
 	uint16_t flow_label_low;
+	uint32_t ts_offset;
+	uint32_t slot : 24;
+	uint32_t app_id : 8;
 };
 #define TOE_POST_TS     0x01u
 #define TOE_POST_IPV6   0x02u
 #define TOE_POST_STREAM 0x04u /* a stream module owns the byte streams */
-TOE_ASSERT_SIZE(struct toe_flow_post, 64);
+TOE_ASSERT_SIZE(struct toe_flow_post, 32);
+/* ctrl refuses an INSTALL beyond these. */
+static_assert(TOE_REGION_ENTRIES_MAX <= 1u << 24, "toe_flow_post.slot holds every slot");
+static_assert(TOE_CTL_APP_N <= 1u << 8, "toe_flow_post.app_id holds every application");
+
+/* Addresses of an IPv6 connection; of others never touched.  As toe_flow_post, with INSTALL. */
+struct toe_flow_addr6 {
+	uint8_t local[16];
+	uint8_t remote[16];
+};
+TOE_ASSERT_SIZE(struct toe_flow_addr6, 32);
 
 static inline uint32_t toe_post_flow_label(const struct toe_flow_post *post)
 {

@@ -91,6 +91,7 @@ struct proto_out {
 	uint32_t conn;               /* id, with racks */
 	uint32_t now_ms;             /* with scoreboards or racks */
 	struct toe_flow_post *post;  /* of the connection */
+	struct toe_flow_addr6 *addr6;
 };
 static_assert(TOE_C_N <= 64, "proto_out.counted is a bit set");
 
@@ -201,8 +202,8 @@ void proto_tx(struct toe_flow_proto *fp, const struct toe_clock *now, struct pro
 void proto_hc(struct toe_flow_proto *fp, const struct toe_hc *hc, const struct toe_clock *now,
 	      struct proto_out *out);
 /* Commands for an installed connection, and INSTALL, which makes one. */
-void proto_ctrl(struct toe_flow_proto *fp, struct toe_flow_post *post,
-		const struct toe_work_ctrl *wc, const struct toe_clock *now, struct proto_out *out);
+void proto_ctrl(struct toe_flow_proto *fp, const struct toe_work_ctrl *wc,
+		const struct toe_clock *now, struct proto_out *out);
 
 /* The RST that ends the connection, at seq; nothing is sent after it. */
 void proto_send_rst(struct toe_flow_proto *fp, uint32_t seq, struct proto_out *out);

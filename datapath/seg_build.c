@@ -2,10 +2,10 @@
 /*
  * Header builder.
  *
- * Job: {flow_post, snapshot, clock} -> Ethernet, IP and TCP header bytes.  Pure: no state, any
- * thread.  IPv4 with DF and id 0 (RFC 6864: atomic datagrams need none); IPv6 with the flow label
- * of the connection (RFC 6437), never an extension header.  The TCP checksum of the whole segment
- * is not done here: the payload is not there yet.
+ * Job: {flow_post, addresses, snapshot, clock} -> Ethernet, IP and TCP header bytes.  Pure: no
+ * state, any thread.  IPv4 with DF and id 0 (RFC 6864: atomic datagrams need none); IPv6 with the
+ * flow label of the connection (RFC 6437), never an extension header.  The TCP checksum of the
+ * whole segment is not done here: the payload is not there yet.
  */
 #include <string.h>
 
@@ -76,8 +76,8 @@ static void build_ip6(uint8_t *ip, const struct toe_seg_build *b, uint32_t tcp_b
 	toe_put16(ip + 4, tcp_bytes + b->payload_len);
 	ip[6] = PROTO_TCP;
 	ip[7] = __atomic_load_n(&b->flow->ttl, __ATOMIC_RELAXED);
-	memcpy(ip + 8, b->flow->local_addr, 16);
-	memcpy(ip + 24, b->flow->remote_addr, 16);
+	memcpy(ip + 8, b->addr6->local, 16);
+	memcpy(ip + 24, b->addr6->remote, 16);
 }
 
 /* What a port that inserts TCP checksums expects in the checksum field: the folded, not inverted,
@@ -100,7 +100,7 @@ unsigned toe_seg_build(uint8_t *dst, const struct toe_seg_build *b)
 
 	TOE_ASSERT(b->sack_n <= 3);
 	memcpy(dst, flow->remote_mac, 6);
-	memcpy(dst + 6, flow->local_mac, 6);
+	memcpy(dst + 6, b->src_mac, 6);
 	toe_put16(dst + 12, v6 ? TOE_ETHER_IP6 : TOE_ETHER_IP4);
 	if (v6)
 		build_ip6(ip, b, tcp_bytes);

@@ -14,6 +14,8 @@
 
 struct toe_seg_build {
 	const struct toe_flow_post *flow;
+	const struct toe_flow_addr6 *addr6; /* of the connection; IPv4: not looked at */
+	const uint8_t *src_mac;
 	const struct toe_snap *snap;
 	uint32_t ts_val; /* clock and the connection's offset added */
 	uint16_t payload_len;

@@ -61,12 +61,17 @@ static void tuple_of(const struct toe_cmd_install *in, struct toe_tuple *t)
 	t->family = in->family;
 }
 
+/* Slot and application have to fit toe_flow_post, and frames go out with the port's MAC, which the
+ * control plane was told. */
 static bool install_ok(const struct toe_engine *e, const struct command *c,
 		       const struct toe_cmd_install *in, const struct toe_tuple *t)
 {
 	const struct toe_app *a = toe_app_get(e, in->app_id);
 
-	if ((in->family != AF_INET && in->family != AF_INET6) || in->app_id >= TOE_APP_N)
+	if ((in->family != AF_INET && in->family != AF_INET6) || in->app_id >= TOE_APP_N ||
+	    in->slot >= TOE_REGION_ENTRIES_MAX)
+		return false;
+	if (memcmp(in->local_mac, e->mac.addr_bytes, sizeof(in->local_mac)) != 0)
 		return false;
 	if (toe_flow_group(toe_flow_hash(t), e->flow_group_n) != c->e.conn % e->flow_group_n)
 		return false;

@@ -3,8 +3,9 @@
  * post: turns proto's decision into a segment, and keeps the statistics (replicable).
  *
  * Input: every item proto let go, with its snapshot.  Output: the same items, all to dma; those
- * with TOE_TODO_TX carry a frame with headers and room for the payload.  Reads flow_post; owns line
- * [conn][replica] of toe_flow_stat.  Without a packet buffer nothing is sent: TCP repairs that.
+ * with TOE_TODO_TX carry a frame with headers and room for the payload.  Reads flow_post and
+ * flow_addr6; owns line [conn][replica] of toe_flow_stat.  Without a packet buffer nothing is sent:
+ * TCP repairs that.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -81,6 +82,8 @@ static bool post_build(struct toe_stage *s, struct toe_work *w, struct rte_mbuf 
 	const struct post *p = s->priv;
 	struct toe_seg_build b = {
 		.flow = &s->engine->flow_post[w->conn],
+		.addr6 = &s->engine->flow_addr6[w->conn],
+		.src_mac = s->engine->mac.addr_bytes,
 		.snap = &w->snap,
 		.payload_len = toe_work_sends(w) ? w->snap.len : 0,
 		.sack_n = w->snap.sack_n,

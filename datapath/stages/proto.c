@@ -4,9 +4,9 @@
  *
  * Inputs: RX, TX, HC and CTRL items of its flow-groups, admitted in order by reorder.  Outputs:
  * numbered items with a snapshot to post; segments without a connection to ctrl.  Owns: flow_proto,
- * flow_post (at INSTALL/NEIGH), toe_flow_prog and the out_seq counters of its flow-groups.  Thread:
- * its lcore; instances share nothing, as a connection belongs to one flow-group and that to one
- * instance.  The machine itself is in proto_*.c, free of all this.
+ * flow_post and flow_addr6 (at INSTALL/NEIGH), toe_flow_prog and the out_seq counters of its
+ * flow-groups.  Thread: its lcore; instances share nothing, as a connection belongs to one
+ * flow-group and that to one instance.  The machine itself is in proto_*.c, free of all this.
  */
 #include "proto.h"
 
@@ -90,6 +90,7 @@ static void proto_begin(struct toe_stage *s, struct toe_work *w, struct proto_ou
 	out->now_ms = toe_now(s)->ms;
 	out->conn = w->conn;
 	out->post = &s->engine->flow_post[w->conn];
+	out->addr6 = &s->engine->flow_addr6[w->conn];
 }
 
 static void proto_run(struct toe_stage *s, struct toe_work *w, struct proto_out *out)
@@ -113,7 +114,7 @@ static void proto_run(struct toe_stage *s, struct toe_work *w, struct proto_out 
 			proto_hc(fp, &w->hc, now, out);
 		break;
 	default:
-		proto_ctrl(fp, &e->flow_post[w->conn], toe_work_ctrl(w), now, out);
+		proto_ctrl(fp, toe_work_ctrl(w), now, out);
 		break;
 	}
 	proto_publish(fp, &e->prog[w->conn]);

@@ -3,9 +3,9 @@
  * Protocol stage, CTRL workflow: commands of the control plane that concern one connection, and
  * toe_flow_prog, what it polls.
  *
- * Input: state, command, clock.  Output: changed state; INSTALL and NEIGH also write flow_post,
- * which replicas read only for items that leave proto later.  Owns nothing.  Thread: the proto
- * instance.
+ * Input: state, command, clock.  Output: changed state; INSTALL and NEIGH also write flow_post
+ * and flow_addr6, which replicas read only for items that leave proto later.  Owns nothing. Thread:
+ * the proto instance.
  */
 #include "proto.h"
 
@@ -130,28 +130,37 @@ static void ctrl_install_flow(struct toe_flow_proto *fp, const struct toe_cmd_in
 	fp->ctl = in->ctl & PROTO_CTL;
 }
 
-static void ctrl_install_post(struct toe_flow_post *post, const struct toe_cmd_install *in)
+static void ctrl_install_addr(struct toe_flow_post *post, struct toe_flow_addr6 *addr6,
+			      const struct toe_cmd_install *in)
+{
+	if (in->family != AF_INET6) {
+		memcpy(post->local_addr, in->local_addr, sizeof(post->local_addr));
+		memcpy(post->remote_addr, in->remote_addr, sizeof(post->remote_addr));
+		return;
+	}
+	memcpy(addr6->local, in->local_addr, sizeof(addr6->local));
+	memcpy(addr6->remote, in->remote_addr, sizeof(addr6->remote));
+	post->flags |= TOE_POST_IPV6;
+	post->flow_label_high = (in->flow_label >> 16) & 0xfu;
+	post->flow_label_low = (uint16_t)in->flow_label;
+}
+
+static void ctrl_install_post(struct toe_flow_post *post, struct toe_flow_addr6 *addr6,
+			      const struct toe_cmd_install *in)
 {
 	memset(post, 0, sizeof(*post));
-	memcpy(post->local_addr, in->local_addr, sizeof(post->local_addr));
-	memcpy(post->remote_addr, in->remote_addr, sizeof(post->remote_addr));
-	memcpy(post->local_mac, in->local_mac, sizeof(post->local_mac));
 	memcpy(post->remote_mac, in->remote_mac, sizeof(post->remote_mac));
 	post->local_port = rte_cpu_to_be_16(in->local_port);
 	post->remote_port = rte_cpu_to_be_16(in->remote_port);
 	post->ts_offset = in->ts_offset;
-	post->slot = in->slot;
-	post->app_id = (uint16_t)in->app_id; /* < TOE_APP_N, ctrl has checked */
+	post->slot = in->slot & 0xffffffu; /* ctrl has checked both */
+	post->app_id = (uint8_t)in->app_id;
 	proto_set_header(post, in->ctl);
 	if (in->flags & TOE_INSTALL_TS)
 		post->flags |= TOE_POST_TS;
 	if (in->flags & TOE_INSTALL_STREAM)
 		post->flags |= TOE_POST_STREAM;
-	if (in->family == AF_INET6) {
-		post->flags |= TOE_POST_IPV6;
-		post->flow_label_high = (in->flow_label >> 16) & 0xfu;
-		post->flow_label_low = (uint16_t)in->flow_label;
-	}
+	ctrl_install_addr(post, addr6, in);
 }
 
 static void ctrl_remove(struct toe_flow_proto *fp, struct proto_out *out)
@@ -241,14 +250,14 @@ static void ctrl_close(struct toe_flow_proto *fp, const struct toe_cmd_close *cl
 	proto_finish(fp, out, true);
 }
 
-void proto_ctrl(struct toe_flow_proto *fp, struct toe_flow_post *post,
-		const struct toe_work_ctrl *wc, const struct toe_clock *now, struct proto_out *out)
+void proto_ctrl(struct toe_flow_proto *fp, const struct toe_work_ctrl *wc,
+		const struct toe_clock *now, struct proto_out *out)
 {
 	switch (wc->w.cmd) {
 	case TOE_CMD_INSTALL:
 		ctrl_forget(fp, out); /* one that was never removed */
 		ctrl_install_flow(fp, &wc->cmd.install, wc->w.gen, now);
-		ctrl_install_post(post, &wc->cmd.install);
+		ctrl_install_post(out->post, out->addr6, &wc->cmd.install);
 		proto_counted(out, TOE_C_INSTALLED);
 		proto_event(out, TOE_EV_INSTALLED);
 		out->todo |= TOE_TODO_CTXQ;
@@ -279,7 +288,8 @@ void proto_ctrl(struct toe_flow_proto *fp, struct toe_flow_post *post,
 	case TOE_CMD_NEIGH:
 		/* A frame being built right now may go to the old hop or, once, to a torn
 		 * address; TCP repeats it. */
-		memcpy(post->remote_mac, wc->cmd.neigh.remote_mac, sizeof(post->remote_mac));
+		memcpy(out->post->remote_mac, wc->cmd.neigh.remote_mac,
+		       sizeof(out->post->remote_mac));
 		break;
 	case TOE_CMD_QUIET:
 		fp->flags &= ~TOE_FP_ACTIVE;

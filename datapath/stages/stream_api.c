@@ -88,7 +88,10 @@ void toe_stream_peer(struct toe_stream *s, const struct toe_stream_conn *c,
 					.port = rte_be_to_cpu_16(post->remote_port),
 					.local_port = rte_be_to_cpu_16(post->local_port),
 					.app_id = c->app_id};
-	memcpy(out->addr, post->remote_addr, sizeof(out->addr));
+	if (out->family == AF_INET6)
+		memcpy(out->addr, s->core->engine->flow_addr6[c->id].remote, sizeof(out->addr));
+	else
+		memcpy(out->addr, post->remote_addr, sizeof(post->remote_addr));
 }
 
 uint32_t toe_stream_kernel_conns(struct toe_stream *s, uint32_t app_id)

@@ -19,6 +19,7 @@
 static struct {
 	struct toe_flow_proto fp;
 	struct toe_flow_post post;
+	struct toe_flow_addr6 addr6;
 	struct toe_clock now;
 	struct toe_snap snap;
 	struct proto_out out;
@@ -50,6 +51,7 @@ static void begin(void)
 	f.out.scoreboards = &scoreboards;
 	f.out.now_ms = f.now.ms;
 	f.out.post = &f.post;
+	f.out.addr6 = &f.addr6;
 }
 
 static uint8_t stream_byte(uint32_t pos)
@@ -283,7 +285,7 @@ static void command(uint16_t cmd)
 {
 	f.wc.w.cmd = cmd;
 	begin();
-	proto_ctrl(&f.fp, &f.post, &f.wc, &f.now, &f.out);
+	proto_ctrl(&f.fp, &f.wc, &f.now, &f.out);
 	egress(f.fp.snd_una, f.fp.snd_max, false);
 }
 

@@ -414,6 +414,7 @@ static inline void sim_start(const struct sim_setup *u)
 	e->flow_pre = sim_zalloc(SIM_CONNS * sizeof(*e->flow_pre));
 	e->flow_proto = sim_zalloc(SIM_CONNS * sizeof(*e->flow_proto));
 	e->flow_post = sim_zalloc(SIM_CONNS * sizeof(*e->flow_post));
+	e->flow_addr6 = sim_zalloc(SIM_CONNS * sizeof(*e->flow_addr6));
 	e->flow_sched = sim_zalloc(SIM_CONNS * sizeof(*e->flow_sched));
 	e->flows = toe_flow_table_create(SIM_CONNS, NULL);
 	assert_non_null(e->flows);
@@ -449,6 +450,7 @@ static inline void sim_stop(void)
 	free(e->flow_pre);
 	free(e->flow_proto);
 	free(e->flow_post);
+	free(e->flow_addr6);
 	free(e->flow_sched);
 	free(e->cpq);
 	close(sim.kick_fd);

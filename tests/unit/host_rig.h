@@ -164,8 +164,8 @@ static inline void rig_engine(uint32_t conn_n, unsigned mbuf_n)
 	e->flow_pre = calloc(conn_n, sizeof(*e->flow_pre));
 	e->flow_proto = aligned_alloc(64, conn_n * sizeof(*e->flow_proto));
 	memset(e->flow_proto, 0, conn_n * sizeof(*e->flow_proto));
-	e->flow_post = aligned_alloc(64, conn_n * sizeof(*e->flow_post));
-	memset(e->flow_post, 0, conn_n * sizeof(*e->flow_post));
+	e->flow_post = calloc(conn_n, sizeof(*e->flow_post));
+	e->flow_addr6 = calloc(conn_n, sizeof(*e->flow_addr6));
 	e->prog = aligned_alloc(64, conn_n * sizeof(*e->prog));
 	memset(e->prog, 0, conn_n * sizeof(*e->prog));
 	if (mbuf_n != 0) {
@@ -198,6 +198,7 @@ static inline void rig_stop(void)
 	free(e->flow_pre);
 	free(e->flow_proto);
 	free(e->flow_post);
+	free(e->flow_addr6);
 	free(e->prog);
 	rte_mempool_free(e->mbuf_pool);
 	memset(&env, 0, sizeof(env));

@@ -38,6 +38,7 @@
 struct rig {
 	struct toe_flow_proto fp;
 	struct toe_flow_post post;
+	struct toe_flow_addr6 addr6;
 	struct toe_clock now;
 	struct toe_snap snap;
 	struct proto_out out;
@@ -56,6 +57,7 @@ static inline void rig_begin(struct rig *r)
 	r->out.scoreboards = r->scoreboards_of != NULL ? r->scoreboards_of : &r->scoreboards;
 	r->out.now_ms = r->now.ms;
 	r->out.post = &r->post;
+	r->out.addr6 = &r->addr6;
 }
 
 static inline uint32_t rig_rand(uint32_t *state)
@@ -72,7 +74,7 @@ static inline void rig_cmd(struct rig *r, uint16_t cmd)
 	r->wc.w.cmd = cmd;
 	r->wc.w.gen = 1;
 	rig_begin(r);
-	proto_ctrl(&r->fp, &r->post, &r->wc, &r->now, &r->out);
+	proto_ctrl(&r->fp, &r->wc, &r->now, &r->out);
 }
 
 /* What a test wants different from the usual it changes before rig_start(). */

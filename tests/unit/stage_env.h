@@ -111,8 +111,8 @@ static inline void env_start(const struct toe_stage_ops *ops, uint32_t conn_n, u
 	e->caps.mtu = 1500;
 	e->mac = (struct rte_ether_addr){{2, 0, 0, 0, 0, 1}};
 	e->flow_pre = calloc(conn_n, sizeof(*e->flow_pre));
-	e->flow_post = aligned_alloc(64, conn_n * sizeof(*e->flow_post));
-	memset(e->flow_post, 0, conn_n * sizeof(*e->flow_post));
+	e->flow_post = calloc(conn_n, sizeof(*e->flow_post));
+	e->flow_addr6 = calloc(conn_n, sizeof(*e->flow_addr6));
 	e->flow_sched = calloc(conn_n, sizeof(*e->flow_sched));
 	e->stat = aligned_alloc(64, conn_n * TOE_FLOW_STAT_REPLICAS * sizeof(*e->stat));
 	memset(e->stat, 0, conn_n * TOE_FLOW_STAT_REPLICAS * sizeof(*e->stat));
@@ -143,6 +143,7 @@ static inline void env_stop(void)
 	env.stage.ops->fini(&env.stage);
 	free(e->flow_pre);
 	free(e->flow_post);
+	free(e->flow_addr6);
 	free(e->flow_sched);
 	free(e->stat);
 	rte_mempool_free(e->mbuf_pool);

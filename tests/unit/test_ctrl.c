@@ -264,8 +264,18 @@ static void test_install_refused(void **state)
 	bad = in;
 	bad.family = AF_UNIX;
 	command(TOE_CMD_INSTALL, 5, 4, &bad, sizeof(bad));
+	bad = in;
+	bad.local_mac[0] = 2; /* not the port's */
+	command(TOE_CMD_INSTALL, 5, 5, &bad, sizeof(bad));
+	bad = in;
+	bad.app_id = APP + 1; /* gone: only what flow_post can hold is looked at */
+	bad.slot = TOE_REGION_ENTRIES_MAX;
+	command(TOE_CMD_INSTALL, 5, 6, &bad, sizeof(bad));
+	bad.slot = 0;
+	bad.app_id = TOE_APP_N;
+	command(TOE_CMD_INSTALL, 5, 7, &bad, sizeof(bad));
 	poll_stage();
-	for (uint32_t gen = 1; gen <= 4; gen++) {
+	for (uint32_t gen = 1; gen <= 7; gen++) {
 		struct toe_cpq_entry e = event(&ev, sizeof(ev));
 
 		assert_int_equal(e.type, TOE_EV_REMOVED);

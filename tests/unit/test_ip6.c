@@ -294,8 +294,9 @@ static void test_martians(void **state)
 
 static void test_seg_build(void **state)
 {
-	struct toe_flow_post flow = {.local_mac = {2, 0, 0, 0, 0, 1},
-				     .remote_mac = {2, 0, 0, 0, 0, 2},
+	static const uint8_t src_mac[6] = {2, 0, 0, 0, 0, 1};
+	struct toe_flow_addr6 addr6;
+	struct toe_flow_post flow = {.remote_mac = {2, 0, 0, 0, 0, 2},
 				     .local_port = htons(80),
 				     .remote_port = htons(40000),
 				     .flags = TOE_POST_TS | TOE_POST_IPV6,
@@ -310,16 +311,21 @@ static void test_seg_build(void **state)
 				.sack_n = 2,
 				.ect = 1,
 				.sack = {{1, 2}, {3, 4}}};
-	struct toe_seg_build b = {
-		.flow = &flow, .snap = &snap, .ts_val = 1234, .payload_len = 33, .sack_n = 2};
+	struct toe_seg_build b = {.flow = &flow,
+				  .addr6 = &addr6,
+				  .src_mac = src_mac,
+				  .snap = &snap,
+				  .ts_val = 1234,
+				  .payload_len = 33,
+				  .sack_n = 2};
 	uint8_t out[256];
 	struct rte_mbuf m = {.buf_addr = out, .l3_len = 40};
 	uint32_t len = take(frame6_built), pseudo = 0;
 	unsigned hdr;
 
 	(void)state;
-	memcpy(flow.local_addr, us, 16);
-	memcpy(flow.remote_addr, peer, 16);
+	memcpy(addr6.local, us, 16);
+	memcpy(addr6.remote, peer, 16);
 	memset(out, 0x55, sizeof(out));
 	hdr = toe_seg_build(out, &b);
 	assert_int_equal(hdr, len - 33);

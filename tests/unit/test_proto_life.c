@@ -59,6 +59,7 @@ struct bench {
 	struct toe_engine engine;
 	struct toe_flow_proto proto[CONNS];
 	struct toe_flow_post post[CONNS];
+	struct toe_flow_addr6 addr6[CONNS];
 	struct toe_flow_prog prog[CONNS];
 	uint64_t counters[TOE_C_N], drops[TOE_D_N];
 	struct toe_stage stage;
@@ -74,6 +75,7 @@ static void bench_init(struct bench *b)
 	b->engine.conn_n = CONNS;
 	b->engine.flow_proto = b->proto;
 	b->engine.flow_post = b->post;
+	b->engine.flow_addr6 = b->addr6;
 	b->engine.prog = b->prog;
 	b->stage = (struct toe_stage){.ops = &toe_stage_proto, .engine = &b->engine, .replicas = 1};
 	b->stage.counters = b->counters;
@@ -148,11 +150,46 @@ static void test_install(void **state)
 	assert_int_equal(w->snap.sendable, 0);
 	assert_int_equal(b.post[1].local_port, htons(80));
 	assert_int_equal(b.post[1].slot, RIG_SLOT);
+	assert_int_equal(b.post[1].app_id, RIG_APP);
 	assert_int_equal(b.prog[1].gen, 77);
 	assert_int_equal(b.prog[1].snd_nxt, 0xfffff001u);
 	assert_int_equal(b.prog[1].rcv_wnd, RIG_BUF);
 	assert_int_equal(b.counters[TOE_C_INSTALLED], 1);
 	bench_fini(&b);
+}
+
+/* The largest ids there may be are kept whole, and an IPv4 connection leaves the IPv6 addresses
+ * alone. */
+static void test_install_post(void **state)
+{
+	static const uint8_t four[2][16] = {{10, 0, 0, 1, [15] = 1}, {10, 0, 0, 2, [15] = 2}};
+	static const uint8_t six[2][16] = {{0x20, 1, [15] = 1}, {0x20, 1, [15] = 2}};
+	static const uint8_t none[32];
+	struct rig r;
+	struct toe_cmd_install *in = rig_prepare(&r);
+
+	(void)state;
+	in->slot = TOE_REGION_ENTRIES_MAX - 1;
+	in->app_id = TOE_CTL_APP_N - 1;
+	in->flow_label = 0x12345;
+	memcpy(in->local_addr, four[0], 16);
+	memcpy(in->remote_addr, four[1], 16);
+	rig_cmd(&r, TOE_CMD_INSTALL);
+	assert_int_equal(r.post.slot, TOE_REGION_ENTRIES_MAX - 1);
+	assert_int_equal(r.post.app_id, TOE_CTL_APP_N - 1);
+	assert_memory_equal(r.post.local_addr, four[0], 4);
+	assert_memory_equal(r.post.remote_addr, four[1], 4);
+	assert_int_equal(r.post.flags & TOE_POST_IPV6, 0);
+	assert_int_equal(toe_post_flow_label(&r.post), 0);
+	assert_memory_equal(&r.addr6, none, sizeof(none));
+	in->family = AF_INET6;
+	memcpy(in->local_addr, six[0], 16);
+	memcpy(in->remote_addr, six[1], 16);
+	rig_cmd(&r, TOE_CMD_INSTALL);
+	assert_memory_equal(r.addr6.local, six[0], 16);
+	assert_memory_equal(r.addr6.remote, six[1], 16);
+	assert_int_equal(r.post.flags & TOE_POST_IPV6, TOE_POST_IPV6);
+	assert_int_equal(toe_post_flow_label(&r.post), 0x12345);
 }
 
 static void test_numbers_and_stale(void **state)
@@ -528,11 +565,17 @@ static void test_delayed_ack(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_delayed_ack),       cmocka_unit_test(test_install),
-		cmocka_unit_test(test_numbers_and_stale), cmocka_unit_test(test_remove),
-		cmocka_unit_test(test_ack_thinning),      cmocka_unit_test(test_orphan),
-		cmocka_unit_test(test_close_rst),         cmocka_unit_test(test_simultaneous_close),
-		cmocka_unit_test(test_close_rst_behind),  cmocka_unit_test(test_close_rst_windows),
+		cmocka_unit_test(test_delayed_ack),
+		cmocka_unit_test(test_install),
+		cmocka_unit_test(test_install_post),
+		cmocka_unit_test(test_numbers_and_stale),
+		cmocka_unit_test(test_remove),
+		cmocka_unit_test(test_ack_thinning),
+		cmocka_unit_test(test_orphan),
+		cmocka_unit_test(test_close_rst),
+		cmocka_unit_test(test_simultaneous_close),
+		cmocka_unit_test(test_close_rst_behind),
+		cmocka_unit_test(test_close_rst_windows),
 		cmocka_unit_test(test_orphan_data_first),
 	};
 

@@ -8,9 +8,9 @@
 static struct toe_flow_post flow = {
 	.local_addr = {10, 0, 0, 1},
 	.remote_addr = {10, 0, 0, 2},
-	.local_mac = {2, 0, 0, 0, 0, 1},
 	.remote_mac = {2, 0, 0, 0, 0, 2},
 };
+static const uint8_t src_mac[6] = {2, 0, 0, 0, 0, 1};
 static uint8_t buf[2048];
 
 static unsigned build(struct toe_seg_build *b, struct toe_snap *snap)
@@ -18,6 +18,7 @@ static unsigned build(struct toe_seg_build *b, struct toe_snap *snap)
 	flow.local_port = rte_cpu_to_be_16(80);
 	flow.remote_port = rte_cpu_to_be_16(40000);
 	b->flow = &flow;
+	b->src_mac = src_mac;
 	b->snap = snap;
 	memset(buf, 0x55, sizeof(buf));
 	return toe_seg_build(buf, b);
@@ -53,7 +54,7 @@ static void round_trip(uint8_t flags, uint8_t sack_n, uint16_t payload_len)
 	assert_int_equal(toe_frame_parse(buf, hdr + payload_len, &f), TOE_FRAME_TCP);
 	assert_int_equal(toe_seg_parse(buf, &f, 0, &seg), TOE_D_NONE);
 	assert_memory_equal(buf, flow.remote_mac, 6);
-	assert_memory_equal(buf + 6, flow.local_mac, 6);
+	assert_memory_equal(buf + 6, src_mac, 6);
 	assert_memory_equal(f.key.local_addr, flow.remote_addr, 4); /* as the peer sees it */
 	assert_int_equal(f.key.local_port, flow.remote_port);
 	assert_int_equal(seg.seq, snap.seq);
