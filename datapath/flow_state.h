@@ -12,6 +12,8 @@
 #include "toe/ctl.h"
 #include "toe/region.h"
 
+struct toe_work;
+
 /* Identification.  Written by: ctrl stage (before the flow table points here).
  * Read by: pre replicas. */
 struct toe_flow_pre {
@@ -151,16 +153,20 @@ static inline uint32_t toe_post_flow_label(const struct toe_flow_post *post)
 struct toe_flow_sched {
 	uint32_t avail; /* bytes believed sendable beyond what is in flight */
 	uint32_t gen;
-	uint64_t rate_bps; /* TOE_RATE_UNPACED: round-robin bypass; 0: stopped */
-	uint64_t next_tsc; /* earliest next dispatch of a paced flow */
-	uint32_t next;     /* list links, TOE_NONE end */
+	union {
+		uint64_t next_tsc;     /* earliest next dispatch of a paced flow */
+		struct toe_work *held; /* removed: the REMOVE that waits, or NULL */
+	};
+	uint32_t next; /* list links, TOE_NONE end */
 	uint32_t prev;
+	uint32_t rate : 22;     /* see toe_rate_pack() */
+	uint32_t inflight : 10; /* TX items given out and not returned */
 	uint16_t mss;
-	uint16_t list;          /* the list it is on, valid with queued: see sched_wheel.c */
-	uint16_t inflight : 14; /* TX items given out and not returned */
-	uint16_t queued : 1;    /* on the wheel or the round-robin list */
-	uint16_t removed : 1;   /* REMOVE seen, waiting for inflight to become 0 */
+	uint16_t list : 11;   /* the list it is on, valid with queued: see sched_wheel.c */
+	uint16_t queued : 1;  /* on the wheel or the round-robin list */
+	uint16_t removed : 1; /* REMOVE seen, waiting for inflight to become 0 */
 };
-TOE_ASSERT_SIZE(struct toe_flow_sched, 40);
+TOE_ASSERT_SIZE(struct toe_flow_sched, 32);
+#define TOE_FLOW_INFLIGHT_MAX ((1u << 10) - 1)
 
 #endif

@@ -17,6 +17,7 @@
 
 #define NEAR_BITS 10u
 static_assert(1u << NEAR_BITS == TOE_WHEEL_NEAR, "far slots are whole turns of the near level");
+static_assert(TOE_WHEEL_LISTS <= 1u << 11, "toe_flow_sched.list holds every list");
 
 /* ---- intrusive lists ---- */
 
@@ -32,7 +33,7 @@ static void list_append(struct toe_wheel *w, uint32_t list, uint32_t conn)
 	struct toe_flow_sched *f = &w->flows[conn];
 
 	f->queued = 1;
-	f->list = (uint16_t)list;
+	f->list = list & 0x7ffu;
 	f->next = TOE_NONE;
 	f->prev = w->tail[list];
 	if (f->prev == TOE_NONE)
@@ -172,9 +173,14 @@ static uint32_t wheel_due(struct toe_wheel *w, uint64_t now)
 	}
 }
 
-static uint64_t send_ticks(const struct toe_wheel *w, uint32_t bytes, uint64_t rate_bps)
+static bool rate_paces(uint32_t rate)
 {
-	return (uint64_t)((unsigned __int128)bytes * 8 * w->hz / rate_bps);
+	return rate != 0 && rate != TOE_RATE_PACKED_UNPACED;
+}
+
+static uint64_t send_ticks(const struct toe_wheel *w, uint32_t bytes, uint32_t rate)
+{
+	return (uint64_t)((unsigned __int128)bytes * 8 * w->hz / toe_rate_unpack(rate));
 }
 
 /* ---- flows ---- */
@@ -183,9 +189,9 @@ static void flow_queue(struct toe_wheel *w, uint32_t conn, uint64_t now)
 {
 	struct toe_flow_sched *f = &w->flows[conn];
 
-	if (f->queued || f->removed || f->avail == 0 || f->rate_bps == 0)
+	if (f->queued || f->removed || f->avail == 0 || f->rate == 0)
 		return;
-	if (f->rate_bps == TOE_RATE_UNPACED) {
+	if (f->rate == TOE_RATE_PACKED_UNPACED) {
 		list_append(w, TOE_WHEEL_RR, conn);
 		return;
 	}
@@ -223,14 +229,18 @@ void toe_wheel_add(struct toe_wheel *w, uint32_t conn, uint32_t gen, uint16_t ms
 	memset(f, 0, sizeof(*f));
 	f->gen = gen;
 	f->mss = mss != 0 ? mss : 536; /* as proto */
-	f->rate_bps = TOE_RATE_UNPACED;
+	f->rate = TOE_RATE_PACKED_UNPACED;
 }
 
 void toe_wheel_remove(struct toe_wheel *w, uint32_t conn)
 {
+	struct toe_flow_sched *f = &w->flows[conn];
+
 	list_unlink(w, conn);
-	w->flows[conn].removed = 1;
-	w->flows[conn].avail = 0;
+	if (!f->removed)
+		f->held = NULL; /* was next_tsc */
+	f->removed = 1;
+	f->avail = 0;
 }
 
 void toe_wheel_sendable(struct toe_wheel *w, uint32_t conn, uint32_t sendable, uint64_t now)
@@ -248,17 +258,18 @@ void toe_wheel_sendable(struct toe_wheel *w, uint32_t conn, uint32_t sendable, u
 void toe_wheel_rate(struct toe_wheel *w, uint32_t conn, uint64_t rate_bps, uint64_t now)
 {
 	struct toe_flow_sched *f = &w->flows[conn];
-	uint64_t old = f->rate_bps;
+	uint32_t old = f->rate;
+	uint32_t rate = toe_rate_pack(rate_bps);
 
-	if (rate_bps == old)
+	if (rate == old || f->removed)
 		return;
 	list_unlink(w, conn);
-	f->rate_bps = rate_bps;
+	f->rate = rate & 0x3fffffu;
 	/* the part of the wait that is left was for bytes at the old rate */
-	if (f->next_tsc > now && rate_bps != 0 && rate_bps != TOE_RATE_UNPACED && old != 0 &&
-	    old != TOE_RATE_UNPACED) {
-		unsigned __int128 wait = (unsigned __int128)(f->next_tsc - now) * old / rate_bps;
-		uint64_t most = send_ticks(w, f->mss, rate_bps);
+	if (f->next_tsc > now && rate_paces(rate) && rate_paces(old)) {
+		unsigned __int128 wait = (unsigned __int128)(f->next_tsc - now) *
+					 toe_rate_unpack(old) / toe_rate_unpack(rate);
+		uint64_t most = send_ticks(w, f->mss, rate);
 
 		f->next_tsc = now + (wait < most ? (uint64_t)wait : most);
 	}
@@ -307,7 +318,7 @@ static uint32_t next_paced(struct toe_wheel *w, uint64_t now)
 	charge(f, &bytes);
 	if (f->next_tsc < earliest)
 		f->next_tsc = earliest;
-	f->next_tsc += send_ticks(w, bytes, f->rate_bps);
+	f->next_tsc += send_ticks(w, bytes, f->rate);
 	/* While the wheel is late a flow is served once per slot: whoever waits in a later slot
 	 * gets his turn, however fast this one is. */
 	if (f->avail != 0)

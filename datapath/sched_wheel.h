@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "flow_state.h"
+#include "toe/cpq.h"
 
 /* Two levels: near slots of 2^shift ticks (2 to 4 us), far slots of TOE_WHEEL_NEAR near ones.  What
  * lies beyond the far level waits in its last slot and is inserted again from there: nothing is
@@ -21,6 +22,31 @@
 #define TOE_WHEEL_FAR   256u
 #define TOE_WHEEL_RR    (TOE_WHEEL_NEAR + TOE_WHEEL_FAR) /* index of the round-robin list */
 #define TOE_WHEEL_LISTS (TOE_WHEEL_RR + 1u)
+
+/*
+ * Rates in 22 bits: a mantissa of 16, shifted left by an exponent of 6.  Bits per second up to
+ * 65535 are exact, others rounded down by less than 2^-15 of them (0.003 %), whatever 64 bits hold.
+ * 0 stays 0 and is nothing else's, and so does TOE_RATE_UNPACED, which is TOE_RATE_PACKED_UNPACED.
+ */
+#define TOE_RATE_MANTISSA_BITS  16u
+#define TOE_RATE_PACKED_UNPACED 0x3fffffu /* its exponent is no rate's: they end at 48 */
+static inline uint32_t toe_rate_pack(uint64_t rate_bps)
+{
+	uint32_t exp = 0;
+
+	if (rate_bps == TOE_RATE_UNPACED)
+		return TOE_RATE_PACKED_UNPACED;
+	if (rate_bps >> TOE_RATE_MANTISSA_BITS != 0)
+		exp = 64u - TOE_RATE_MANTISSA_BITS - (uint32_t)__builtin_clzll(rate_bps);
+	return exp << TOE_RATE_MANTISSA_BITS | (uint32_t)(rate_bps >> exp);
+}
+
+/* Bits per second; not of TOE_RATE_PACKED_UNPACED. */
+static inline uint64_t toe_rate_unpack(uint32_t packed)
+{
+	return (uint64_t)(packed & ((1u << TOE_RATE_MANTISSA_BITS) - 1))
+	       << (packed >> TOE_RATE_MANTISSA_BITS);
+}
 
 #define TOE_SCHED_QUANTUM 8u /* segments a round-robin flow may send before the next one's turn */
 
@@ -46,13 +72,14 @@ void toe_wheel_init(struct toe_wheel *w, struct toe_flow_sched *flows, uint32_t 
 /* A new flow on this id: unpaced, nothing to send. */
 void toe_wheel_add(struct toe_wheel *w, uint32_t conn, uint32_t gen, uint16_t mss);
 
-/* Off every list, never queued again until toe_wheel_add(). */
+/* Off every list, never queued again until toe_wheel_add(); held is NULL. */
 void toe_wheel_remove(struct toe_wheel *w, uint32_t conn);
 
 /* What proto would let go in all (see work.h): the flow may send what is not in flight of it. */
 void toe_wheel_sendable(struct toe_wheel *w, uint32_t conn, uint32_t sendable, uint64_t now);
 
-/* Bits per second, TOE_RATE_UNPACED, or 0: stopped.  The wait of a paced flow is scaled. */
+/* Bits per second, kept as toe_rate_pack() has them, TOE_RATE_UNPACED, or 0: stopped.  The wait of
+ * a paced flow is scaled. */
 void toe_wheel_rate(struct toe_wheel *w, uint32_t conn, uint64_t rate_bps, uint64_t now);
 
 /*

@@ -21,13 +21,13 @@
 #include "toe/region.h"
 
 /* More TX items under way would only wait in queues, where they are no longer fair. */
-#define INFLIGHT_MAX 512u /* fits toe_flow_sched.inflight */
-#define RETRY_US     20u  /* between attempts while the pool is empty */
+#define INFLIGHT_MAX 512u
+#define RETRY_US     20u /* between attempts while the pool is empty */
+static_assert(INFLIGHT_MAX <= TOE_FLOW_INFLIGHT_MAX, "fits, if all are of one flow");
 
 struct sched {
 	struct toe_wheel wheel;
-	struct toe_work **held; /* [conn]: REMOVE that waits */
-	uint32_t inflight;      /* TX items of all flows */
+	uint32_t inflight; /* TX items of all flows */
 	uint32_t inflight_max;
 	uint64_t retry_ticks;
 	uint64_t retry_tsc; /* the pool was empty: not before; 0 = it was not */
@@ -41,11 +41,6 @@ static int sched_init(struct toe_stage *s)
 
 	if (p == NULL)
 		return -ENOMEM;
-	p->held = calloc(e->conn_n, sizeof(*p->held));
-	if (p->held == NULL) {
-		free(p);
-		return -ENOMEM;
-	}
 	if (hz == 0)
 		hz = 1000000000u; /* no EAL: simulation with its own clock, as pipeline.c */
 	/* some items are always behind us, in netif_tx or a mempool cache */
@@ -66,10 +61,11 @@ static void sched_fini(struct toe_stage *s)
 	if (p == NULL)
 		return;
 	for (i = 0; i < s->engine->conn_n; i++) {
-		if (p->held[i] != NULL)
-			toe_work_free(s, p->held[i]);
+		const struct toe_flow_sched *f = &s->engine->flow_sched[i];
+
+		if (f->removed && f->held != NULL)
+			toe_work_free(s, f->held);
 	}
-	free(p->held);
 	free(p);
 	s->priv = NULL;
 }
@@ -88,10 +84,10 @@ static void sched_returned(struct toe_stage *s, const struct toe_work *w)
 	TOE_ASSERT(p->inflight > 0 && f->inflight > 0 && f->gen == w->gen);
 	p->inflight--;
 	f->inflight--;
-	if (f->inflight == 0 && p->held[w->conn] != NULL) {
-		struct toe_work *remove = p->held[w->conn];
+	if (f->inflight == 0 && f->removed && f->held != NULL) {
+		struct toe_work *remove = f->held;
 
-		p->held[w->conn] = NULL;
+		f->held = NULL;
 		sched_pass_on(s, remove);
 	}
 }
@@ -139,8 +135,8 @@ static bool sched_update(struct toe_stage *s, struct toe_work *w)
 	}
 	if (w->type != TOE_WORK_CTRL || w->cmd != TOE_CMD_REMOVE || f->inflight == 0)
 		return false;
-	TOE_ASSERT(p->held[w->conn] == NULL);
-	p->held[w->conn] = w;
+	TOE_ASSERT(f->held == NULL);
+	f->held = w;
 	return true;
 }
 

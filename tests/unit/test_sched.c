@@ -194,6 +194,52 @@ static void test_remove_waits(void **state)
 	env_stop();
 }
 
+/* The time of a paced flow's next turn is where the REMOVE waits. */
+static void test_remove_paced(void **state)
+{
+	struct toe_work *w, *remove;
+
+	(void)state;
+	start();
+	for (unsigned round = 0; round < 2; round++) {
+		install(1u << 20);
+		w = item(TOE_WORK_CTRL, TOE_CMD_CC, 1u << 20);
+		toe_work_ctrl(w)->cmd.cc.rate_bps = 8000000;
+		pass(w);
+		env.now.tsc += rte_get_tsc_hz();
+		assert_in_range(poll(1), 1, 1);
+		w = env.emitted[0];
+		assert_true(env.engine.flow_sched[CONN].next_tsc != 0);
+		remove = item(TOE_WORK_CTRL, TOE_CMD_REMOVE, 0);
+		env_clear();
+		toe_stage_sched.process(&env.stage, &remove, 1);
+		assert_int_equal(env.emitted_n, 0);
+		if (round == 1)
+			break; /* the stage ends with one that waits */
+		w->todo = TOE_TODO_SCHED;
+		toe_stage_sched.process(&env.stage, &w, 1);
+		assert_int_equal(env.emitted_n, 2);
+		assert_ptr_equal(env.emitted[0], remove);
+		toe_work_free(&env.stage, remove);
+		toe_work_free(&env.stage, w);
+	}
+	toe_work_free(&env.stage, w);
+	toe_stage_sched.fini(&env.stage);
+	assert_int_equal(env.live, 0);
+	assert_int_equal(toe_stage_sched.init(&env.stage), 0);
+	/* paced, and gone with nothing under way */
+	install(1u << 20);
+	w = item(TOE_WORK_CTRL, TOE_CMD_CC, 1u << 20);
+	toe_work_ctrl(w)->cmd.cc.rate_bps = 8000000;
+	pass(w);
+	assert_in_range(poll(1), 1, 1);
+	come_back(0, 0);
+	pass(item(TOE_WORK_CTRL, TOE_CMD_REMOVE, 0));
+	assert_null(env.engine.flow_sched[CONN].held);
+	assert_int_equal(env.live, 0);
+	env_stop();
+}
+
 static void test_limits(void **state)
 {
 	static struct toe_work *out[1024];
@@ -231,9 +277,9 @@ static void test_limits(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_permissions), cmocka_unit_test(test_unrelated_items_pass),
-		cmocka_unit_test(test_pacing),      cmocka_unit_test(test_remove_waits),
-		cmocka_unit_test(test_limits),
+		cmocka_unit_test(test_permissions),  cmocka_unit_test(test_unrelated_items_pass),
+		cmocka_unit_test(test_pacing),       cmocka_unit_test(test_remove_waits),
+		cmocka_unit_test(test_remove_paced), cmocka_unit_test(test_limits),
 	};
 
 	return cmocka_run_group_tests(tests, env_eal, NULL);

@@ -95,6 +95,41 @@ static void test_rate_accuracy(void **state)
 	rate_test(8000, 1448, 60 * HZ, HZ / 1000); /* beyond the far level: 1.4 s per segment */
 }
 
+static void check_pack(uint64_t rate)
+{
+	uint64_t kept = toe_rate_unpack(toe_rate_pack(rate));
+
+	assert_true(toe_rate_pack(rate) < TOE_RATE_PACKED_UNPACED);
+	assert_true(kept <= rate && rate - kept <= rate >> 15);
+	assert_true(rate > UINT16_MAX || kept == rate);
+	assert_true(rate == 0 || kept != 0); /* slow is not stopped */
+	if (rate != 0)
+		assert_true(kept >= toe_rate_unpack(toe_rate_pack(rate - 1)));
+}
+
+static void test_rate_pack(void **state)
+{
+	(void)state;
+	for (uint64_t rate = 0; rate <= 1u << 20; rate++)
+		check_pack(rate);
+	for (unsigned shift = 20; shift < 64; shift++) {
+		uint64_t base = UINT64_C(1) << shift;
+
+		for (uint64_t k = 0; k < 4096; k++) {
+			check_pack(base + k * (base / 4096));
+			check_pack(base - 1 + k * (base / 4096));
+		}
+	}
+	check_pack(UINT64_MAX - 1);
+	assert_int_equal(toe_rate_pack(0), 0);
+	assert_int_equal(toe_rate_pack(TOE_RATE_UNPACED), TOE_RATE_PACKED_UNPACED);
+	start(HZ);
+	toe_wheel_add(&wheel, 1, 1, 1448);
+	toe_wheel_rate(&wheel, 1, UINT64_MAX - 1, HZ);
+	toe_wheel_sendable(&wheel, 1, 1448, HZ);
+	assert_int_equal(wheel.paced, 1); /* as fast as can be, but not a bypass */
+}
+
 /* An idle flow must not save up a burst. */
 static void test_no_burst_after_idle(void **state)
 {
@@ -334,7 +369,7 @@ static void test_random_operations(void **state)
 		for (uint32_t c = wheel.head[i]; c != TOE_NONE; c = flows[c].next, listed++)
 			assert_true(flows[c].queued && flows[c].list == i);
 	for (i = 0; i < 200; i++) {
-		assert_int_equal(flows[i].queued, flows[i].avail != 0 && flows[i].rate_bps != 0);
+		assert_int_equal(flows[i].queued, flows[i].avail != 0 && flows[i].rate != 0);
 		listed -= flows[i].queued;
 	}
 	assert_int_equal(listed, 0);
@@ -344,6 +379,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_rate_accuracy),
+		cmocka_unit_test(test_rate_pack),
 		cmocka_unit_test(test_no_burst_after_idle),
 		cmocka_unit_test(test_deadline_steps),
 		cmocka_unit_test(test_many_in_one_slot),
