@@ -12,13 +12,21 @@
 
 /* What ctrl must remember of an installed connection. */
 struct ctrl_conn {
-	struct toe_tuple tuple; /* its key in the flow table */
-	uint32_t app_id;
+	uint32_t gen; /* of the last one on this id */
 	uint32_t slot;
 	uint32_t plain_of; /* serial of the application in whose plain_conns it is, 0: in none */
-	bool removing;     /* REMOVE is on its way, REMOVED not raised yet */
-	bool streamed;     /* a stream module owns its byte streams */
+	int32_t flow;      /* its place in the flow table, with installed */
+	uint8_t app_id;
+	bool installed; /* in the flow table */
+	bool removing;  /* REMOVE is on its way, REMOVED not raised yet */
+	bool streamed;  /* a stream module owns its byte streams */
 };
+TOE_ASSERT_SIZE(struct ctrl_conn, 20);
+
+static inline bool ctrl_is(const struct ctrl_conn *conn, uint32_t gen)
+{
+	return conn->installed && conn->gen == gen;
+}
 
 /* An event that found the ring full. */
 struct ctrl_note {

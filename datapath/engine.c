@@ -49,8 +49,8 @@ unsigned toe_engine_memory_mb(const struct toe_config *cfg)
 	for (unsigned t = 0; t < TOE_WORK_TYPE_N; t++)
 		bytes += cfg->work_items * (work_bytes(t) + per_object);
 	bytes += (uint64_t)cfg->connections *
-		 (sizeof(struct toe_flow_pre) + sizeof(struct toe_flow_proto) +
-		  sizeof(struct toe_flow_post) + sizeof(struct toe_flow_sched) + 256);
+		 (sizeof(struct toe_flow_proto) + sizeof(struct toe_flow_post) +
+		  sizeof(struct toe_flow_sched) + 256);
 	return (unsigned)(bytes >> 20) + SLACK_MB;
 }
 
@@ -136,13 +136,12 @@ static void *map_sparse(size_t bytes)
 
 static int make_flows(struct toe_engine *e)
 {
-	e->flow_pre = zalloc("toe_pre", e->conn_n, sizeof(*e->flow_pre));
 	e->flow_proto = zalloc("toe_proto", e->conn_n, sizeof(*e->flow_proto));
 	e->flow_post = zalloc("toe_post", e->conn_n, sizeof(*e->flow_post));
 	e->flow_addr6 = map_sparse(e->conn_n * sizeof(*e->flow_addr6));
 	e->flow_sched = zalloc("toe_sched", e->conn_n, sizeof(*e->flow_sched));
-	if (e->flow_pre == NULL || e->flow_proto == NULL || e->flow_post == NULL ||
-	    e->flow_addr6 == NULL || e->flow_sched == NULL)
+	if (e->flow_proto == NULL || e->flow_post == NULL || e->flow_addr6 == NULL ||
+	    e->flow_sched == NULL)
 		return -1;
 	e->flows = toe_flow_table_create(e->conn_n, e->qsbr);
 	return e->flows == NULL ? -1 : 0;
@@ -174,7 +173,6 @@ void toe_engine_fini(struct toe_engine *e)
 	toe_hook_free(e->rx_raw);
 	if (e->flows != NULL)
 		toe_flow_table_free(e->flows);
-	rte_free(e->flow_pre);
 	rte_free(e->flow_proto);
 	rte_free(e->flow_post);
 	if (e->flow_addr6 != NULL)

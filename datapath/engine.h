@@ -44,7 +44,6 @@ struct toe_engine {
 	uint32_t conn_n;
 
 	/* connection state, by owner: flow_state.h */
-	struct toe_flow_pre *flow_pre;
 	struct toe_flow_proto *flow_proto;
 	struct toe_flow_post *flow_post;
 	struct toe_flow_addr6 *flow_addr6;

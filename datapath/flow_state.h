@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Connection state, partitioned by the stage that owns it (paper Table 5).  Struct-of-arrays
- * indexed by connection id; id c belongs to flow-group c % flow_group_n.  TCP names are those of
- * RFC 9293 §3.3.1.
+ * indexed by connection id; id c belongs to flow-group c % flow_group_n.  What pre needs to know is
+ * in the flow table (flow_table.h).  TCP names are those of RFC 9293 §3.3.1.
  */
 #ifndef TOE_FLOW_STATE_H
 #define TOE_FLOW_STATE_H
@@ -13,15 +13,6 @@
 #include "toe/region.h"
 
 struct toe_work;
-
-/* Identification.  Written by: ctrl stage (before the flow table points here).
- * Read by: pre replicas. */
-struct toe_flow_pre {
-	uint32_t gen;
-	uint16_t fg;
-	uint16_t valid;
-};
-TOE_ASSERT_SIZE(struct toe_flow_pre, 8);
 
 /* toe_flow_proto.flags */
 #define TOE_FP_VALID        0x0001u

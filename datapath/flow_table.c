@@ -2,11 +2,11 @@
 /*
  * Flow table, port table and the port's IPv6 addresses.
  *
- * Job: 4-tuple -> connection id, and who owns a TCP port.  Owns an rte_hash with lock-free readers
- * and 65536 bytes per address family.  add, del, port_set and addr6_set are called by the ctrl
- * stage only; lookup, port_get and addr6_ours by the pre replicas and netif_rx.  A deleted key's
- * memory is reused only after every reader has been quiescent (deferred queue of rte_hash on the
- * engine's QSBR variable).
+ * Job: 4-tuple -> connection id and generation, and who owns a TCP port.  Owns an rte_hash with
+ * lock-free readers and 65536 bytes per address family.  add, del, port_set and addr6_set are
+ * called by the ctrl stage only; lookup, port_get and addr6_ours by the pre replicas and netif_rx.
+ * A deleted key's memory is reused only after every reader has been quiescent (deferred queue of
+ * rte_hash on the engine's QSBR variable).
  */
 #include <errno.h>
 #include <stdio.h>
@@ -38,6 +38,7 @@ struct toe_flow_table {
 };
 
 static_assert(sizeof(struct toe_tuple) == 40, "the key has no padding");
+static_assert(sizeof(void *) == sizeof(uint64_t), "an entry's pointer holds id and generation");
 static_assert(TOE_BURST <= RTE_HASH_LOOKUP_BULK_MAX, "one bulk lookup per burst");
 
 /* rte_hash_crc() for keys of any alignment: 40 bytes as 5 * 8. */
@@ -115,7 +116,20 @@ void toe_flow_table_free(struct toe_flow_table *t)
 	free(t);
 }
 
-int toe_flow_table_add(struct toe_flow_table *t, const struct toe_tuple *key, uint32_t conn)
+/* One word: a reader has both halves or neither. */
+static void *pack_ref(struct toe_flow_ref ref)
+{
+	return (void *)(uintptr_t)((uint64_t)ref.gen << 32 | ref.conn);
+}
+
+static struct toe_flow_ref unpack_ref(const void *data)
+{
+	return (struct toe_flow_ref){.conn = (uint32_t)(uintptr_t)data,
+				     .gen = (uint32_t)((uint64_t)(uintptr_t)data >> 32)};
+}
+
+int toe_flow_table_add(struct toe_flow_table *t, const struct toe_tuple *key,
+		       struct toe_flow_ref ref)
 {
 	hash_sig_t sig = rte_hash_hash(t->hash, key);
 
@@ -123,17 +137,20 @@ int toe_flow_table_add(struct toe_flow_table *t, const struct toe_tuple *key, ui
 		return -EEXIST;
 	if (t->used >= t->capacity)
 		return -ENOSPC;
-	/* publishes with release: what ctrl wrote to flow_pre[conn] before is seen by readers */
-	if (rte_hash_add_key_with_hash_data(t->hash, key, sig, (void *)(uintptr_t)conn) != 0)
+	if (rte_hash_add_key_with_hash_data(t->hash, key, sig, pack_ref(ref)) != 0)
 		return -ENOSPC;
 	t->used++;
-	return 0;
+	return rte_hash_lookup_with_hash(t->hash, key, sig);
 }
 
-int toe_flow_table_del(struct toe_flow_table *t, const struct toe_tuple *key)
+int toe_flow_table_del(struct toe_flow_table *t, int at)
 {
-	int32_t pos = rte_hash_del_key(t->hash, key);
+	void *key;
+	int32_t pos;
 
+	if (rte_hash_get_key_with_position(t->hash, at, &key) != 0)
+		return -ENOENT;
+	pos = rte_hash_del_key(t->hash, key);
 	if (pos < 0)
 		return pos;
 	t->used--;
@@ -144,7 +161,7 @@ int toe_flow_table_del(struct toe_flow_table *t, const struct toe_tuple *key)
 }
 
 void toe_flow_table_lookup(const struct toe_flow_table *t, const struct toe_tuple *const *keys,
-			   unsigned n, uint32_t *conns)
+			   unsigned n, struct toe_flow_ref *refs)
 {
 	const void *k[TOE_BURST];
 	void *data[TOE_BURST];
@@ -159,7 +176,8 @@ void toe_flow_table_lookup(const struct toe_flow_table *t, const struct toe_tupl
 	if (rte_hash_lookup_bulk_data(t->hash, k, n, &hits, data) < 0)
 		hits = 0;
 	for (i = 0; i < n; i++)
-		conns[i] = (hits >> i & 1) ? (uint32_t)(uintptr_t)data[i] : TOE_NONE;
+		refs[i] = (hits >> i & 1) ? unpack_ref(data[i])
+					  : (struct toe_flow_ref){.conn = TOE_NONE};
 }
 
 static unsigned port_family(uint16_t family)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * 4-tuple -> connection id (rte_hash, lock-free readers) and the table of TCP ports that are ours.
- * Writer: the ctrl stage (one instance).  Readers: pre replicas, between quiescent states.
+ * 4-tuple -> connection id and generation (rte_hash, lock-free readers) and the table of TCP ports
+ * that are ours. Writer: the ctrl stage (one instance).  Readers: pre replicas, between quiescent
+ * states.
  */
 #ifndef TOE_FLOW_TABLE_H
 #define TOE_FLOW_TABLE_H
@@ -16,17 +17,26 @@
 
 struct toe_flow_table;
 
+/* A connection, as items name it.  What is under way with a pair of an earlier use of the id proto
+ * takes for stale. */
+struct toe_flow_ref {
+	uint32_t conn; /* TOE_NONE: none */
+	uint32_t gen;
+};
+
 /* capacity connections.  NULL and rte_errno on failure.  qsbr may be NULL (unit tests). */
 struct toe_flow_table *toe_flow_table_create(uint32_t capacity, struct rte_rcu_qsbr *qsbr);
 void toe_flow_table_free(struct toe_flow_table *t);
 
-/* 0, -ENOSPC, -EEXIST. */
-int toe_flow_table_add(struct toe_flow_table *t, const struct toe_tuple *key, uint32_t conn);
-int toe_flow_table_del(struct toe_flow_table *t, const struct toe_tuple *key);
+/* Where the entry is (>= 0), which is what removes it again; -ENOSPC, -EEXIST. */
+int toe_flow_table_add(struct toe_flow_table *t, const struct toe_tuple *key,
+		       struct toe_flow_ref ref);
+/* 0, or -ENOENT: nothing is there. */
+int toe_flow_table_del(struct toe_flow_table *t, int at);
 
-/* Connection ids of n <= TOE_BURST keys, TOE_NONE where there is none. */
+/* Connections of n <= TOE_BURST keys.  Id and generation of one are always of the same add. */
 void toe_flow_table_lookup(const struct toe_flow_table *t, const struct toe_tuple *const *keys,
-			   unsigned n, uint32_t *conns);
+			   unsigned n, struct toe_flow_ref *refs);
 
 /* Port ownership (TOE_PORT_*), host-order port; 0 = the kernel's. */
 void toe_port_set(struct toe_flow_table *t, uint16_t family, uint16_t port, uint32_t state);

@@ -3,8 +3,8 @@
  * ctrl: the control-plane queue, both directions.  One instance.
  *
  * Input: commands (ctrl_cmd.c); frames with verdict TO_CTRL and items with TOE_TODO_CTRL.  Output:
- * events (ctrl_event.c).  Owns the flow table, the port table and flow_pre, which only its commands
- * change.  Sleeps by the flag-fence-recheck rule of toe/cpq.h.
+ * events (ctrl_event.c).  Owns the flow table and the port table, which only its commands change.
+ * Sleeps by the flag-fence-recheck rule of toe/cpq.h.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -35,8 +35,7 @@ static void raise_item(struct toe_stage *s, const struct toe_work *w)
 		struct ctrl_conn *conn = &p->conns[w->conn];
 
 		ctrl_fill_ev(s, w->conn, &ev);
-		if (entry.type == TOE_EV_REMOVED && conn->removing &&
-		    s->engine->flow_pre[w->conn].gen == w->gen)
+		if (entry.type == TOE_EV_REMOVED && conn->removing && conn->gen == w->gen)
 			conn->removing = false;
 	}
 	/* ctxq found the accept ring full: two answers to one INSTALL */

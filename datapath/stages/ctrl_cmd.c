@@ -3,7 +3,7 @@
  * ctrl, downwards: commands of the control plane.
  *
  * Input: the command ring.  Output: CTRL items to seq (what concerns a connection) or to ctxq
- * (slots and listeners), frames to netif_tx and seq, port table, flow table, flow_pre.  A command
+ * (slots and listeners), frames to netif_tx and seq, port table, flow table.  A command
  * for which there is no item or packet buffer stays in the ring, and so do those behind it: order
  * is kept.  Commands are checked like input: a wrong one is counted and ignored, never half done.
  */
@@ -136,36 +136,38 @@ static enum outcome do_install(struct toe_stage *s, const struct command *c)
 {
 	struct toe_engine *e = s->engine;
 	struct ctrl *p = s->priv;
-	struct toe_flow_pre *pre = &e->flow_pre[c->e.conn];
+	struct ctrl_conn *conn = &p->conns[c->e.conn];
 	struct toe_cmd_install in;
 	struct toe_tuple tuple;
 	struct toe_work *w;
+	int at;
 
 	memcpy(&in, c->data, sizeof(in));
 	tuple_of(&in, &tuple);
-	if (pre->valid && pre->gen == c->e.gen)
+	if (ctrl_is(conn, c->e.gen))
 		return DONE; /* again, after a restart of the control plane */
-	if (pre->valid || p->conns[c->e.conn].removing || !install_ok(e, c, &in, &tuple)) {
+	if (conn->installed || conn->removing || !install_ok(e, c, &in, &tuple)) {
 		refuse_install(s, c);
 		return DONE;
 	}
 	w = make_item(s, c);
 	if (w == NULL)
 		return LATER;
-	p->conns[c->e.conn] = (struct ctrl_conn){.tuple = tuple,
-						 .app_id = in.app_id,
-						 .slot = in.slot,
-						 .streamed = claim_stream(e, &in)};
-	toe_work_ctrl(w)->cmd.install = in;
-	/* before the flow table points here; readers come through the table */
-	*pre = (struct toe_flow_pre){.gen = c->e.gen, .fg = w->fg, .valid = 1};
-	if (toe_flow_table_add(e->flows, &tuple, c->e.conn) != 0) {
-		pre->valid = 0;
+	at = toe_flow_table_add(e->flows, &tuple,
+				(struct toe_flow_ref){.conn = c->e.conn, .gen = c->e.gen});
+	if (at < 0) {
 		toe_work_free(s, w);
 		refuse_install(s, c);
 		return DONE;
 	}
-	count_plain(e, &p->conns[c->e.conn]);
+	*conn = (struct ctrl_conn){.gen = c->e.gen,
+				   .slot = in.slot,
+				   .flow = at,
+				   .app_id = (uint8_t)in.app_id,
+				   .installed = true,
+				   .streamed = claim_stream(e, &in)};
+	toe_work_ctrl(w)->cmd.install = in;
+	count_plain(e, conn);
 	toe_emit(s, TOE_STAGE_SEQ, w);
 	return DONE;
 }
@@ -175,18 +177,17 @@ static enum outcome do_remove(struct toe_stage *s, const struct command *c)
 {
 	struct toe_engine *e = s->engine;
 	struct ctrl *p = s->priv;
-	struct toe_flow_pre *pre = &e->flow_pre[c->e.conn];
 	struct ctrl_conn *conn = &p->conns[c->e.conn];
 	struct toe_work *w;
 
-	if (conn->removing && pre->gen == c->e.gen)
+	if (conn->removing && conn->gen == c->e.gen)
 		return DONE; /* REMOVED will be the answer to both */
 	w = make_item(s, c);
 	if (w == NULL)
 		return LATER;
-	if (pre->valid && pre->gen == c->e.gen) {
-		toe_flow_table_del(e->flows, &conn->tuple);
-		pre->valid = 0;
+	if (ctrl_is(conn, c->e.gen)) {
+		toe_flow_table_del(e->flows, conn->flow);
+		conn->installed = false;
 		conn->removing = true;
 		uncount_plain(e, conn);
 	}
@@ -205,19 +206,18 @@ static bool last_bytes(struct toe_work *w)
 
 static enum outcome do_conn(struct toe_stage *s, const struct command *c)
 {
-	const struct toe_flow_pre *pre = &s->engine->flow_pre[c->e.conn];
 	const struct ctrl *p = s->priv;
+	const struct ctrl_conn *conn = &p->conns[c->e.conn];
 	struct toe_work *w;
 
-	if (!pre->valid || pre->gen != c->e.gen) {
+	if (!ctrl_is(conn, c->e.gen)) {
 		s->drops[TOE_D_STALE]++;
 		return DONE;
 	}
 	w = make_item(s, c);
 	if (w == NULL)
 		return LATER;
-	toe_emit(s, last_bytes(w) && p->conns[w->conn].streamed ? TOE_STAGE_STREAM : TOE_STAGE_SEQ,
-		 w);
+	toe_emit(s, last_bytes(w) && conn->streamed ? TOE_STAGE_STREAM : TOE_STAGE_SEQ, w);
 	return DONE;
 }
 

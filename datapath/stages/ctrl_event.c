@@ -133,9 +133,9 @@ unsigned ctrl_dump(struct toe_stage *s)
 	for (; looked < DUMP_SCAN && events < DUMP_EVENTS && p->dump_next < e->conn_n; looked++) {
 		uint32_t conn = p->dump_next;
 
-		if (e->flow_pre[conn].valid) {
+		if (p->conns[conn].installed) {
 			entry.conn = conn;
-			entry.gen = e->flow_pre[conn].gen;
+			entry.gen = p->conns[conn].gen;
 			ctrl_fill_ev(s, conn, &ev);
 			if (!publish(s, &entry, &ev))
 				return looked;

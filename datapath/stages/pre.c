@@ -3,8 +3,8 @@
  * pre: validates received segments and finds their flow (replicable).
  *
  * Input: every numbered item.  Output: the same items, all to reorder; RX items with a verdict and,
- * if they are ours, the segment summary, connection id and generation.  Reads the flow table, the
- * port table and flow_pre; owns nothing.  A drop keeps its number.
+ * if they are ours, the segment summary, connection id and generation.  Reads the flow table and
+ * the port table; owns nothing.  A drop keeps its number.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -130,31 +130,29 @@ static enum toe_drop pre_check(struct toe_work *w, const struct toe_frame *f)
 }
 
 static void pre_decide(struct toe_stage *s, struct toe_work *w, const struct toe_frame *f,
-		       uint32_t conn)
+		       struct toe_flow_ref flow)
 {
-	struct toe_flow_pre flow = {0};
+	bool known = flow.conn != TOE_NONE;
 	enum toe_drop why;
 
-	if (conn != TOE_NONE)
-		flow = s->engine->flow_pre[conn];
-	if (!flow.valid && !pre_port_ours(s, f)) {
+	if (!known && !pre_port_ours(s, f)) {
 		w->verdict = TOE_TO_TAP;
 		return;
 	}
 	why = pre_check(w, f);
 	/* the item's number belongs to another flow-group than the connection: an id of the wrong
 	 * partition was installed */
-	if (why == TOE_D_NONE && flow.valid && flow.fg != w->fg)
+	if (why == TOE_D_NONE && known && flow.conn % s->engine->flow_group_n != w->fg)
 		why = TOE_D_STALE;
 	if (why != TOE_D_NONE) {
 		toe_drop(s, w, why);
 		return;
 	}
-	if (!flow.valid) {
+	if (!known) {
 		w->verdict = TOE_TO_CTRL;
 		return;
 	}
-	w->conn = conn;
+	w->conn = flow.conn;
 	w->gen = flow.gen;
 }
 
@@ -163,7 +161,7 @@ static void pre_process(struct toe_stage *s, struct toe_work **items, unsigned n
 	struct toe_frame frames[TOE_BURST];
 	const struct toe_tuple *keys[TOE_BURST];
 	struct toe_work *looked_up[TOE_BURST];
-	uint32_t conns[TOE_BURST];
+	struct toe_flow_ref flows[TOE_BURST];
 	unsigned i, key_n = 0;
 
 	for (i = 0; i < n; i++) {
@@ -177,9 +175,9 @@ static void pre_process(struct toe_stage *s, struct toe_work **items, unsigned n
 		}
 	}
 	if (key_n > 0)
-		toe_flow_table_lookup(s->engine->flows, keys, key_n, conns);
+		toe_flow_table_lookup(s->engine->flows, keys, key_n, flows);
 	for (i = 0; i < key_n; i++)
-		pre_decide(s, looked_up[i], &frames[i], conns[i]);
+		pre_decide(s, looked_up[i], &frames[i], flows[i]);
 	for (i = 0; i < n; i++)
 		toe_emit(s, TOE_STAGE_REORDER, items[i]);
 }

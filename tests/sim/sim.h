@@ -411,7 +411,6 @@ static inline void sim_start(const struct sim_setup *u)
 	e->tap_fd = e->keeper_fd = -1;
 	e->caps = (struct toe_port_caps){.mtu = 1500};
 	e->mac = (struct rte_ether_addr){{2, 0, 0, 0, 0, 1}};
-	e->flow_pre = sim_zalloc(SIM_CONNS * sizeof(*e->flow_pre));
 	e->flow_proto = sim_zalloc(SIM_CONNS * sizeof(*e->flow_proto));
 	e->flow_post = sim_zalloc(SIM_CONNS * sizeof(*e->flow_post));
 	e->flow_addr6 = sim_zalloc(SIM_CONNS * sizeof(*e->flow_addr6));
@@ -447,7 +446,6 @@ static inline void sim_stop(void)
 	toe_apps_fini(e);
 	sim_check_pools();
 	toe_flow_table_free(e->flows);
-	free(e->flow_pre);
 	free(e->flow_proto);
 	free(e->flow_post);
 	free(e->flow_addr6);

@@ -161,7 +161,6 @@ static inline void rig_engine(uint32_t conn_n, unsigned mbuf_n)
 	*e = (struct toe_engine){.cfg = &env.cfg, .flow_group_n = 4, .conn_n = conn_n};
 	e->pipeline = (struct toe_pipeline *)&rig; /* only the stand-ins see it */
 	e->keeper_fd = e->cpq_kick_fd = -1;
-	e->flow_pre = calloc(conn_n, sizeof(*e->flow_pre));
 	e->flow_proto = aligned_alloc(64, conn_n * sizeof(*e->flow_proto));
 	memset(e->flow_proto, 0, conn_n * sizeof(*e->flow_proto));
 	e->flow_post = calloc(conn_n, sizeof(*e->flow_post));
@@ -195,7 +194,6 @@ static inline void rig_stop(void)
 		env.stage.ops->fini(&env.stage);
 	if (e->apps != NULL)
 		toe_apps_fini(e);
-	free(e->flow_pre);
 	free(e->flow_proto);
 	free(e->flow_post);
 	free(e->flow_addr6);

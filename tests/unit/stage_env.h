@@ -110,7 +110,6 @@ static inline void env_start(const struct toe_stage_ops *ops, uint32_t conn_n, u
 	*e = (struct toe_engine){.cfg = &env.cfg, .flow_group_n = 4, .conn_n = conn_n};
 	e->caps.mtu = 1500;
 	e->mac = (struct rte_ether_addr){{2, 0, 0, 0, 0, 1}};
-	e->flow_pre = calloc(conn_n, sizeof(*e->flow_pre));
 	e->flow_post = calloc(conn_n, sizeof(*e->flow_post));
 	e->flow_addr6 = calloc(conn_n, sizeof(*e->flow_addr6));
 	e->flow_sched = calloc(conn_n, sizeof(*e->flow_sched));
@@ -141,7 +140,6 @@ static inline void env_stop(void)
 	struct toe_engine *e = &env.engine;
 
 	env.stage.ops->fini(&env.stage);
-	free(e->flow_pre);
 	free(e->flow_post);
 	free(e->flow_addr6);
 	free(e->flow_sched);

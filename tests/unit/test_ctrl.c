@@ -4,6 +4,7 @@
  * datapath/apps.c common/closer.c datapath/sigbus.c common/flow_hash.c common/log.c */
 /* ctrl: every command, every event, full rings, exhaustion, dump, sleeping. */
 #include "common/cpq_ring.h"
+#include "ctrl.h"
 #include "flow_table.h"
 #include "host_rig.h"
 
@@ -148,14 +149,26 @@ static uint16_t install(uint32_t conn, uint32_t gen)
 	return port;
 }
 
-static uint32_t lookup(uint16_t port)
+static struct toe_flow_ref lookup_ref(uint16_t port)
 {
 	struct toe_tuple t = tuple(port);
 	const struct toe_tuple *keys[] = {&t};
-	uint32_t conn;
+	struct toe_flow_ref ref;
 
-	toe_flow_table_lookup(env.engine.flows, keys, 1, &conn);
-	return conn;
+	toe_flow_table_lookup(env.engine.flows, keys, 1, &ref);
+	return ref;
+}
+
+static uint32_t lookup(uint16_t port)
+{
+	return lookup_ref(port).conn;
+}
+
+static bool installed(uint32_t conn)
+{
+	const struct ctrl *p = env.stage.priv;
+
+	return p->conns[conn].installed;
 }
 
 static void feed(struct toe_work *w)
@@ -204,9 +217,8 @@ static void test_install_remove(void **state)
 	assert_int_equal(toe_work_ctrl(w)->cmd.install.remote_port, port);
 	toe_work_free(&env.stage, w);
 	assert_int_equal(lookup(port), 5);
-	assert_int_equal(env.engine.flow_pre[5].valid, 1);
-	assert_int_equal(env.engine.flow_pre[5].gen, 7);
-	assert_int_equal(env.engine.flow_pre[5].fg, 1);
+	assert_int_equal(lookup_ref(port).gen, 7);
+	assert_true(installed(5));
 	env.engine.prog[5] = (struct toe_flow_prog){
 		.snd_nxt = 11, .snd_una = 10, .rcv_nxt = 20, .flags = TOE_PROG_FIN_SENT};
 	env.engine.flow_proto[5].ts_recent = 30;
@@ -231,7 +243,7 @@ static void test_install_remove(void **state)
 	poll_stage();
 	assert_int_equal(env.emitted_n, 1);
 	assert_int_equal(lookup(port), TOE_NONE);
-	assert_int_equal(env.engine.flow_pre[5].valid, 0);
+	assert_false(installed(5));
 	rig_clear();
 	feed_event(5, 7, TOE_CMD_REMOVE, TOE_EV_REMOVED);
 	assert_int_equal(event(NULL, 0).type, TOE_EV_REMOVED);
@@ -297,7 +309,7 @@ static void test_install_refused(void **state)
 	command(TOE_CMD_INSTALL, 9, 1, &in, sizeof(in));
 	poll_stage();
 	assert_int_equal(event(NULL, 0).type, TOE_EV_REMOVED);
-	assert_int_equal(env.engine.flow_pre[9].valid, 0);
+	assert_false(installed(9));
 	assert_int_equal(lookup(port), 5);
 	/* the same again is not an error; the id for another is */
 	in = install_cmd(5, port);
@@ -501,7 +513,7 @@ static void test_exhausted(void **state)
 	poll_stage();
 	assert_false(down_empty());
 	assert_int_equal(lookup(p), TOE_NONE);
-	assert_int_equal(env.engine.flow_pre[5].valid, 0);
+	assert_false(installed(5));
 	assert_int_equal(toe_port_get(env.engine.flows, AF_INET, 81), 0);
 	assert_true(env.stage.ops->deadline(&env.stage) != UINT64_MAX);
 	assert_false(env.stage.ops->sleep(&env.stage, true)); /* does not spin on it */

@@ -20,12 +20,29 @@ static struct toe_tuple key_of(uint32_t i)
 	return k;
 }
 
+static struct toe_flow_ref lookup_ref(const struct toe_flow_table *t, const struct toe_tuple *k)
+{
+	struct toe_flow_ref ref;
+
+	toe_flow_table_lookup(t, &k, 1, &ref);
+	return ref;
+}
+
 static uint32_t lookup_one(const struct toe_flow_table *t, const struct toe_tuple *k)
 {
-	uint32_t conn;
+	return lookup_ref(t, k).conn;
+}
 
-	toe_flow_table_lookup(t, &k, 1, &conn);
-	return conn;
+static int at[4 * N]; /* by connection id */
+
+static int add(struct toe_flow_table *t, const struct toe_tuple *k, uint32_t conn)
+{
+	int pos = toe_flow_table_add(t, k, (struct toe_flow_ref){.conn = conn, .gen = ~conn});
+
+	if (pos < 0)
+		return pos;
+	at[conn] = pos;
+	return 0;
 }
 
 static void test_add_lookup_del(void **state)
@@ -33,7 +50,7 @@ static void test_add_lookup_del(void **state)
 	struct toe_flow_table *t = toe_flow_table_create(N, NULL);
 	struct toe_tuple keys[TOE_BURST];
 	const struct toe_tuple *p[TOE_BURST];
-	uint32_t conns[TOE_BURST];
+	struct toe_flow_ref refs[TOE_BURST];
 	uint32_t i;
 
 	(void)state;
@@ -42,23 +59,25 @@ static void test_add_lookup_del(void **state)
 		struct toe_tuple k = key_of(i);
 
 		assert_int_equal(lookup_one(t, &k), TOE_NONE);
-		assert_int_equal(toe_flow_table_add(t, &k, i), 0);
-		assert_int_equal(toe_flow_table_add(t, &k, i), -EEXIST);
+		assert_int_equal(add(t, &k, i), 0);
+		assert_int_equal(add(t, &k, i), -EEXIST);
 	}
 	keys[0] = key_of(N);
-	assert_int_equal(toe_flow_table_add(t, &keys[0], 0), -ENOSPC);
+	assert_int_equal(add(t, &keys[0], 0), -ENOSPC);
 	for (i = 0; i < TOE_BURST; i++) { /* every third is unknown */
 		keys[i] = key_of(i % 3 == 0 ? N + i : i * 11);
 		p[i] = &keys[i];
 	}
-	toe_flow_table_lookup(t, p, TOE_BURST, conns);
-	for (i = 0; i < TOE_BURST; i++)
-		assert_int_equal(conns[i], i % 3 == 0 ? TOE_NONE : i * 11);
+	toe_flow_table_lookup(t, p, TOE_BURST, refs);
+	for (i = 0; i < TOE_BURST; i++) {
+		assert_int_equal(refs[i].conn, i % 3 == 0 ? TOE_NONE : i * 11);
+		assert_true(i % 3 == 0 || refs[i].gen == ~(i * 11));
+	}
 	for (i = 0; i < N; i++) {
 		struct toe_tuple k = key_of(i);
 
-		assert_int_equal(toe_flow_table_del(t, &k), 0);
-		assert_int_equal(toe_flow_table_del(t, &k), -ENOENT);
+		assert_int_equal(toe_flow_table_del(t, at[i]), 0);
+		assert_int_equal(toe_flow_table_del(t, at[i]), -ENOENT);
 		assert_int_equal(lookup_one(t, &k), TOE_NONE);
 	}
 	toe_flow_table_free(t);
@@ -71,7 +90,7 @@ static void churn(struct toe_flow_table *t, struct rte_rcu_qsbr *v)
 	for (i = 0; i < N; i++) {
 		struct toe_tuple k = key_of(i);
 
-		assert_int_equal(toe_flow_table_add(t, &k, i), 0);
+		assert_int_equal(add(t, &k, i), 0);
 	}
 	/* ids go round many times: deleted entries must become usable again */
 	for (i = N; i < 20 * N; i++) {
@@ -79,10 +98,10 @@ static void churn(struct toe_flow_table *t, struct rte_rcu_qsbr *v)
 
 		conn = lookup_one(t, &old);
 		assert_int_equal(conn, (i - N) % N);
-		assert_int_equal(toe_flow_table_del(t, &old), 0);
+		assert_int_equal(toe_flow_table_del(t, at[conn]), 0);
 		if (v != NULL)
 			rte_rcu_qsbr_quiescent(v, 0);
-		assert_int_equal(toe_flow_table_add(t, &k, conn), 0);
+		assert_int_equal(add(t, &k, conn), 0);
 		assert_int_equal(lookup_one(t, &k), conn);
 	}
 }
@@ -131,17 +150,17 @@ static void test_stuck_reader(void **state)
 	for (i = 0; i < 3 * N; i++) {
 		struct toe_tuple k = key_of(i);
 
-		if (toe_flow_table_add(t, &k, i) != 0)
+		if (add(t, &k, i) != 0)
 			fails++;
 		else
-			assert_int_equal(toe_flow_table_del(t, &k), 0);
+			assert_int_equal(toe_flow_table_del(t, at[i]), 0);
 	}
 	assert_true(fails > 0 && fails < 2 * N);
 	rte_rcu_qsbr_quiescent(v, 0);
 	for (i = 0; i < N; i++) {
 		struct toe_tuple k = key_of(i);
 
-		assert_int_equal(toe_flow_table_add(t, &k, i), 0);
+		assert_int_equal(add(t, &k, i), 0);
 		rte_rcu_qsbr_quiescent(v, 0);
 	}
 	toe_flow_table_free(t);
@@ -180,12 +199,12 @@ static void test_families(void **state)
 
 	(void)state;
 	six.family = AF_INET6;
-	assert_int_equal(toe_flow_table_add(t, &four, 4), 0);
+	assert_int_equal(add(t, &four, 4), 0);
 	assert_int_equal(lookup_one(t, &six), TOE_NONE);
-	assert_int_equal(toe_flow_table_add(t, &six, 6), 0);
+	assert_int_equal(add(t, &six, 6), 0);
 	assert_int_equal(lookup_one(t, &four), 4);
 	assert_int_equal(lookup_one(t, &six), 6);
-	assert_int_equal(toe_flow_table_del(t, &four), 0);
+	assert_int_equal(toe_flow_table_del(t, at[4]), 0);
 	assert_int_equal(lookup_one(t, &six), 6);
 	toe_flow_table_free(t);
 }

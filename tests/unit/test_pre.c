@@ -9,6 +9,8 @@
 #define CONN  5u /* 10.0.0.2:40000 -> 10.0.0.1:80, flow-group 1 */
 #define CONN6 9u /* 2001:db8::2 -> 2001:db8::1, likewise */
 
+static int flow_at[16]; /* by connection */
+
 static void add_flow(uint32_t conn, uint32_t family, const uint8_t *local, const uint8_t *remote)
 {
 	struct toe_tuple k;
@@ -19,8 +21,9 @@ static void add_flow(uint32_t conn, uint32_t family, const uint8_t *local, const
 	k.local_port = rte_cpu_to_be_16(80);
 	k.remote_port = rte_cpu_to_be_16(40000);
 	k.family = family;
-	assert_int_equal(toe_flow_table_add(env.engine.flows, &k, conn), 0);
-	env.engine.flow_pre[conn] = (struct toe_flow_pre){.gen = 77, .fg = 1, .valid = 1};
+	flow_at[conn] = toe_flow_table_add(env.engine.flows, &k,
+					   (struct toe_flow_ref){.conn = conn, .gen = 77});
+	assert_true(flow_at[conn] >= 0);
 }
 
 static const uint8_t us6[16] = {0x20, 1, 0xd, 0xb8, [15] = 1};
@@ -156,7 +159,7 @@ static void test_to_ctrl(void **state)
 	s.flags = TOE_TCP_SYN | TOE_TCP_ACK;
 	expect(frame_item(&s), TOE_TO_CTRL, TOE_D_NONE);
 	s = (struct frame_spec)FRAME_DEFAULT;
-	env.engine.flow_pre[CONN].valid = 0; /* being removed */
+	assert_int_equal(toe_flow_table_del(env.engine.flows, flow_at[CONN]), 0);
 	expect(frame_item(&s), TOE_TO_CTRL, TOE_D_NONE);
 }
 
@@ -241,7 +244,9 @@ static void test_drops(void **state)
 	s.dport = 81;
 	expect(frame_item(&s), TOE_NOTHING, TOE_D_TCP_FLAGS);
 	s = (struct frame_spec)FRAME_DEFAULT;
-	env.engine.flow_pre[CONN].fg = 2;
+	/* an id of another flow-group */
+	assert_int_equal(toe_flow_table_del(env.engine.flows, flow_at[CONN]), 0);
+	add_flow(CONN + 1, AF_INET, (const uint8_t *)"\x0a\0\0\1", (const uint8_t *)"\x0a\0\0\2");
 	w = frame_item(&s);
 	expect(w, TOE_NOTHING, TOE_D_STALE);
 }
