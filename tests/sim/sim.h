@@ -7,8 +7,8 @@
  * datapath/hostmem_memcpy.c datapath/stages/seq.c datapath/stages/pre.c datapath/stages/reorder.c
  * datapath/stages/proto.c datapath/stages/proto_ctrl.c datapath/stages/proto_hc.c
  * datapath/stages/proto_rx.c datapath/stages/proto_rx_data.c datapath/stages/proto_loss.c
- * datapath/stages/proto_rack.c datapath/stages/proto_prr.c datapath/stages/proto_undo.c datapath/stages/proto_cubic.c
- * datapath/rack.c datapath/stages/proto_tx.c
+ * datapath/stages/proto_rack.c datapath/stages/proto_prr.c datapath/stages/proto_undo.c
+ * datapath/stages/proto_cubic.c datapath/rack.c datapath/stages/proto_tx.c
  * datapath/stages/post.c datapath/stages/stream.c datapath/stages/stream_wire.c
  * datapath/stages/stream_app.c datapath/stages/stream_api.c datapath/stages/stream_control.c
  * datapath/stream_mem.c datapath/stream_extq.c datapath/stream_stash.c

@@ -41,15 +41,17 @@ static void lose(struct flow *f)
 /* ms milliseconds, with acknowledgements for all that a full window sends in that time. */
 static void go_on(struct flow *f, uint32_t ms)
 {
-	double owed = 0;
+	uint64_t owed = 0; /* bytes / srtt_us */
 
 	for (uint32_t i = 0; i < ms; i++) {
 		f->out.now_ms++;
-		for (owed += (double)f->fp.cwnd * 1000 / f->fp.srtt_us; owed >= MSS; owed -= MSS) {
+		owed += f->fp.cwnd * 1000ull;
+		while (owed >= (uint64_t)MSS * f->fp.srtt_us) {
 			uint32_t add;
 
 			assert_true(proto_cubic_grow(&f->fp, MSS, &f->out, &add));
 			f->fp.cwnd += add;
+			owed -= (uint64_t)MSS * f->fp.srtt_us;
 		}
 	}
 }
