@@ -185,7 +185,7 @@ static void test_prr_reneging(void **state)
 	rig_write(&r, 2000000);
 	assert_int_equal(rig_drain(&r), 100000);
 	for (uint32_t i = 0; i < 60; i++) {
-		sack(&r, i == 0 ? 1000 : 0, i, i + 1, 50000);
+		sack(&r, i == 0 ? 1000 : 0, i, i + 1, 20000);
 		assert_true(r.fp.flags & TOE_FP_RECOVERY);
 		sent += rig_drain(&r);
 		assert_in_range(r.fp.cwnd, RIG_MSS, 100000);
