@@ -17,6 +17,7 @@
 
 #include "apps.h"
 #include "common/log.h"
+#include "common/map_sparse.h"
 #include "engine_priv.h"
 #include "fail.h"
 #include "pipeline_priv.h"
@@ -124,21 +125,12 @@ static void *zalloc(const char *what, size_t n, size_t bytes)
 	return rte_zmalloc(what, n * bytes, TOE_LINE);
 }
 
-/* Zeroes of which a page exists once it has been written; not of the EAL's, which are all there
- * from the start.  NULL: out of memory. */
-static void *map_sparse(size_t bytes)
-{
-	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-	return p == MAP_FAILED ? NULL : p;
-}
-
 static int make_flows(struct toe_engine *e)
 {
 	e->flow_proto = zalloc("toe_proto", e->conn_n, sizeof(*e->flow_proto));
 	e->flow_post = zalloc("toe_post", e->conn_n, sizeof(*e->flow_post));
-	e->flow_addr6 = map_sparse(e->conn_n * sizeof(*e->flow_addr6));
+	/* not of the EAL's memory, whose pages are all there from the start */
+	e->flow_addr6 = toe_map_sparse(e->conn_n * sizeof(*e->flow_addr6));
 	e->flow_sched = zalloc("toe_sched", e->conn_n, sizeof(*e->flow_sched));
 	if (e->flow_proto == NULL || e->flow_post == NULL || e->flow_addr6 == NULL ||
 	    e->flow_sched == NULL)

@@ -79,7 +79,8 @@ struct toe_rack {
 	uint32_t undo_from;  /* SND.UNA then */
 	uint32_t undo_again; /* segments resent since and not reported as duplicates */
 	uint32_t undo_ms;    /* when the first of them was */
-	struct toe_cubic undo_cubic;
+	uint32_t undo_w_max; /* of CUBIC */
+	uint32_t undo_cwnd_prior;
 
 	struct toe_cubic cubic;
 

@@ -14,6 +14,7 @@
 #include <sys/mman.h>
 
 #include "common/log.h"
+#include "common/map_sparse.h"
 
 #define ORDERS     16u /* 128 B ... 4 MiB */
 #define BLOCK_MAX  ((size_t)TOE_BUF_BLOCK_MIN << (ORDERS - 1))
@@ -71,11 +72,10 @@ struct toe_arena *toe_arena_create(size_t bytes)
 	if (a == NULL)
 		return NULL;
 	a->bytes = (n > 0 ? n : 1) * BLOCK_MAX;
-	a->base = mmap(NULL, a->bytes, PROT_READ | PROT_WRITE,
-		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	a->base = toe_map_sparse(a->bytes);
 	a->state = malloc(a->bytes / TOE_BUF_BLOCK_MIN);
-	if (a->base == MAP_FAILED || a->state == NULL) {
-		if (a->base != MAP_FAILED)
+	if (a->base == NULL || a->state == NULL) {
+		if (a->base != NULL)
 			munmap(a->base, a->bytes);
 		free(a->state);
 		free(a);

@@ -8,11 +8,11 @@
  */
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/random.h>
 
 #include "common/ctl_sock.h"
 #include "common/log.h"
+#include "common/map_sparse.h"
 #include "common/raw_sys.h"
 #include "libtoe/lt.h"
 
@@ -219,10 +219,9 @@ static int alloc_tables(void)
 {
 	size_t conns = lt.g.slot_n * sizeof(struct lt_conn);
 	size_t bytes = conns + lt.g.listener_n * sizeof(struct lt_lsock);
-	uint8_t *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	uint8_t *p = toe_map_sparse(bytes);
 
-	if (p == MAP_FAILED)
+	if (!p)
 		return -errno;
 	lt.conns = (struct lt_conn *)p;
 	lt.lsocks = (struct lt_lsock *)(p + conns);

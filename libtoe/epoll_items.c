@@ -13,8 +13,8 @@
  * or there is space after a send that found none.
  */
 #include <string.h>
-#include <sys/mman.h>
 
+#include "common/map_sparse.h"
 #include "libtoe/epoll_int.h"
 
 #define NEST_MAX 5 /* as Linux: epoll sets in epoll sets */
@@ -37,11 +37,10 @@ struct lt_epoll *lt_epoll_get(lt_ent e)
 static struct lt_epoll *map_set(uint32_t index)
 {
 	size_t head = (sizeof(struct lt_epoll) + 63) & ~(size_t)63;
-	void *p = mmap(NULL, head + lt_fds.n * sizeof(struct lt_item), PROT_READ | PROT_WRITE,
-		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	void *p = toe_map_sparse(head + lt_fds.n * sizeof(struct lt_item));
 	struct lt_epoll *ep = p;
 
-	if (p == MAP_FAILED)
+	if (!p)
 		return NULL;
 	ep->index = index;
 	ep->items = (struct lt_item *)((uint8_t *)p + head);

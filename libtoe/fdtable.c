@@ -7,9 +7,9 @@
  * signal handlers too: entries are single words, changed by exchange; no locks.
  */
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/resource.h>
 
+#include "common/map_sparse.h"
 #include "common/raw_sys.h"
 #include "libtoe/lt.h"
 
@@ -33,9 +33,8 @@ int lt_fdtable_init(void)
 
 	if (getrlimit(RLIMIT_NOFILE, &lim) == 0 && lim.rlim_max > n)
 		n = lim.rlim_max > FD_TABLE_MAX ? FD_TABLE_MAX : (uint32_t)lim.rlim_max;
-	p = mmap(NULL, n * sizeof(lt_ent), PROT_READ | PROT_WRITE,
-		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (p == MAP_FAILED)
+	p = toe_map_sparse(n * sizeof(lt_ent));
+	if (!p)
 		return -errno;
 	lt_fds.ents = p;
 	lt_fds.n = n;

@@ -13,10 +13,10 @@
  * has an offloaded listener.  Any thread; a number too large for the table is counted for ever.
  */
 #include <string.h>
-#include <sys/mman.h>
 
 #include "common/ctl_sock.h"
 #include "common/log.h"
+#include "common/map_sparse.h"
 #include "common/raw_sys.h"
 #include "libtoe/lt.h"
 
@@ -29,10 +29,9 @@ static bool telling;
 
 int lt_kconn_init(void)
 {
-	void *p = mmap(NULL, lt_fds.n, PROT_READ | PROT_WRITE,
-		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	void *p = toe_map_sparse(lt_fds.n);
 
-	if (p == MAP_FAILED)
+	if (!p)
 		return -errno;
 	lt_kconn_marks = p;
 	return lt_kmqtt_init();

@@ -301,6 +301,12 @@ uint32_t proto_loss_holes(const struct toe_flow_proto *fp)
 
 /* ---- recovery ---- */
 
+/* What a loss leaves of a window. */
+static uint32_t loss_reduced(struct toe_flow_proto *fp, uint32_t window, struct proto_out *out)
+{
+	return proto_max(proto_cubic_reduce(fp, window, out), 2u * fp->mss);
+}
+
 /*
  * A share of the flight (RFC 5681 §3.1, RFC 9438 §4.6), as it was when the lost segment was sent.
  * ACKs come in bursts, and before the first new segment leaves, much less than that is in flight;
@@ -312,7 +318,7 @@ static uint32_t loss_ssthresh(struct toe_flow_proto *fp, struct proto_out *out)
 
 	if (proto_is(fp, TOE_FP_CWND_LIMITED))
 		flight = fp->cwnd;
-	return proto_max(proto_cubic_reduce(fp, flight, out), 2u * fp->mss);
+	return loss_reduced(fp, flight, out);
 }
 
 static void loss_enter(struct toe_flow_proto *fp, struct proto_out *out)
@@ -549,7 +555,7 @@ void proto_loss_tlp_ack(struct toe_flow_proto *fp, const struct toe_seg *seg, st
 			return;
 		/* The probe repaired a loss, which counts as one (RFC 8985 §7.4.2). */
 		proto_undo_forget(fp, out);
-		fp->ssthresh = proto_max(proto_cubic_reduce(fp, fp->cwnd, out), 2u * fp->mss);
+		fp->ssthresh = loss_reduced(fp, fp->cwnd, out);
 		fp->cwnd = fp->ssthresh;
 		fp->loss_epoch++;
 	} else if (k->n > 0 && seq_geq(sacked_top(k), fp->tlp_end) && loss_may_enter(fp)) {

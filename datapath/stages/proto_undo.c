@@ -22,7 +22,8 @@ void proto_undo_note(struct toe_flow_proto *fp, struct proto_out *out)
 		return;
 	r->undo_cwnd = fp->cwnd;
 	r->undo_ssthresh = fp->ssthresh;
-	r->undo_cubic = r->cubic;
+	r->undo_w_max = r->cubic.w_max;
+	r->undo_cwnd_prior = r->cubic.cwnd_prior;
 	r->undo_from = fp->snd_una;
 	r->undo_again = 0;
 }
@@ -50,9 +51,11 @@ static void undo(struct toe_flow_proto *fp, struct toe_rack *r, struct proto_out
 	uint32_t most = fp->snd_max - fp->snd_una + UNDO_BURST * fp->mss;
 
 	fp->ssthresh = proto_max(r->undo_ssthresh, r->undo_cwnd);
-	if (fp->cwnd < r->undo_cwnd)
-		r->cubic = r->undo_cubic; /* RFC 9438 §4.9 */
-	r->cubic.running = false;         /* the time meanwhile does not count */
+	if (fp->cwnd < r->undo_cwnd) { /* RFC 9438 §4.9 */
+		r->cubic.w_max = r->undo_w_max;
+		r->cubic.cwnd_prior = r->undo_cwnd_prior;
+	}
+	r->cubic.running = false; /* the time meanwhile does not count */
 	fp->cwnd = proto_max(fp->cwnd, proto_min(r->undo_cwnd, most));
 	fp->snd_nxt = fp->snd_max;
 	fp->recover = fp->snd_una;
@@ -92,12 +95,13 @@ void proto_undo_dsack(struct toe_flow_proto *fp, const struct toe_seg *seg, stru
 	struct toe_rack *r = proto_rack(fp, out);
 	uint32_t left = seg->sack[0].left, right = seg->sack[0].right, segs;
 
+	if (r == NULL)
+		return;
 	/* Behind recovery for as long as duplicates of it may still be on their way, and not for
 	 * ever: something else may have been received twice. */
-	if (r != NULL && seq_gt(fp->snd_una, fp->recover) &&
-	    fp->snd_una - fp->recover > r->undo_cwnd)
+	if (seq_gt(fp->snd_una, fp->recover) && fp->snd_una - fp->recover > r->undo_cwnd)
 		r->undo_cwnd = 0;
-	if (r == NULL || r->undo_cwnd == 0 || r->undo_again == 0 || proto_is(fp, TOE_FP_TLP) ||
+	if (r->undo_cwnd == 0 || r->undo_again == 0 || proto_is(fp, TOE_FP_TLP) ||
 	    seq_lt(left, r->undo_from) || seq_geq(left, right) || seq_gt(right, fp->snd_max))
 		return;
 	segs = (right - left + fp->mss - 1) / fp->mss;

@@ -149,6 +149,11 @@ static inline uint32_t rig_our(const struct rig *r, uint32_t pos)
 	return r->fp.iss + 1 + pos;
 }
 
+static inline uint32_t rig_our_pos(const struct rig *r, uint32_t seq)
+{
+	return seq - r->fp.iss - 1;
+}
+
 /* A segment of the peer: len bytes at position pos, ACK of all we had acknowledged so far. */
 static inline struct toe_seg rig_seg(const struct rig *r, uint32_t pos, uint16_t len)
 {
@@ -191,6 +196,18 @@ static inline void rig_ack(struct rig *r, uint32_t pos)
 
 	seg.seq = r->fp.rcv_nxt;
 	seg.ack = rig_our(r, pos);
+	rig_rx(r, &seg);
+}
+
+/* The same with a SACK block, in positions. */
+static inline void rig_sack(struct rig *r, uint32_t pos, uint32_t left, uint32_t right)
+{
+	struct toe_seg seg = rig_seg(r, 0, 0);
+
+	seg.ack = rig_our(r, pos);
+	seg.sack_n = 1;
+	seg.sack[0].left = rig_our(r, left);
+	seg.sack[0].right = rig_our(r, right);
 	rig_rx(r, &seg);
 }
 

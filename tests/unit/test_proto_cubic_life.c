@@ -24,12 +24,6 @@ static void start(struct rig *r, unsigned segs)
 	rig_start(r);
 }
 
-static void later(struct rig *r, uint32_t us)
-{
-	r->now.us += us;
-	r->now.ms = (uint32_t)(r->now.us / 1000);
-}
-
 /* The application always has more to send. */
 static void fill(struct rig *r)
 {
@@ -43,20 +37,13 @@ static void fill(struct rig *r)
 
 static void ack(struct rig *r, uint32_t seq)
 {
-	rig_ack(r, seq - r->fp.iss - 1);
+	rig_ack(r, rig_our_pos(r, seq));
 	fill(r);
 }
 
 static void sack(struct rig *r, uint32_t una, uint32_t left, uint32_t right)
 {
-	struct toe_seg s = rig_seg(r, 0, 0);
-
-	s.seq = r->fp.rcv_nxt;
-	s.ack = una;
-	s.sack_n = 1;
-	s.sack[0].left = left;
-	s.sack[0].right = right;
-	rig_rx(r, &s);
+	rig_sack(r, rig_our_pos(r, una), rig_our_pos(r, left), rig_our_pos(r, right));
 	fill(r);
 }
 
@@ -69,7 +56,7 @@ static void round_trips(struct rig *r, unsigned n)
 		for (unsigned i = 1; i <= 10; i++) {
 			uint32_t to = una + segs * i / 10 * r->fp.mss;
 
-			later(r, 10000);
+			rig_later(r, 10);
 			ack(r, i == 10 ? to - r->fp.mss : to);
 		}
 	}
@@ -78,8 +65,8 @@ static void round_trips(struct rig *r, unsigned n)
 /* Nothing is in flight for a moment: the element goes, and another comes. */
 static void drain(struct rig *r)
 {
-	later(r, 100000);
-	rig_ack(r, r->fp.snd_max - r->fp.iss - 1);
+	rig_later(r, 100);
+	rig_ack(r, rig_our_pos(r, r->fp.snd_max));
 	assert_int_equal(r->fp.rack, 0);
 	fill(r);
 	assert_int_not_equal(r->fp.rack, 0);
@@ -90,11 +77,11 @@ static void lose(struct rig *r)
 {
 	uint32_t una = r->fp.snd_una, end = r->fp.snd_max;
 
-	later(r, 100000);
+	rig_later(r, 100);
 	for (uint32_t to = una + 5 * r->fp.mss; seq_lt(to, end); to += 5 * r->fp.mss)
 		sack(r, una, una + r->fp.mss, to);
 	assert_true(r->fp.flags & TOE_FP_RECOVERY);
-	later(r, 100000);
+	rig_later(r, 100);
 	ack(r, end);
 	assert_false(r->fp.flags & TOE_FP_RECOVERY);
 }
@@ -104,12 +91,12 @@ static void overtake(struct rig *r)
 {
 	uint32_t una = r->fp.snd_una;
 
-	later(r, 100000);
+	rig_later(r, 100);
 	sack(r, una, una + r->fp.mss, una + 5 * r->fp.mss);
 	assert_true(r->fp.flags & TOE_FP_RECOVERY);
-	later(r, 1000);
+	rig_later(r, 1);
 	ack(r, una + 5 * r->fp.mss);
-	later(r, 1000);
+	rig_later(r, 1);
 	sack(r, r->fp.snd_una, una, una + r->fp.mss);
 	assert_false(r->fp.flags & TOE_FP_RECOVERY);
 }
@@ -149,7 +136,7 @@ static void test_undo_above(void **state)
 	lose(&r);
 	r.fp.cwnd *= 2;
 	before = r.fp.cwnd;
-	later(&r, 10000000);
+	rig_later(&r, 10000);
 	sack(&r, r.fp.snd_una, una, una + r.fp.mss);
 	round_trips(&r, 5);
 	assert_in_range(r.fp.cwnd, before, before + before / 10);
@@ -169,7 +156,7 @@ static void test_ack_for_all(void **state)
 		lose(&r);
 		before = r.fp.cwnd;
 		for (unsigned i = 0; i < 10; i++) {
-			later(&r, 1000);
+			rig_later(&r, 1);
 			r.fp.srtt_us = 1000;
 			ack(&r, r.fp.snd_max - (all ? 0 : r.fp.mss));
 		}
@@ -187,13 +174,13 @@ static void test_probe_for_all(void **state)
 	start(&r, 100);
 	rig_write(&r, 100 * RIG_MSS);
 	rig_drain(&r);
-	later(&r, 200000);
+	rig_later(&r, 200);
 	rig_cmd(&r, TOE_CMD_PROBE);
 	rig_drain(&r);
 	rig_write(&r, 2000);
 	rig_ack(&r, 50000);
 	rig_drain(&r);
-	rig_ack(&r, r.fp.snd_max - r.fp.iss - 1);
+	rig_ack(&r, rig_our_pos(&r, r.fp.snd_max));
 	assert_in_range(r.fp.cwnd, 69 * RIG_MSS, 72 * RIG_MSS);
 }
 
@@ -211,7 +198,7 @@ static void test_too_big(void **state)
 	rig_begin(&r);
 	proto_loss_too_big(&r.fp, &r.out);
 	fill(&r);
-	later(&r, 100000);
+	rig_later(&r, 100);
 	ack(&r, r.fp.snd_una + 900);
 	assert_true(r.fp.cwnd <= 11 * 900);
 }
@@ -245,7 +232,7 @@ static void test_timeout_and_drain(void **state)
 	start(&r, 300);
 	fill(&r);
 	round_trips(&r, 5);
-	later(&r, 1000000);
+	rig_later(&r, 1000);
 	rig_cmd(&r, TOE_CMD_RTO);
 	fill(&r);
 	for (unsigned i = 0; i < 400 && r.fp.cwnd < r.fp.ssthresh; i++)
@@ -284,7 +271,7 @@ static void test_command(void **state)
 					  .ssthresh = 20000,
 					  .loss_epoch = r.fp.loss_epoch};
 	rig_cmd(&r, TOE_CMD_CC);
-	later(&r, 100000);
+	rig_later(&r, 100);
 	r.fp.flags |= TOE_FP_CWND_LIMITED;
 	ack(&r, r.fp.snd_una + r.fp.mss);
 	assert_in_range(r.fp.cwnd, 20000, 21000);
@@ -308,10 +295,10 @@ static void test_ack_division(void **state)
 		for (unsigned i = 0; i < 20; i++) {
 			uint32_t end = r.fp.snd_max - r.fp.mss;
 
-			later(&r, 1000);
+			rig_later(&r, 1);
 			while (seq_lt(r.fp.snd_una, end)) {
 				r.fp.srtt_us = 1000;
-				rig_ack(&r, seq_min(r.fp.snd_una + step[k], end) - r.fp.iss - 1);
+				rig_ack(&r, rig_our_pos(&r, seq_min(r.fp.snd_una + step[k], end)));
 			}
 			fill(&r);
 		}

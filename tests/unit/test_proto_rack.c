@@ -32,15 +32,9 @@ static void start(struct rig *r, unsigned n)
 /* One block, us later. */
 static void sack(struct rig *r, uint32_t us, uint32_t ack, uint32_t left, uint32_t right)
 {
-	struct toe_seg seg = rig_seg(r, 0, 0);
-
 	r->now.us += us;
 	r->now.ms = (uint32_t)(r->now.us / 1000);
-	seg.ack = rig_our(r, ack);
-	seg.sack_n = 1;
-	seg.sack[0].left = rig_our(r, left);
-	seg.sack[0].right = rig_our(r, right);
-	rig_rx(r, &seg);
+	rig_sack(r, ack, left, right);
 }
 
 /* us until the reorder timer goes off; then recovery has begun. */

@@ -123,12 +123,7 @@ static void test_receiver_forgets(void **state)
 
 static void sacked(struct rig *r, uint32_t left, uint32_t right)
 {
-	struct toe_seg seg = rig_seg(r, 0, 0);
-
-	seg.sack_n = 1;
-	seg.sack[0].left = rig_our(r, left);
-	seg.sack[0].right = rig_our(r, right);
-	rig_rx(r, &seg);
+	rig_sack(r, rig_our_pos(r, r->fp.snd_una), left, right);
 }
 
 /* In recovery: it goes on without, and once it has one again resends what is missing. */
