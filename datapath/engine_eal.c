@@ -89,7 +89,8 @@ static unsigned lcm(unsigned a, unsigned b)
 }
 
 /* Frames have to fill a block exactly, and a block whole pages: the PMD takes the ring as one
- * array. */
+ * array.  The PMD's default, past the qdisc, loses each frame for which the device has no room just
+ * then; a qdisc keeps it. */
 static void add_af_packet(struct args *a, const struct toe_config *cfg)
 {
 	bool jumbo = toe_port_frame_mtu(cfg) > JUMBO_MTU;
@@ -101,7 +102,9 @@ static void add_af_packet(struct args *a, const struct toe_config *cfg)
 	while (block < 32768u)
 		block *= 2;
 	per_block = block / frame;
-	add(a, "--vdev=net_af_packet0,iface=%s,qpairs=1,blocksz=%u,framesz=%u,framecnt=%u",
+	add(a,
+	    "--vdev=net_af_packet0,iface=%s,qpairs=1,blocksz=%u,framesz=%u,framecnt=%u,"
+	    "qdisc_bypass=0",
 	    cfg->port_if, block, frame, (want + per_block - 1) / per_block * per_block);
 }
 

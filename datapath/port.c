@@ -29,6 +29,10 @@
 #define AF_XDP 44
 #endif
 #define DESCRIPTORS 1024u
+#define PUSH_MAX    64 /* system calls; each but the last sends or gives up at least one frame */
+/* Send buffer: the whole transmit ring, as the kernel accounts frames (about 1 KiB each, more for
+ * large ones), so that the ring is what fills up first. */
+#define SEND_BUFFER (8 << 20)
 
 /* ---- waiting ---- */
 
@@ -54,6 +58,15 @@ unsigned toe_port_sockets(int *fds, unsigned max)
 	return n;
 }
 
+/* With privilege beyond net.core.wmem_max; the kernel doubles the value. */
+static void large_send_buffer(int fd)
+{
+	const int bytes = SEND_BUFFER;
+
+	if (setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof(bytes)) != 0)
+		setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
+}
+
 static void find_sockets(struct toe_port_wait *wait, const int *known, unsigned known_n)
 {
 	int fds[2 * TOE_PORT_FDS_MAX];
@@ -69,6 +82,7 @@ static void find_sockets(struct toe_port_wait *wait, const int *known, unsigned 
 			continue;
 		/* frames the kernel sends out of the interface are not frames we receive */
 		setsockopt(fds[i], SOL_PACKET, PACKET_IGNORE_OUTGOING, &one, sizeof(one));
+		large_send_buffer(fds[i]);
 		wait->fds[wait->n++] = fds[i];
 	}
 }
@@ -88,6 +102,31 @@ static bool add_interrupts(struct toe_engine *e)
 	wait->fds[0] = ep;
 	wait->n = 1;
 	return true;
+}
+
+/* ---- sending ---- */
+
+/* ENOBUFS: a frame was dropped, those behind it were not tried. */
+static bool push_socket(int fd)
+{
+	for (int i = 0; i < PUSH_MAX; i++) {
+		ssize_t sent = send(fd, NULL, 0, MSG_DONTWAIT);
+
+		if (sent < 0 && errno == EAGAIN)
+			return true;
+		if (sent == 0 || (sent < 0 && errno != ENOBUFS))
+			return false;
+	}
+	return true;
+}
+
+bool toe_port_push(const struct toe_port_wait *wait)
+{
+	bool left = false;
+
+	for (unsigned i = 0; !wait->intr && i < wait->n; i++)
+		left |= push_socket(wait->fds[i]);
+	return left;
 }
 
 /* ---- configuration ---- */

@@ -24,6 +24,14 @@ struct toe_port_wait {
 	int fds[TOE_PORT_FDS_MAX];
 };
 
+/*
+ * A packet socket stops in the middle of a burst when the qdisc refuses a frame or the socket's
+ * send buffer is full, and goes on with the next send only; the PMD has counted the burst as sent.
+ * Sends what is left in the rings.  Returns true if something may still be there.  One system call
+ * per socket if nothing is; for the lcore of netif_tx, before it sleeps.
+ */
+bool toe_port_push(const struct toe_port_wait *wait);
+
 /* Packet sockets this process has now; call before DPDK starts.  Returns how many. */
 unsigned toe_port_sockets(int *fds, unsigned max);
 

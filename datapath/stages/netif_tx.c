@@ -15,6 +15,7 @@
 #include <rte_ethdev.h>
 
 #include "engine.h"
+#include "port.h"
 #include "stage.h"
 
 #define HELD_MAX 1024u /* frames; as many as the transmit ring has descriptors */
@@ -25,6 +26,7 @@ struct netif_tx {
 	uint32_t tail;
 	uint32_t mask;
 	uint64_t retry_tsc;
+	bool unpushed; /* frames were sent since toe_port_push() last found nothing */
 	struct rte_mbuf *held[];
 };
 
@@ -79,6 +81,7 @@ static unsigned send_frames(struct toe_stage *s, struct rte_mbuf **m, unsigned n
 	sent = rte_eth_tx_burst(s->engine->eth_port, 0, m, (uint16_t)n);
 	for (unsigned i = sent; i < n; i++)
 		bytes -= m[i]->pkt_len;
+	((struct netif_tx *)s->priv)->unpushed |= sent != 0;
 	toe_count(s, TOE_C_FRAMES_TX, sent);
 	toe_count(s, TOE_C_BYTES_TX, bytes);
 	return sent;
@@ -159,7 +162,19 @@ static uint64_t netif_tx_deadline(struct toe_stage *s)
 {
 	const struct netif_tx *tx = s->priv;
 
-	return tx->head == tx->tail ? UINT64_MAX : toe_now(s)->tsc + tx->retry_tsc;
+	if (tx->head == tx->tail && !tx->unpushed)
+		return UINT64_MAX;
+	return toe_now(s)->tsc + tx->retry_tsc;
+}
+
+static bool netif_tx_sleep(struct toe_stage *s, bool on)
+{
+	const struct toe_port_wait *wait = s->engine->port_wait;
+	struct netif_tx *tx = s->priv;
+
+	if (on && tx->unpushed)
+		tx->unpushed = wait != NULL && toe_port_push(wait);
+	return false;
 }
 
 const struct toe_stage_ops toe_stage_netif_tx = {
@@ -170,4 +185,5 @@ const struct toe_stage_ops toe_stage_netif_tx = {
 	.process = netif_tx_process,
 	.poll = netif_tx_poll,
 	.deadline = netif_tx_deadline,
+	.sleep = netif_tx_sleep,
 };
