@@ -34,7 +34,9 @@ enum when {
 	BY_LISTENER, /* true, and something else was found */
 };
 
-static const char tls[] = "its clients are encrypted: what they subscribe to cannot be seen";
+static const char tls[] =
+	"its clients are encrypted: topics they subscribe to go slow; its port does "
+	"not belong in mqtt.ports";
 
 static const struct rule {
 	const char *option;
@@ -57,10 +59,10 @@ static const struct rule {
 	 "sessions have another name than their clients say"},
 	{"protocol", IF_WEBSOCKETS, true, true,
 	 "its clients do not speak plain MQTT: what they subscribe to cannot be seen"},
-	{"cafile", IF_TLS, true, true, tls},
-	{"capath", IF_TLS, true, true, tls},
-	{"certfile", IF_TLS, true, true, tls},
-	{"psk_hint", IF_TLS, true, true, tls},
+	{"cafile", IF_TLS, false, true, tls},
+	{"capath", IF_TLS, false, true, tls},
+	{"certfile", IF_TLS, false, true, tls},
+	{"psk_hint", IF_TLS, false, true, tls},
 	{"max_queued_messages", IF_SHORT_QUEUE, false, false,
 	 "the engine has a queue of its own for slow subscribers"},
 	{"max_queued_bytes", IF_LIMIT, false, false,

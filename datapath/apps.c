@@ -146,6 +146,7 @@ static void free_app(struct toe_app *a)
 	free(a->own);
 	free(a->listener_prod);
 	free(a->redo);
+	free(a->plain);
 	free(a);
 }
 
@@ -174,7 +175,8 @@ static struct toe_app *new_app(struct toe_engine *e, const struct toe_ctl_app *d
 	a->own = calloc(a->slot_n, sizeof(*a->own));
 	a->listener_prod = calloc(a->listener_n + 1, sizeof(*a->listener_prod));
 	a->redo = calloc((a->slot_n + 63) / 64, sizeof(*a->redo));
-	if (a->own == NULL || a->listener_prod == NULL || a->redo == NULL) {
+	a->plain = calloc(a->slot_n, sizeof(*a->plain));
+	if (a->own == NULL || a->listener_prod == NULL || a->redo == NULL || a->plain == NULL) {
 		free_app(a);
 		return NULL;
 	}
@@ -362,23 +364,57 @@ int toe_app_waiter_add(struct toe_engine *e, const struct toe_ctl_waiter *who, i
 	return 0;
 }
 
-int toe_app_followed(struct toe_engine *e, const struct toe_ctl_kconn *k, int32_t delta)
+static int follow_kernel(struct toe_app *a, const struct toe_ctl_kconn *k, bool on)
+{
+	struct toe_app_proc *p = &a->procs[k->ctx];
+
+	if (on ? p->followed == p->kernel_conns : p->followed == 0)
+		return -EINVAL;
+	p->followed += on ? 1 : -1u;
+	atomic_fetch_add_explicit(&a->followed, on ? 1 : -1u, memory_order_release);
+	return 0;
+}
+
+/* One that has left meanwhile has given back what it was. */
+static int follow_plain(struct toe_app *a, uint32_t slot, bool on)
+{
+	uint8_t from = on ? TOE_PLAIN_UNSEEN : TOE_PLAIN_FOLLOWED;
+	uint8_t to = on ? TOE_PLAIN_FOLLOWED : TOE_PLAIN_UNSEEN;
+
+	if (slot >= a->slot_n)
+		return -EINVAL;
+	if (!atomic_compare_exchange_strong(&a->plain[slot], &from, to))
+		return on ? -ENODEV : 0; /* on: a module's, or gone */
+	atomic_fetch_add_explicit(&a->plain_followed, on ? 1 : -1u, memory_order_release);
+	return 0;
+}
+
+int toe_app_follow(struct toe_engine *e, const struct toe_ctl_kconn *k, bool on)
 {
 	struct toe_app *a = app_of(e, k->app_id);
-	struct toe_app_proc *p;
-	int64_t now;
+	int rc;
 
 	if (a == NULL || k->ctx >= TOE_CTX_N || !(a->proc_mask & UINT64_C(1) << k->ctx))
 		return -ESRCH;
-	p = &a->procs[k->ctx];
-	now = (int64_t)p->followed + delta;
-	if (now < 0 || now > p->kernel_conns)
-		return -EINVAL;
-	p->followed = (uint32_t)now;
-	atomic_fetch_add_explicit(&a->followed, (uint32_t)delta, memory_order_release);
-	if (delta < 0) /* more are not seen */
+	rc = k->slot1 == 0 ? follow_kernel(a, k, on) : follow_plain(a, k->slot1 - 1, on);
+	if (rc == 0 && !on) /* more are not seen */
 		synchronize(e);
-	return 0;
+	return rc;
+}
+
+void toe_app_plain_add(struct toe_app *a, uint32_t slot)
+{
+	atomic_store(&a->plain[slot], TOE_PLAIN_UNSEEN);
+	/* pairs with the acquire in toe_stream_plain_conns() */
+	atomic_fetch_add_explicit(&a->plain_conns, 1, memory_order_release);
+}
+
+/* plain_followed first: never more of them than connections. */
+void toe_app_plain_del(struct toe_app *a, uint32_t slot)
+{
+	if (atomic_exchange(&a->plain[slot], TOE_PLAIN_NONE) == TOE_PLAIN_FOLLOWED)
+		atomic_fetch_sub_explicit(&a->plain_followed, 1, memory_order_release);
+	atomic_fetch_sub_explicit(&a->plain_conns, 1, memory_order_release);
 }
 
 int toe_app_kernel_conn(struct toe_engine *e, const struct toe_ctl_kconn *k)

@@ -83,8 +83,14 @@ struct toe_app {
 	 * application opened.  Rises before the application can see one.  Writer: ctrl (release).
 	 */
 	_Atomic uint32_t plain_conns;
+	/* Of these, those whose subscriptions are told, and which: enum toe_plain per slot.
+	 * Writers: ctrl when one comes and goes, the keeper-link thread between. */
+	_Atomic uint32_t plain_followed;
+	_Atomic uint8_t *plain; /* [slot_n] */
 	struct toe_app_proc procs[TOE_CTX_N];
 };
+
+enum toe_plain { TOE_PLAIN_NONE, TOE_PLAIN_UNSEEN, TOE_PLAIN_FOLLOWED };
 
 struct toe_apps {
 	struct toe_app *_Atomic table[TOE_APP_N];
@@ -118,8 +124,13 @@ int toe_app_proc_detach(struct toe_engine *e, uint32_t app_id, uint32_t ctx);
 int toe_app_waiter_add(struct toe_engine *e, const struct toe_ctl_waiter *who, int fd);
 /* k->delta more or fewer kernel connections.  Once it returns 0 every lcore sees a rise; waits. */
 int toe_app_kernel_conn(struct toe_engine *e, const struct toe_ctl_kconn *k);
-/* So many more (less) of the process's are followed: never more than it has. */
-int toe_app_followed(struct toe_engine *e, const struct toe_ctl_kconn *k, int32_t delta);
+/* The connection k is about is followed from now on (no more): of the kernel's never more than the
+ * process has, of others one that is in plain_conns. */
+int toe_app_follow(struct toe_engine *e, const struct toe_ctl_kconn *k, bool on);
+
+/* The ctrl stage's calls: a connection that no module follows comes and goes. */
+void toe_app_plain_add(struct toe_app *a, uint32_t slot);
+void toe_app_plain_del(struct toe_app *a, uint32_t slot);
 
 /* Applications evicted since the last call, as a bit mask of ids. */
 uint64_t toe_apps_take_evicted(struct toe_engine *e);

@@ -90,14 +90,14 @@ static int do_kernel_news(struct toe_engine *e, const struct toe_ctl_kconn *k)
 	if (k->len > sizeof(k->data) || k->what > TOE_KCONN_MQTT_LAST)
 		return -EINVAL;
 	if (k->what == TOE_KCONN_MQTT_END)
-		rc = toe_app_followed(e, k, -1);
+		rc = toe_app_follow(e, k, false);
 	else if (begins)
-		rc = toe_app_followed(e, k, 1);
+		rc = toe_app_follow(e, k, true);
 	if (rc != 0)
 		return rc;
 	rc = tell_module(e, k);
 	if (rc != 0 && begins)
-		toe_app_followed(e, k, -1);
+		toe_app_follow(e, k, false);
 	return k->what == TOE_KCONN_MQTT_END ? 0 : rc;
 }
 

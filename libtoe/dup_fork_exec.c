@@ -29,6 +29,7 @@ static void forget(int fd)
 	lt_ent e;
 
 	lt_kconn_closing(fd);
+	lt_follow_forget(fd, true);
 	e = lt_fd_take(fd);
 	if (!e)
 		return;
@@ -103,10 +104,10 @@ static int duplicated(int fd, lt_ent e, int to)
 		return to;
 	if (e || lt_fd_get(to))
 		lt_fd_dup(e, to);
-	if (LT_UNLIKELY(lt_kconn_is(fd))) {
-		lt_kmqtt_forget(fd, false);
+	if (lt_ent_kind(e) == LT_CONN || LT_UNLIKELY(lt_kconn_is(fd)))
+		lt_follow_duplicated(fd, to);
+	if (LT_UNLIKELY(lt_kconn_is(fd)))
 		lt_kconn_duplicated(to);
-	}
 	return to;
 }
 

@@ -34,7 +34,7 @@ int lt_kconn_init(void)
 	if (!p)
 		return -errno;
 	lt_kconn_marks = p;
-	return lt_kmqtt_init();
+	return lt_follow_init();
 }
 
 /* ---- towards the engine ---- */
@@ -90,6 +90,7 @@ static int tell(void)
 
 void lt_kconn_start(void)
 {
+	lt_tls_watch();
 	LT_STORE(&telling, true);
 	tell();
 }
@@ -102,7 +103,7 @@ void lt_kconn_join(void)
 void lt_kconn_reset(void)
 {
 	LT_STORE(&told, 0);
-	lt_kmqtt_reset();
+	lt_follow_reset();
 }
 
 /* The program goes on in any case: it has been told by somebody else. */
@@ -188,7 +189,7 @@ static int add(int fd)
 
 void lt_kconn_forget(int fd)
 {
-	lt_kmqtt_forget(fd, true);
+	lt_follow_forget(fd, true);
 	unmark(fd);
 	tell();
 }
@@ -214,7 +215,7 @@ int lt_kconn_accepted(int fd)
 		return fd;
 	if (add(fd) == 0) {
 		if (LT_LOAD(&telling))
-			lt_kmqtt_accepted(fd);
+			lt_follow_accepted(fd);
 		return fd;
 	}
 	lt_kconn_forget(fd);

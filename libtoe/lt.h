@@ -517,15 +517,24 @@ int lt_kconn_checked(uint32_t n, struct toe_ctl_kconn *k);
 /* Number and news of one connection.  0 or -errno. */
 int lt_kconn_say(struct toe_ctl_kconn *k);
 
-/* ---- MQTT through the kernel (kmqtt.c) ---- */
-int lt_kmqtt_init(void);
-void lt_kmqtt_reset(void); /* after fork: the connections are the parent's */
-void lt_kmqtt_accepted(int fd);
+/* ---- MQTT that the engine cannot read (follow.c) ---- */
+int lt_follow_init(void);
+void lt_follow_reset(void); /* after fork: the connections are the parent's */
+void lt_follow_accepted(int fd);
 /* The program is about to get n bytes it read from fd.  n, or -1 and errno: it may not. */
-ssize_t lt_kmqtt_read(int fd, const void *data, ssize_t n);
+ssize_t lt_follow_read(int fd, const void *data, ssize_t n);
+/* The same of n bytes that TLS on fd has decrypted. */
+ssize_t lt_follow_tls(int fd, const void *data, ssize_t n);
 /* What is read from fd is not seen any more, unless it is closed.  False: and the engine does not
  * know. */
-bool lt_kmqtt_forget(int fd, bool closed);
+bool lt_follow_forget(int fd, bool closed);
+/* The next read from fd is not seen.  False: and the engine does not know. */
+bool lt_follow_unseen(int fd);
+void lt_follow_duplicated(int fd, int to);
+
+/* ---- TLS (tls.c) ---- */
+/* What the program reads by SSL_read() is followed from now on. */
+void lt_tls_watch(void);
 
 /* ---- a broker's files (broker.c) ---- */
 /* Before the program runs. */
@@ -551,13 +560,13 @@ static inline bool lt_kconn_is(int fd)
 /* After reading from a descriptor that is none of ours. */
 static inline ssize_t lt_kconn_read(int fd, const void *data, ssize_t n)
 {
-	return LT_UNLIKELY(n > 0 && lt_kconn_is(fd)) ? lt_kmqtt_read(fd, data, n) : n;
+	return LT_UNLIKELY(n > 0 && lt_kconn_is(fd)) ? lt_follow_read(fd, data, n) : n;
 }
 
 /* Before reading from it in another way.  False: it may not be. */
 static inline bool lt_kconn_unseen(int fd)
 {
-	return LT_LIKELY(!lt_kconn_is(fd)) || lt_kmqtt_forget(fd, false);
+	return LT_LIKELY(!lt_kconn_is(fd)) || lt_follow_unseen(fd);
 }
 
 /* fd is about to be closed or overwritten. */

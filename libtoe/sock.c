@@ -75,6 +75,7 @@ int lt_conn_open(const struct lt_token *t, uint32_t slot, bool cloexec)
 	lt_conn_enter(slot, gen);
 	if (!cloexec)
 		LT_REAL(fcntl)(t->fd, F_SETFD, 0);
+	lt_follow_forget(t->fd, true); /* one that was closed behind our back */
 	if (!lt_fd_set(t->fd, lt_ent_make(LT_CONN, slot, gen))) {
 		/* a descriptor beyond the table: the limit was raised after the start */
 		lt_ent_unref(lt_ent_make(LT_CONN, slot, gen));

@@ -173,28 +173,31 @@ static void print_taint(FILE *out, const json_t *status)
 {
 	static const struct {
 		const char *key;
+		const char *followed; /* how many of them do no harm */
 		const char *what;
 		const char *todo;
 	} taints[] = {
-		{"untracked", "clients cannot be followed (TLS, WebSocket, broken MQTT)",
+		{"untracked", NULL, "clients cannot be followed (TLS, WebSocket, broken MQTT)",
 		 "end them"},
-		{"kernel_conns",
-		 "connections of the broker are the kernel's and not followed (TLS, a bridge)",
+		{"kernel_conns", "kernel_followed",
+		 "connections of the broker are the kernel's and not followed (a bridge)",
 		 "let those clients connect through the port, or end them"},
-		{"other_conns", "connections of the broker are not of mqtt.ports (TLS, a bridge)",
+		{"other_conns", "other_followed",
+		 "connections of the broker are not of mqtt.ports and not followed (a bridge)",
 		 "end them, or list the port if it is plain MQTT"},
-		{"unknown_sessions",
+		{"unknown_sessions", NULL,
 		 "sessions were resumed whose subscriptions nobody saw (toe mqtt sessions)",
 		 "let those clients connect with a clean session once, or, if it has a database, "
 		 "start the broker again"},
 	};
+	long long followed = number(status, "kernel_followed") + number(status, "other_followed");
 	bool any = false;
 
 	for (size_t i = 0; i < sizeof(taints) / sizeof(taints[0]); i++) {
 		long long n = number(status, taints[i].key);
 
-		if (strcmp(taints[i].key, "kernel_conns") == 0)
-			n -= number(status, "kernel_followed");
+		if (taints[i].followed != NULL)
+			n -= number(status, taints[i].followed);
 		if (n == 0)
 			continue;
 		fprintf(out, "%-14s %lld %s: %s\n", any ? "" : "all slow for", n, taints[i].what,
@@ -206,10 +209,12 @@ static void print_taint(FILE *out, const json_t *status)
 			"%-14s or, if none of them subscribes to it: toe mqtt filter add "
 			"FILTER --closed\n",
 			"");
-	if (number(status, "kernel_followed") > 0)
+	if (followed > 0)
 		fprintf(out,
-			"%-14s topics of %lld clients of the kernel's (localhost): toe mqtt subs\n",
-			"slow for", number(status, "kernel_followed"));
+			"%-14s topics of %lld clients that are read along (localhost, TLS): toe "
+			"mqtt "
+			"subs\n",
+			"slow for", followed);
 	if (json_is_true(json_object_get(status, "table_full")))
 		fprintf(out,
 			"%-14s a table that was full, until the sessions it had no room for have "

@@ -119,8 +119,7 @@ static void count_plain(const struct toe_engine *e, struct ctrl_conn *conn)
 	if (conn->streamed || a == NULL)
 		return;
 	conn->plain_of = a->serial;
-	/* pairs with the acquire in toe_stream_plain_conns() */
-	atomic_fetch_add_explicit(&a->plain_conns, 1, memory_order_release);
+	toe_app_plain_add(a, conn->slot);
 }
 
 static void uncount_plain(const struct toe_engine *e, struct ctrl_conn *conn)
@@ -128,7 +127,7 @@ static void uncount_plain(const struct toe_engine *e, struct ctrl_conn *conn)
 	struct toe_app *a = toe_app_get(e, conn->app_id);
 
 	if (conn->plain_of != 0 && a != NULL && a->serial == conn->plain_of)
-		atomic_fetch_sub_explicit(&a->plain_conns, 1, memory_order_release);
+		toe_app_plain_del(a, conn->slot);
 	conn->plain_of = 0;
 }
 

@@ -172,6 +172,7 @@ struct toe_ctl_kconn {
 	int32_t delta;
 	uint32_t flags; /* TOE_KCONN_RELOAD */
 	uint32_t conn;  /* one of them, its number in the process */
+	uint32_t slot1; /* with CONNECT, RESUME, END: its slot and 1; 0: it is the kernel's */
 	uint16_t what;  /* news of it, TOE_KCONN_MQTT_*; 0: delta and flags count */
 	uint16_t len;   /* of data */
 	uint8_t data[160];

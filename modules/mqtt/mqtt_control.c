@@ -109,9 +109,10 @@ static int ask_status(struct mqtt_stage *st, struct toe_stream_ask *a)
 	    st->conns, st->session_used, n.subscriptions);
 	put(a,
 	    "\"untracked\":%u,\"unknown_sessions\":%u,\"kernel_conns\":%u,\"kernel_followed\":%u,"
-	    "\"other_conns\":%u,",
+	    "\"other_conns\":%u,\"other_followed\":%u,",
 	    st->lost_n, st->unknown_n, toe_stream_kernel_conns(st->s, st->app_id),
-	    toe_stream_followed(st->s, st->app_id), toe_stream_plain_conns(st->s, st->app_id));
+	    toe_stream_followed(st->s, st->app_id), toe_stream_plain_conns(st->s, st->app_id),
+	    toe_stream_plain_followed(st->s, st->app_id));
 	put(a, "\"table_full\":%s,\"reloaded\":%s,", st->full ? "true" : "false",
 	    mqtt_decide_reloaded(st) ? "true" : "false");
 	put(a, "\"blocker\":");

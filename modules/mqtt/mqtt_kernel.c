@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * MQTT stage: clients of the broker that come through the kernel and that libtoe reads along.
+ * MQTT stage: clients of the broker that libtoe reads along: through the kernel, or encrypted.
  *
  * Input: the command "kernel APP CTX CONN WHAT HEX": news of one such connection, answered before
  * the broker reads what it is about.  Output: subscriptions of sessions without a connection, whose
@@ -19,15 +19,59 @@
 
 #include "toe/ctl.h"
 
+static uint32_t *bucket_of(struct mqtt_stage *st, uint32_t ctx, uint32_t conn)
+{
+	/* numbers of a process's connections follow each other */
+	return &st->kernel_bucket[(conn + ctx * 61u) % MQTT_KERNEL_MAX];
+}
+
 static struct mqtt_kernel *find(struct mqtt_stage *st, uint32_t ctx, uint32_t conn)
 {
-	for (uint32_t i = 0; i < MQTT_KERNEL_MAX; i++) {
-		struct mqtt_kernel *k = &st->kernel[i];
-
-		if (k->used && k->ctx == ctx && k->conn == conn)
-			return k;
+	for (uint32_t i = *bucket_of(st, ctx, conn); i != MQTT_NONE; i = st->kernel[i].next) {
+		if (st->kernel[i].ctx == ctx && st->kernel[i].conn == conn)
+			return &st->kernel[i];
 	}
 	return NULL;
+}
+
+/* There is room. */
+static struct mqtt_kernel *enter(struct mqtt_stage *st, uint32_t ctx, uint32_t conn)
+{
+	uint32_t *bucket = bucket_of(st, ctx, conn);
+	uint32_t i = st->kernel_unused;
+	struct mqtt_kernel *k = &st->kernel[i];
+
+	st->kernel_unused = k->next;
+	*k = (struct mqtt_kernel){.ctx = ctx, .conn = conn, .next = *bucket, .used = true};
+	*bucket = i;
+	st->kernel_n++;
+	return k;
+}
+
+static void leave(struct mqtt_stage *st, struct mqtt_kernel *k)
+{
+	uint32_t *at = bucket_of(st, k->ctx, k->conn);
+	uint32_t i = (uint32_t)(k - st->kernel);
+
+	while (*at != i)
+		at = &st->kernel[*at].next;
+	*at = k->next;
+	k->next = st->kernel_unused;
+	k->used = false;
+	st->kernel_unused = i;
+	st->kernel_n--;
+}
+
+void mqtt_kernel_reset(struct mqtt_stage *st)
+{
+	for (uint32_t i = 0; i < MQTT_KERNEL_MAX; i++) {
+		mqtt_put(st, &st->kernel[i].id);
+		st->kernel[i] =
+			(struct mqtt_kernel){.next = i + 1 < MQTT_KERNEL_MAX ? i + 1 : MQTT_NONE};
+		st->kernel_bucket[i] = MQTT_NONE;
+	}
+	st->kernel_unused = 0;
+	st->kernel_n = 0;
 }
 
 /* All of from's filters for session to, too.  0 or -ENOSPC: some are missing. */
@@ -62,17 +106,7 @@ static void end(struct mqtt_stage *st, struct mqtt_kernel *k, bool lost)
 		mqtt_session_drop(st, kept);
 	mqtt_put(st, &k->id);
 	mqtt_session_drop(st, k->session);
-	k->used = false;
-	st->kernel_n--;
-}
-
-static struct mqtt_kernel *unused(struct mqtt_stage *st)
-{
-	for (uint32_t i = 0; i < MQTT_KERNEL_MAX; i++) {
-		if (!st->kernel[i].used)
-			return &st->kernel[i];
-	}
-	return NULL;
+	leave(st, k);
 }
 
 /* What a new session's ClientID had before, it has not any more; and what it makes now nobody will
@@ -83,29 +117,27 @@ static int begin(struct mqtt_stage *st, uint32_t ctx, uint32_t conn, const struc
 {
 	uint32_t known = resumes ? mqtt_session_known(st, id->data, id->len) : MQTT_NONE;
 	struct mqtt_kernel *k = find(st, ctx, conn);
+	uint32_t session;
 
 	if (resumes && known == MQTT_NONE)
 		return -ESRCH;
 	if (k != NULL)
 		end(st, k, true);
-	k = unused(st);
-	if (k == NULL)
+	if (st->kernel_unused == MQTT_NONE)
 		return -ENOSPC;
-	k->session = mqtt_session_kernel(st, ctx, conn);
-	if (k->session == MQTT_NONE)
+	session = mqtt_session_kernel(st, ctx, conn);
+	if (session == MQTT_NONE)
 		return -ENOSPC;
 	/* making the session may have taken the place of the one that is offline */
 	if (resumes && (mqtt_session_known(st, id->data, id->len) != known ||
-			add_all(st, k->session, known) != 0)) {
-		mqtt_session_drop(st, k->session);
+			add_all(st, session, known) != 0)) {
+		mqtt_session_drop(st, session);
 		return -ENOSPC;
 	}
+	k = enter(st, ctx, conn);
+	k->session = session;
 	k->id = resumes ? toe_buf_get(st->sessions[known].id) : NULL;
 	mqtt_session_cut(st, id->data, id->len, resumes);
-	k->ctx = ctx;
-	k->conn = conn;
-	k->used = true;
-	st->kernel_n++;
 	return 0;
 }
 
@@ -172,7 +204,8 @@ int mqtt_kernel_news(struct mqtt_stage *st, const char *text)
 
 void mqtt_kernel_tick(struct mqtt_stage *st)
 {
-	if (toe_stream_followed(st->s, st->app_id) != 0)
+	if (toe_stream_followed(st->s, st->app_id) != 0 ||
+	    toe_stream_plain_followed(st->s, st->app_id) != 0)
 		return;
 	for (uint32_t i = 0; i < MQTT_KERNEL_MAX; i++) {
 		if (st->kernel[i].used)

@@ -126,6 +126,7 @@ int mqtt_session_init(struct mqtt_stage *st)
 	st->subs = mqtt_subs_create(&lim);
 	if (st->sessions == NULL || st->session_hash == NULL || st->subs == NULL)
 		return -ENOMEM;
+	mqtt_kernel_reset(st);
 	memset(st->session_hash, 0xff, buckets * sizeof(*st->session_hash));
 	st->session_free = st->restoring = MQTT_NONE;
 	for (uint32_t i = st->session_n; i-- > 0;) {
@@ -141,10 +142,7 @@ void mqtt_session_reset(struct mqtt_stage *st)
 		if (st->sessions[i].id != NULL)
 			forget(st, i);
 	}
-	for (uint32_t i = 0; i < MQTT_KERNEL_MAX; i++)
-		mqtt_put(st, &st->kernel[i].id);
-	memset(st->kernel, 0, sizeof(st->kernel));
-	st->kernel_n = 0;
+	mqtt_kernel_reset(st);
 	st->unknown_n = 0;
 	st->full = 0;
 }

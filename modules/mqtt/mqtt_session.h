@@ -52,6 +52,7 @@ int mqtt_restore(struct mqtt_stage *st, const uint8_t *data, uint32_t len);
 
 /* mqtt_kernel.c: 0 or -errno, then the connection is not followed. */
 int mqtt_kernel_news(struct mqtt_stage *st, const char *text);
+void mqtt_kernel_reset(struct mqtt_stage *st);
 /* Connections of processes that are gone. */
 void mqtt_kernel_tick(struct mqtt_stage *st);
 

@@ -42,7 +42,7 @@
 #define MQTT_FENCE_MAX_MS 10000u /* in any case */
 #define MQTT_WATCH_MS     25u    /* between looks at what waits for an answer */
 #define MQTT_GATES        64u
-#define MQTT_KERNEL_MAX   256u
+#define MQTT_KERNEL_MAX   4096u
 #define MQTT_TICK_WALK    64u    /* members of lists looked at per ms, on average */
 #define MQTT_WORK_MS      32768u /* trie nodes and subscriptions looked at per ms, on average */
 #define MQTT_MEM_KEPT     4u     /* one in so many bytes of memory is not for messages */
@@ -317,10 +317,11 @@ struct mqtt_gate {
 
 struct mqtt_audit;
 
-/* A client through the kernel that is followed. */
+/* A client through the kernel, or encrypted, that is followed. */
 struct mqtt_kernel {
 	uint32_t ctx; /* process of the broker */
 	uint32_t conn;
+	uint32_t next;      /* in its bucket, or unused; MQTT_NONE: the last */
 	uint32_t session;   /* its subscriptions */
 	struct toe_buf *id; /* of the session that it resumes, NULL: it begins a new one */
 	bool used;
@@ -349,6 +350,8 @@ struct mqtt_stage {
 	uint64_t hash_key;
 
 	struct mqtt_kernel kernel[MQTT_KERNEL_MAX];
+	uint32_t kernel_bucket[MQTT_KERNEL_MAX]; /* by process and connection */
+	uint32_t kernel_unused;
 	uint32_t kernel_n;
 	uint32_t lost_n;    /* connections that taint */
 	uint32_t unknown_n; /* sessions online with unknown subscriptions */

@@ -124,7 +124,7 @@ wait_for 10 "its prober to leave" is .kernel_conns 1
 why KERNEL fast/a 81 100
 wait_for 10 "the local subscriber's copy" grep -q '^fast/a 100$' "$LOGS/local.log"
 cmp -s <(grep '^fast/a' "$LOGS/local.log") <(seq 81 100 | sed 's|^|fast/a |') || fail "the local subscriber missed something"
-m status | grep -q '^slow for .*kernel' || fail "status does not say why: $(m status)"
+m status | grep -q '^slow for .*read along' || fail "status does not say why: $(m status)"
 m filter add 'fast/#' --closed # somebody who knows
 why FAST fast/a 101 120
 m filter add 'fast/#'

@@ -5,40 +5,14 @@
 # PLACEMENTS: single spread
 # TIMEOUT: 120
 . "$(dirname "$0")/../lib/net.sh"
+. tests/lib/mqtt_slow.sh
 write_config 'mqtt: { ports = (1883); offload = ("#"); canary = 0; };'
 testbed_up
 start_broker
 ip -n "$PREFIX-srv" link set lo up
 
-m() { "$BIN/toe" mqtt "$@" || fail "toe mqtt $*: exit code $?"; }
-of() { m status --json | jq -r "$1"; }
-is() { [ "$(of "$1")" = "$2" ]; }
-state() { m subs --json | jq -r "[.[] | select(.filter == \"$1\") | .state] | join(\",\")"; }
-state_is() { [ "$(state "$1")" = "$2" ]; }
 # local_sub NAME ARGS...: past the engine; returns when the broker has subscribed it
-local_sub()
-{
-	local name=$1
-	shift
-	srv_spawn "$name" stdbuf -oL mosquitto_sub -d -h 127.0.0.1 -v "$@"
-	wait_for 10 "$name to subscribe" grep -q 'Subscribed (mid' "$LOGS/$name.log"
-}
-publish() { seq "$2" "$3" | in_cli mosquitto_pub -h $SRV -t "$1" -l || fail mosquitto_pub; }
-# has NAME TOPIC FIRST LAST: those, once, in order
-has()
-{
-	wait_for 10 "message $4 of $2 at $1" grep -qx "$2 $4" "$LOGS/$1.log"
-	cmp -s <(grep "^$2 " "$LOGS/$1.log") <(seq "$3" "$4" | sed "s|^|$2 |") || fail "$1, $2: not $3 to $4, once, in order"
-}
-# why REASON TOPIC FIRST LAST
-why()
-{
-	local before
-	before=$(of ".publishes.$1")
-	publish "$2" "$3" "$4"
-	wait_for 10 "message $4 of $2" grep -qx "$2 $4" "$LOGS/sub.log"
-	[ "$(of ".publishes.$1")" -eq $((before + $4 - $3 + 1)) ] || fail "$2 is not $1: $(m slow)"
-}
+local_sub() { local name=$1; shift; subscribed srv_spawn "$name" -h 127.0.0.1 "$@"; }
 
 cli_spawn sub stdbuf -oL mosquitto_sub -i watcher -h $SRV -t '#' -v
 wait_for 10 "the subscription" state_is '#' active

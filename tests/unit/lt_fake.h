@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* LINK: tests/unit/lt_fake.c tests/unit/lt_fake_keeper.c libtoe/addr.c libtoe/broker.c
  * libtoe/connect.c libtoe/ctx.c libtoe/dup_fork_exec.c libtoe/epoll.c libtoe/epoll_items.c
- * libtoe/fdtable.c libtoe/interpose.c libtoe/io_calls.c libtoe/kconn.c libtoe/kmqtt.c
+ * libtoe/fdtable.c libtoe/interpose.c libtoe/io_calls.c libtoe/kconn.c libtoe/follow.c
  * libtoe/reload.c libtoe/libc_real.c libtoe/listen.c libtoe/poll_select.c libtoe/shm.c
  * libtoe/sock.c libtoe/sockopt.c libtoe/sockopt_get.c libtoe/state.c libtoe/stream_io.c
- * libtoe/token.c libtoe/wait.c common/ctl_sock.c common/log.c common/broker_conf.c
+ * libtoe/tls.c libtoe/token.c libtoe/wait.c common/ctl_sock.c common/log.c common/broker_conf.c
  * common/broker_db.c */
 /*
  * The other side of libtoe's shared memory and sockets: a keeper and an engine in one process,

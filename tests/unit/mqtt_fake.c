@@ -101,6 +101,12 @@ void fake_followed(struct fake *f, uint32_t n)
 	f->s.followed = n;
 }
 
+void fake_plain(struct fake *f, uint32_t n, uint32_t followed)
+{
+	f->s.plain = n;
+	f->s.plain_followed = followed;
+}
+
 void fake_reload(struct fake *f)
 {
 	f->s.reloads++;

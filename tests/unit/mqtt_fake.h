@@ -61,6 +61,9 @@ void fake_set_tap(struct fake *f, fake_tap tap, void *arg);
 void fake_set_app(struct fake *f, uint32_t app_id, uint32_t serial, uint32_t kernel_conns);
 void fake_reload(struct fake *f); /* SIGHUP */
 void fake_followed(struct fake *f, uint32_t n);
+/* Connections of the broker in the pipeline that are not the module's, and how many are followed.
+ */
+void fake_plain(struct fake *f, uint32_t n, uint32_t followed);
 void fake_time(struct fake *f, uint32_t ms);
 
 uint32_t fake_open(struct fake *f); /* UINT32_MAX: none free */

@@ -101,9 +101,12 @@ uint32_t toe_stream_reloads(struct toe_stream *s, uint32_t app_id)
 
 uint32_t toe_stream_plain_conns(struct toe_stream *s, uint32_t app_id)
 {
-	(void)s;
-	(void)app_id;
-	return 0; /* every connection of the model's broker is the module's */
+	return app_id == s->app_id ? s->plain : 0;
+}
+
+uint32_t toe_stream_plain_followed(struct toe_stream *s, uint32_t app_id)
+{
+	return app_id == s->app_id ? s->plain_followed : 0;
 }
 
 uint32_t toe_stream_app_serial(struct toe_stream *s, uint32_t app_id)

@@ -169,16 +169,24 @@ int toe_stream_control(struct toe_engine *e, const char *module, struct toe_stre
 	return answer;
 }
 
-static int news(uint16_t what, const char *data)
+static int news_of(uint32_t slot1, uint16_t what, const char *data)
 {
 	struct toe_ctl_msg m;
 
 	toe_ctl_init(&m, TOE_CTL_DP_KERNEL_CONN);
-	m.u.kconn = (struct toe_ctl_kconn){
-		.app_id = 1, .ctx = 0, .conn = 9, .what = what, .len = (uint16_t)strlen(data)};
+	m.u.kconn = (struct toe_ctl_kconn){.app_id = 1,
+					   .conn = 9,
+					   .slot1 = slot1,
+					   .what = what,
+					   .len = (uint16_t)strlen(data)};
 	memcpy(m.u.kconn.data, data, strlen(data));
 	toe_keeper_link_handle(&env.engine, &m, NULL, 0);
 	return m.status;
+}
+
+static int news(uint16_t what, const char *data)
+{
+	return news_of(0, what, data);
 }
 
 /* News of connections of the kernel's reach the module; no more are followed than there are. */
@@ -216,6 +224,49 @@ static void test_kernel_news(void **state)
 	assert_int_equal(a->followed, 1);
 	assert_int_equal(toe_app_proc_detach(&env.engine, 1, 0), 0);
 	assert_int_equal(a->followed, 0);
+	rig_stop();
+}
+
+/* Connections in the pipeline that no module has: followed one by one, whichever end comes first.
+ */
+static void test_plain_news(void **state)
+{
+	const uint16_t begin = TOE_KCONN_MQTT_CONNECT, end = TOE_KCONN_MQTT_END;
+	struct toe_app *a;
+
+	(void)state;
+	rig_engine(4, 0);
+	a = rig_attach(1);
+	close(rig_proc(1, 0));
+	answer = 0;
+	assert_int_equal(news_of(3, begin, "ab"), -ENODEV); /* a module has it */
+	assert_int_equal(news_of(a->slot_n + 1, begin, "ab"), -EINVAL);
+	toe_app_plain_add(a, 2);
+	toe_app_plain_add(a, 3);
+	assert_int_equal(news_of(3, begin, "ab"), 0);
+	assert_string_equal(asked_arg, "1 0 9 1 6162");
+	assert_int_equal(news_of(3, begin, "ab"), -ENODEV); /* it is already */
+	assert_int_equal(a->plain_conns * 10 + a->plain_followed, 21);
+	assert_int_equal(a->followed, 0);
+	/* the application first */
+	assert_int_equal(news_of(3, end, ""), 0);
+	assert_int_equal(a->plain_conns * 10 + a->plain_followed, 20);
+	/* the stage has no room; then TCP first */
+	answer = -ENOSPC;
+	assert_int_equal(news_of(3, begin, ""), -ENOSPC);
+	answer = 0;
+	assert_int_equal(a->plain_followed, 0);
+	assert_int_equal(news_of(3, begin, ""), 0);
+	toe_app_plain_del(a, 2);
+	assert_int_equal(a->plain_conns * 10 + a->plain_followed, 10);
+	assert_int_equal(news_of(3, end, ""), 0);
+	assert_int_equal(a->plain_conns * 10 + a->plain_followed, 10);
+	/* its process is gone, the connection not yet */
+	assert_int_equal(news_of(4, begin, ""), 0);
+	assert_int_equal(toe_app_proc_detach(&env.engine, 1, 0), 0);
+	assert_int_equal(a->plain_conns * 10 + a->plain_followed, 11);
+	toe_app_plain_del(a, 3);
+	assert_int_equal(a->plain_conns + a->plain_followed, 0);
 	rig_stop();
 }
 
@@ -520,19 +571,13 @@ static void test_link(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_attach_checks),
-		cmocka_unit_test(test_geometry),
-		cmocka_unit_test(test_proc),
-		cmocka_unit_test(test_dead_process_marks),
-		cmocka_unit_test(test_waiters),
-		cmocka_unit_test(test_engine_gone_flag),
-		cmocka_unit_test(test_sigbus),
-		cmocka_unit_test(test_evict),
-		cmocka_unit_test(test_requests),
-		cmocka_unit_test(test_link),
-		cmocka_unit_test(test_kernel_news),
-		cmocka_unit_test(test_kernel_conns),
-		cmocka_unit_test(test_kernel_conns_wait),
+		cmocka_unit_test(test_attach_checks), cmocka_unit_test(test_geometry),
+		cmocka_unit_test(test_proc),          cmocka_unit_test(test_dead_process_marks),
+		cmocka_unit_test(test_waiters),       cmocka_unit_test(test_engine_gone_flag),
+		cmocka_unit_test(test_sigbus),        cmocka_unit_test(test_evict),
+		cmocka_unit_test(test_requests),      cmocka_unit_test(test_link),
+		cmocka_unit_test(test_kernel_news),   cmocka_unit_test(test_plain_news),
+		cmocka_unit_test(test_kernel_conns),  cmocka_unit_test(test_kernel_conns_wait),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -152,6 +152,37 @@ static void mqtt_resumed(void)
 	CHECK(news_are("E ;"));
 }
 
+/* What comes out of TLS: ClientHello first; nothing else that is read there is MQTT. */
+static void mqtt_tls(void)
+{
+	struct client k = client();
+
+	passes(&k, BYTES("\x16\3\1\2\1"), 256);
+	CHECK(lt_follow_tls(k.s, BYTES("\x10")) == 1 && news_are(""));
+	passes(&k, BYTES(CONNECT_A), 256); /* ciphertext may look like anything */
+	CHECK(news_are(""));
+	CHECK(lt_follow_tls(k.s, CONNECT_A + 1, sizeof(CONNECT_A) - 2) > 0 && news_are("C A;"));
+	CHECK(lt_follow_tls(k.s, BYTES(SUB_TU)) > 0 && news_are("F t;F u;"));
+	CHECK(lt_follow_tls(k.s, NULL, -1) == -1 && fake_stats->followed == 1);
+	leave(&k);
+	CHECK(news_are("E ;"));
+	/* in TLS, but no MQTT, for good */
+	k = client();
+	passes(&k, BYTES("\x16"), 256);
+	CHECK(lt_follow_tls(k.s, BYTES("GET /")) == 5);
+	CHECK(lt_follow_tls(k.s, BYTES(CONNECT_A)) > 0 && news_are("") &&
+	      fake_stats->followed == 0);
+	leave(&k);
+	/* in the middle of what began without */
+	k = client();
+	passes(&k, BYTES(CONNECT_A), 256);
+	CHECK(lt_follow_tls(k.s, BYTES(SUB_TU)) > 0 && news_are("C A;L ;"));
+	leave(&k);
+	/* a connection that is nobody's to follow */
+	CHECK(lt_follow_tls(-1, BYTES(CONNECT_A)) > 0 && lt_follow_tls(0, BYTES(CONNECT_A)) > 0);
+	CHECK(news_are(""));
+}
+
 /* Bytes that are read in ways that are not followed, or may be; an engine that has no room. */
 static void mqtt_unseen(void)
 {
@@ -506,11 +537,11 @@ static void database_refused(void)
 int main(int argc, char **argv)
 {
 	static const struct lt_case cases[] = {
-		CASE(mqtt_followed),     CASE(mqtt_not_followed), CASE(mqtt_resumed),
-		CASE(mqtt_unseen),       CASE(reloads),           CASE(checked),
-		CASE(checked_late),      CASE(not_checked),       CASE(database),
-		CASE(database_not),      CASE(database_broken),   CASE(database_long),
-		CASE(database_too_long), CASE(database_refused),
+		CASE(mqtt_followed), CASE(mqtt_not_followed), CASE(mqtt_resumed),
+		CASE(mqtt_unseen),   CASE(mqtt_tls),          CASE(reloads),
+		CASE(checked),       CASE(checked_late),      CASE(not_checked),
+		CASE(database),      CASE(database_not),      CASE(database_broken),
+		CASE(database_long), CASE(database_too_long), CASE(database_refused),
 	};
 
 	return case_main(cases, sizeof(cases) / sizeof(cases[0]), argc, argv);

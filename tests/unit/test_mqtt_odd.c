@@ -4,7 +4,7 @@
  * badly; brokers that drop answers; silence; questions with tiny buffers. */
 #include <stdio.h>
 
-#include "mqtt_stage_rig.h"
+#include "mqtt_pair.h"
 
 static void expect_app(struct rig *r, uint32_t id, const void *data, size_t n)
 {
@@ -13,31 +13,6 @@ static void expect_app(struct rig *r, uint32_t id, const void *data, size_t n)
 	assert_int_equal(fake_app_unread(r->f, id), n);
 	fake_app_read(r->f, id, buf, n);
 	assert_memory_equal(buf, data, n);
-}
-
-struct pair {
-	uint32_t from, to;
-	struct pk pub;
-};
-
-static struct pair start_pair(struct rig *r)
-{
-	struct pair p = {.pub.n = 0};
-
-	rig_start(r, "#", 1000);
-	p.from = rig_connect(r, 4, "pub", true, 0);
-	p.to = rig_connect(r, 4, "sub", true, 0);
-	rig_subscribe(r, p.to, "t", 0, 0);
-	rig_publish(&p.pub, 4, "t", NULL, "x", 1);
-	rig_forget(r);
-	return p;
-}
-
-static void publish(struct rig *r, const struct pair *p)
-{
-	fake_client_write(r->f, p->from, p->pub.b, p->pub.n);
-	rig_run(r);
-	rig_expect(r, p->to, &p->pub);
 }
 
 /* Not MQTT: all bytes pass both ways, everything is slow as long as it is there. */
@@ -344,14 +319,6 @@ static void taken_over_31(void **state)
 	}
 }
 
-static void order(struct rig *r, const char *what, const char *arg)
-{
-	char out[4096];
-	struct toe_stream_ask a = {.what = what, .arg = arg, .out = out, .room = sizeof(out)};
-
-	assert_int_equal(mqtt_control(fake_stream(r->f), &a), 0);
-}
-
 /* Behind DISCONNECT a broker reads nothing; nor is it delivered in its place. */
 static void behind_disconnect(void **state)
 {
@@ -367,215 +334,15 @@ static void behind_disconnect(void **state)
 	rig_stop(&r);
 }
 
-static int news(struct rig *r, const char *text)
-{
-	char out[4096];
-	struct toe_stream_ask a = {.what = "kernel", .arg = text, .out = out, .room = sizeof(out)};
-
-	return mqtt_control(fake_stream(r->f), &a);
-}
-
-/* A client through the kernel that libtoe reads along: only topics it subscribes to are slow, not
- * on closed filters, until it leaves; the others' copies do not depend on it. */
-static void kernel_followed(void **state)
-{
-	struct rig r;
-	struct pair p = start_pair(&r);
-	struct pair q = p;
-
-	(void)state;
-	q.pub.n = 0;
-	rig_subscribe(&r, p.to, "other", 0, 0);
-	rig_forget(&r);
-	rig_publish(&q.pub, 4, "other", NULL, "y", 1);
-	fake_set_app(r.f, FAKE_APP, 1, 1); /* accepted */
-	publish(&r, &p);
-	assert_int_equal(rig_slow(&r, MQTT_R_KERNEL), 1);
-	fake_followed(r.f, 1);
-	assert_int_equal(news(&r, "7 0 5 1 6162"), 0);
-	publish(&r, &p);
-	assert_int_equal(rig_slow(&r, MQTT_R_FAST), 1);
-	assert_int_equal(news(&r, "7 0 5 2 74"), 0); /* subscribes to t */
-	publish(&r, &p);
-	assert_int_equal(rig_slow(&r, MQTT_R_KERNEL), 2);
-	publish(&r, &q);
-	assert_int_equal(rig_slow(&r, MQTT_R_FAST), 2);
-	order(&r, "filter_add", "!#");
-	publish(&r, &p);
-	assert_int_equal(rig_slow(&r, MQTT_R_FAST), 3);
-	order(&r, "filter_add", "#");
-	publish(&r, &p);
-	assert_int_equal(rig_slow(&r, MQTT_R_KERNEL), 3);
-	/* a second one that is not followed */
-	fake_set_app(r.f, FAKE_APP, 1, 2);
-	publish(&r, &q);
-	assert_int_equal(rig_slow(&r, MQTT_R_KERNEL), 4);
-	fake_set_app(r.f, FAKE_APP, 1, 1);
-	assert_int_equal(news(&r, "7 0 5 3 "), 0); /* ends */
-	fake_followed(r.f, 0);
-	fake_set_app(r.f, FAKE_APP, 1, 0);
-	publish(&r, &p);
-	assert_int_equal(rig_slow(&r, MQTT_R_FAST), 4);
-	/* its process dies */
-	fake_followed(r.f, 1);
-	fake_set_app(r.f, FAKE_APP, 1, 1);
-	assert_int_equal(news(&r, "7 0 6 1 "), 0);
-	assert_int_equal(news(&r, "7 0 6 2 74"), 0);
-	publish(&r, &p);
-	assert_int_equal(rig_slow(&r, MQTT_R_KERNEL), 5);
-	fake_followed(r.f, 0);
-	fake_set_app(r.f, FAKE_APP, 1, 0);
-	fake_time(r.f, 1);
-	fake_poll(r.f, 64);
-	publish(&r, &p);
-	assert_int_equal(rig_slow(&r, MQTT_R_FAST), 5);
-	rig_stop(&r);
-}
-
-/* Its ClientID had a session here: what it is subscribed to when it is resumed nobody knows. */
-static void kernel_takes_session(void **state)
-{
-	struct rig r;
-	uint32_t id;
-
-	(void)state;
-	rig_start(&r, "#", 1000);
-	id = rig_connect(&r, 5, "who", false, 0);
-	broker_gone(r.b, id);
-	fake_close(r.f, id);
-	fake_set_app(r.f, FAKE_APP, 1, 1);
-	fake_followed(r.f, 1);
-	assert_int_equal(news(&r, "7 0 1 1 77686f"), 0);
-	assert_int_equal(news(&r, "7 0 1 3 "), 0);
-	rig_connect(&r, 5, "who", false, 0);
-	assert_int_equal(rig_stage(&r)->unknown_n, 1);
-	rig_stop(&r);
-}
-
-/* The stage follows another broker meanwhile: what it was told before is gone. */
-static void kernel_forgotten(void **state)
-{
-	struct rig r;
-	struct pair p;
-
-	(void)state;
-	rig_start(&r, "#", 1000);
-	fake_set_app(r.f, FAKE_APP, 1, 1);
-	fake_followed(r.f, 1);
-	assert_int_equal(news(&r, "7 0 1 1 "), 0); /* before any client of the engine's */
-	fake_set_app(r.f, FAKE_APP + 1, 2, 0);
-	fake_close(r.f, fake_open(r.f));
-	fake_set_app(r.f, FAKE_APP, 1, 1);
-	p.from = rig_connect(&r, 4, "pub", true, 0);
-	p.to = rig_connect(&r, 4, "sub", true, 0);
-	rig_subscribe(&r, p.to, "t", 0, 0);
-	rig_forget(&r);
-	p.pub.n = 0;
-	rig_publish(&p.pub, 4, "t", NULL, "x", 1);
-	publish(&r, &p);
-	assert_int_equal(rig_slow(&r, MQTT_R_KERNEL), 1);
-	assert_true(news(&r, "7 0 1 2 74") < 0); /* so libtoe gives it up */
-	fake_followed(r.f, 0);
-	fake_set_app(r.f, FAKE_APP, 1, 0);
-	publish(&r, &p);
-	assert_int_equal(rig_slow(&r, MQTT_R_FAST), 1);
-	rig_stop(&r);
-}
-
-static void kernel_news_refused(void **state)
-{
-	static const char *const bad[] = {"",           "7 0 1",      "7 0 1 1 6", "7 0 1 1 6x",
-					  "8 0 1 1 61", "7 0 9 2 61", "7 0 9 3 ",  "7 0 1 1 zz"};
-	char text[32];
-	struct rig r;
-	uint32_t n = 0;
-
-	(void)state;
-	rig_start(&r, "#", 1000);
-	rig_connect(&r, 5, "any", false, 0);
-	for (unsigned i = 0; i < COUNT(bad); i++)
-		assert_true(news(&r, bad[i]) < 0);
-	fake_followed(r.f, 1);
-	do
-		snprintf(text, sizeof(text), "7 0 %u 1 ", n++);
-	while (news(&r, text) == 0);
-	assert_in_range(n, 2, MQTT_KERNEL_MAX + 1);
-	assert_int_equal(news(&r, "7 0 1 2 612f232f62"), 0); /* a/#/b: the broker refuses it */
-	fake_followed(r.f, 0);
-	fake_time(r.f, 1);
-	fake_poll(r.f, 64);
-	assert_int_equal(rig_stage(&r)->kernel_n, 0);
-	rig_stop(&r);
-}
-
-static void status_has(struct rig *r, const char *text)
-{
-	char out[8192];
-	struct toe_stream_ask a = {.what = "status", .arg = "", .out = out, .room = sizeof(out)};
-
-	assert_int_equal(mqtt_control(fake_stream(r->f), &a), 0);
-	assert_non_null(strstr(out, text));
-}
-
-/* The broker is told to read its configuration again: nothing is fast, not on closed filters
- * either, until libtoe or an operator has looked at it; the mode stays what it was. */
-static void reloaded(void **state)
-{
-	static const char *const after[][2] = {{"rechecked", ""}, {"mode", "on"}};
-	struct rig r;
-	struct pair p = start_pair(&r);
-
-	(void)state;
-	order(&r, "filter_add", "!#");
-	for (unsigned i = 0; i < COUNT(after); i++) {
-		uint64_t slow = rig_slow(&r, MQTT_R_RELOAD), fast = rig_slow(&r, MQTT_R_FAST);
-
-		publish(&r, &p);
-		assert_int_equal(rig_slow(&r, MQTT_R_FAST), fast + 1);
-		fake_reload(r.f);
-		publish(&r, &p);
-		order(&r, "mode", "suspend"); /* no word about the configuration */
-		order(&r, "status", "");
-		assert_int_equal(rig_slow(&r, MQTT_R_RELOAD), slow + 1);
-		publish(&r, &p);
-		assert_int_equal(rig_slow(&r, MQTT_R_RELOAD), slow + 2);
-		order(&r, "rechecked", "");
-		publish(&r, &p);
-		assert_int_equal(rig_slow(&r, MQTT_R_SUSPENDED), i + 1);
-		order(&r, "mode", "on");
-		fake_reload(r.f);
-		order(&r, after[i][0], after[i][1]);
-		publish(&r, &p);
-		assert_int_equal(rig_slow(&r, MQTT_R_FAST), fast + 2);
-	}
-	/* libtoe has looked */
-	fake_reload(r.f);
-	assert_int_equal(news(&r, "7 0 0 5 612e62"), 0); /* a.b */
-	status_has(&r, "\"reloaded\":true,\"blocker\":\"a.b\"");
-	publish(&r, &p);
-	assert_int_equal(rig_slow(&r, MQTT_R_RELOAD), 5);
-	fake_reload(r.f); /* again: what was found was found before */
-	status_has(&r, "\"reloaded\":true,\"blocker\":\"\"");
-	assert_int_equal(news(&r, "7 0 0 5 "), 0);
-	status_has(&r, "\"reloaded\":false,\"blocker\":\"\"");
-	publish(&r, &p);
-	assert_int_equal(rig_slow(&r, MQTT_R_RELOAD), 5);
-	/* one that is started anew is looked at by toe run */
-	assert_false(mqtt_decide_reloaded(rig_stage(&r)));
-	rig_stop(&r);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(other_protocols),     cmocka_unit_test(malformed_packets),
-		cmocka_unit_test(end_in_a_packet),     cmocka_unit_test(hostile_broker),
-		cmocka_unit_test(keep_alive),          cmocka_unit_test(silent_broker),
-		cmocka_unit_test(another_broker),      cmocka_unit_test(kernel_connections),
-		cmocka_unit_test(behind_disconnect),   cmocka_unit_test(questions),
-		cmocka_unit_test(taken_over_31),       cmocka_unit_test(reloaded),
-		cmocka_unit_test(kernel_followed),     cmocka_unit_test(kernel_takes_session),
-		cmocka_unit_test(kernel_news_refused), cmocka_unit_test(kernel_forgotten),
+		cmocka_unit_test(other_protocols),   cmocka_unit_test(malformed_packets),
+		cmocka_unit_test(end_in_a_packet),   cmocka_unit_test(hostile_broker),
+		cmocka_unit_test(keep_alive),        cmocka_unit_test(silent_broker),
+		cmocka_unit_test(another_broker),    cmocka_unit_test(kernel_connections),
+		cmocka_unit_test(behind_disconnect), cmocka_unit_test(questions),
+		cmocka_unit_test(taken_over_31),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/*
+ * What a program gets out of TLS (OpenSSL).
+ *
+ * In: calls of SSL_read() and SSL_read_ex() in the program's own file; out: the plaintext goes to
+ * follow.c before the program gets it.
+ *
+ * Not by a name that we export, as with libc's functions: a plugin that loads OpenSSL for itself
+ * would find ours, and we not its.  So the program's relocations of these symbols are done once
+ * more, and point to us.  Calls of its libraries (libwebsockets) stay what they are.
+ *
+ * State: the real functions; written once, before the first connection is accepted.
+ */
+#include <dlfcn.h>
+#include <elf.h>
+#include <link.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "libtoe/lt.h"
+
+static struct {
+	int (*read)(void *ssl, void *buf, int len);
+	int (*read_ex)(void *ssl, void *buf, size_t len, size_t *n);
+	int (*get_fd)(const void *ssl);
+} real;
+
+static int tls_read(void *ssl, void *buf, int len)
+{
+	int n = real.read(ssl, buf, len);
+
+	return n > 0 ? (int)lt_follow_tls(real.get_fd(ssl), buf, n) : n;
+}
+
+static int tls_read_ex(void *ssl, void *buf, size_t len, size_t *n)
+{
+	int ok = real.read_ex(ssl, buf, len, n);
+
+	return ok == 1 && lt_follow_tls(real.get_fd(ssl), buf, (ssize_t)*n) < 0 ? 0 : ok;
+}
+
+/* ---- relocations ---- */
+
+struct image {
+	ElfW(Addr) base;
+	ElfW(Addr) relro; /* read-only once the program runs */
+	ElfW(Addr) relro_end;
+	const ElfW(Sym) * sym;
+	const char *str;
+	const ElfW(Rela) * rela[2]; /* data, calls */
+	size_t rela_bytes[2];
+};
+
+/* The dynamic linker has made some of these addresses and left others offsets. */
+static ElfW(Addr) address(const struct image *m, ElfW(Addr) a)
+{
+	return a < m->base ? m->base + a : a;
+}
+
+static void read_dynamic(struct image *m, const ElfW(Dyn) * d)
+{
+	bool with_addend = false;
+
+	for (; d->d_tag != DT_NULL; d++) {
+		switch (d->d_tag) {
+		case DT_SYMTAB:
+			m->sym = (const void *)address(m, d->d_un.d_ptr);
+			break;
+		case DT_STRTAB:
+			m->str = (const void *)address(m, d->d_un.d_ptr);
+			break;
+		case DT_RELA:
+			m->rela[0] = (const void *)address(m, d->d_un.d_ptr);
+			break;
+		case DT_RELASZ:
+			m->rela_bytes[0] = d->d_un.d_val;
+			break;
+		case DT_JMPREL:
+			m->rela[1] = (const void *)address(m, d->d_un.d_ptr);
+			break;
+		case DT_PLTRELSZ:
+			m->rela_bytes[1] = d->d_un.d_val;
+			break;
+		case DT_PLTREL:
+			with_addend = d->d_un.d_val == DT_RELA;
+			break;
+		default:
+			break;
+		}
+	}
+	if (!with_addend)
+		m->rela_bytes[1] = 0;
+}
+
+/* The program comes first. */
+static int find_program(struct dl_phdr_info *info, size_t size, void *arg)
+{
+	struct image *m = arg;
+	const ElfW(Dyn) *dyn = NULL;
+
+	(void)size;
+	m->base = info->dlpi_addr;
+	for (unsigned i = 0; i < info->dlpi_phnum; i++) {
+		const ElfW(Phdr) *p = &info->dlpi_phdr[i];
+
+		if (p->p_type == PT_DYNAMIC)
+			dyn = (const void *)(m->base + p->p_vaddr);
+		if (p->p_type == PT_GNU_RELRO) {
+			m->relro = m->base + p->p_vaddr;
+			m->relro_end = m->relro + p->p_memsz;
+		}
+	}
+	if (dyn)
+		read_dynamic(m, dyn);
+	return 1;
+}
+
+static void store(const struct image *m, ElfW(Addr) at, void *fn)
+{
+	const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	void *start = (void *)(at & ~(page - 1));
+	bool fixed = at >= m->relro && at < m->relro_end;
+
+	if (fixed && mprotect(start, page, PROT_READ | PROT_WRITE) != 0)
+		return;
+	__atomic_store((void **)at, &fn, __ATOMIC_RELEASE);
+	if (fixed)
+		mprotect(start, page, PROT_READ);
+}
+
+/* A pointer to the function, and nothing else: entries of the global offset table and data. */
+static bool is_pointer(uint64_t type)
+{
+#if defined(__x86_64__)
+	return type == R_X86_64_JUMP_SLOT || type == R_X86_64_GLOB_DAT || type == R_X86_64_64;
+#elif defined(__aarch64__)
+	return type == R_AARCH64_JUMP_SLOT || type == R_AARCH64_GLOB_DAT || type == R_AARCH64_ABS64;
+#else
+	(void)type;
+	return false;
+#endif
+}
+
+static void relocate(const struct image *m, const char *name, void *fn)
+{
+	for (unsigned part = 0; part < 2; part++) {
+		const ElfW(Rela) *r = m->rela[part];
+
+		for (size_t i = 0; i < m->rela_bytes[part] / sizeof(*r); i++) {
+			uint32_t sym = (uint32_t)ELF64_R_SYM(r[i].r_info);
+
+			if (sym != 0 && is_pointer(ELF64_R_TYPE(r[i].r_info)) &&
+			    r[i].r_addend == 0 && strcmp(m->str + m->sym[sym].st_name, name) == 0)
+				store(m, m->base + r[i].r_offset, fn);
+		}
+	}
+}
+
+static void find(void *where, const char *name)
+{
+	void *fn = dlsym(RTLD_DEFAULT, name);
+
+	memcpy(where, &fn, sizeof(fn));
+}
+
+void lt_tls_watch(void)
+{
+	static bool done;
+	int (*read)(void *, void *, int) = tls_read;
+	int (*read_ex)(void *, void *, size_t, size_t *) = tls_read_ex;
+	struct image m = {0};
+	void *fn;
+
+	if (__atomic_exchange_n(&done, true, __ATOMIC_ACQ_REL))
+		return;
+	find(&real.read, "SSL_read");
+	find(&real.read_ex, "SSL_read_ex");
+	find(&real.get_fd, "SSL_get_fd");
+	if (!real.read || !real.read_ex || !real.get_fd)
+		return;
+	dl_iterate_phdr(find_program, &m);
+	if (!m.sym || !m.str)
+		return;
+	memcpy(&fn, &read, sizeof(fn));
+	relocate(&m, "SSL_read", fn);
+	memcpy(&fn, &read_ex, sizeof(fn));
+	relocate(&m, "SSL_read_ex", fn);
+}

@@ -1,0 +1,35 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# Sourced by tests/net/*.sh behind net.sh: which topics are fast and which are slow, and why; each subscriber has each
+# message once and in order.  The messages of a topic are numbers.
+
+m() { "$BIN/toe" mqtt "$@" || fail "toe mqtt $*: exit code $?"; }
+of() { m status --json | jq -r "$1"; }
+is() { [ "$(of "$1")" = "$2" ]; }
+state() { m subs --json | jq -r "[.[] | select(.filter == \"$1\") | .state] | join(\",\")"; }
+state_is() { [ "$(state "$1")" = "$2" ]; }
+# subscribed SPAWN NAME ARGS...: mosquitto_sub -v, by srv_spawn or cli_spawn; returns when the broker has subscribed it
+subscribed()
+{
+	local how=$1 name=$2
+	shift 2
+	"$how" "$name" stdbuf -oL mosquitto_sub -d -v "$@"
+	wait_for 10 "$name to subscribe" grep -q 'Subscribed (mid' "$LOGS/$name.log"
+}
+publish() { seq "$2" "$3" | in_cli mosquitto_pub -h "$SRV" -t "$1" -l || fail mosquitto_pub; }
+# has NAME TOPIC FIRST LAST: those, once, in order
+has()
+{
+	wait_for 10 "message $4 of $2 at $1" grep -qx "$2 $4" "$LOGS/$1.log"
+	cmp -s <(grep "^$2 " "$LOGS/$1.log") <(seq "$3" "$4" | sed "s|^|$2 |") || fail "$1, $2: not $3 to $4, once, in order"
+}
+# why REASON TOPIC FIRST LAST: all of them, and the subscriber "sub" of all topics gets them
+why()
+{
+	local before
+	before=$(of ".publishes.$1")
+	publish "$2" "$3" "$4"
+	wait_for 10 "message $4 of $2" grep -qx "$2 $4" "$LOGS/sub.log"
+	[ "$(of ".publishes.$1")" -eq $((before + $4 - $3 + 1)) ] || fail "$2 is not $1: $(m slow)"
+}

@@ -1,0 +1,109 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-3-Clause
+# Clients that speak TLS, through the engine and through the kernel: what they subscribe to is read out of the broker's
+# SSL_read(), only those topics go slow, nobody misses a message, and they are fast again when the client has left.
+# PLACEMENTS: single spread
+# TIMEOUT: 120
+. "$(dirname "$0")/../lib/net.sh"
+. tests/lib/mqtt_slow.sh
+write_config 'mqtt: { ports = (1883); offload = ("#"); canary = 0; };'
+testbed_up
+ip -n "$PREFIX-srv" link set lo up
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj "/CN=$SRV" \
+	-addext "subjectAltName=IP:$SRV,IP:127.0.0.1" -keyout "$LOGS/key.pem" -out "$LOGS/cert.pem" 2>"$LOGS/openssl.log" ||
+	fail "openssl: $(tail -1 "$LOGS/openssl.log")"
+chmod 644 "$LOGS/key.pem"
+write_mosquitto_conf
+cat >>"$LOGS/mosquitto.conf" <<-END
+	listener 8883 0.0.0.0
+	certfile $LOGS/cert.pem
+	keyfile $LOGS/key.pem
+END
+app mosquitto mosquitto -c "$LOGS/mosquitto.conf"
+BROKER_PID=$SPAWNED
+wait_for 10 mosquitto broker_answers
+MANY=()
+TLS=(-p 8883 --cafile "$LOGS/cert.pem")
+conns() { is '"\(.other_conns) \(.other_followed) \(.kernel_conns) \(.kernel_followed)"' "$*"; }
+
+cli_spawn sub stdbuf -oL mosquitto_sub -i watcher -h $SRV -t '#' -v
+wait_for 10 "the subscription" state_is '#' active
+why FAST a 1 20
+
+# ---- through the engine
+subscribed cli_spawn one -h $SRV "${TLS[@]}" -t 'b/+' -t c
+ONE=$SPAWNED
+[ "$(state 'b/+') $(state c)" = "kernel kernel" ] || fail "its subscriptions: $(m subs)"
+conns 1 1 0 0 || fail "not followed: $(m status --json)"
+why FAST a 21 40
+why KERNEL b/x 1 20
+why KERNEL c 1 20
+why FAST b 1 20
+has one b/x 1 20
+has one c 1 20
+m status | grep -q 'all slow' && fail "all topics are said to be slow: $(m status)"
+m status | grep -q '^slow for  *topics of 1 clients' || fail "status does not say what is slow: $(m status)"
+
+# ---- fast and slow in turn, from one publisher
+seq 1000 | awk '{ print $1 % 2 ? "b/x" : "a", 0, 40 + $1 }' | in_cli tests/mqtt/pub_lines.py $SRV || fail pub_lines.py
+wait_for 10 "the last of them" grep -qx 'a 1040' "$LOGS/sub.log"
+wait_for 10 "the last one at the one with TLS" grep -qx 'b/x 1039' "$LOGS/one.log"
+cmp -s <(grep '^a ' "$LOGS/sub.log" | tail -500) <(seq 42 2 1040 | sed 's|^|a |') || fail "sub, a"
+for who in sub one; do
+	cmp -s <(grep '^b/x ' "$LOGS/$who.log" | tail -500) <(seq 41 2 1039 | sed 's|^|b/x |') || fail "$who, b/x"
+done
+
+# ---- a publisher with TLS: the broker delivers, to clients with and without
+seq 1041 1060 | in_cli mosquitto_pub -h $SRV "${TLS[@]}" -t b/x -l || fail "publish with TLS"
+wait_for 10 "its last message" grep -qx 'b/x 1060' "$LOGS/one.log"
+wait_for 10 "its last message" grep -qx 'b/x 1060' "$LOGS/sub.log"
+wait_for 10 "it to be gone" conns 1 1 0 0
+
+# ---- through the kernel, MQTT 5
+subscribed srv_spawn two -h 127.0.0.1 "${TLS[@]}" -V 5 -t 'd/#'
+TWO=$SPAWNED
+conns 1 1 1 1 || fail "not followed: $(m status --json)"
+why FAST e 1 20
+why KERNEL d/x 1 20
+has two d/x 1 20
+
+# ---- what cannot be followed: a session that may be resumed; nothing yet in the TLS; no TLS yet
+subscribed cli_spawn three -h $SRV "${TLS[@]}" -c -i kept -q 1 -t f
+conns 2 1 1 1 || fail "one with a session from before is said to be followed: $(m status --json)"
+why OTHER_PORT e 21 40
+m status | grep -q '^all slow for  *1 .*not of mqtt.ports' || fail "status does not say why: $(m status)"
+end_process "$SPAWNED"
+wait_for 10 "it to be gone" conns 1 1 1 1
+why FAST e 41 60
+cli_spawn silent openssl s_client -quiet -connect $SRV:8883
+wait_for 10 "the one that says nothing in TLS to be counted" conns 2 1 1 1
+why OTHER_PORT e 61 80
+end_process "$SPAWNED"
+wait_for 10 "it to be gone" conns 1 1 1 1
+cli_spawn plain bash -c "exec 3<>/dev/tcp/$SRV/8883; exec sleep 60"
+wait_for 10 "the one that says nothing to be counted" conns 2 1 1 1
+why OTHER_PORT e 81 100
+end_process "$SPAWNED"
+wait_for 10 "it to be gone" conns 1 1 1 1
+why FAST e 101 120
+
+# ---- fast again when they have left, by themselves or not
+end_process "$TWO"
+kill -9 "$ONE"
+wait_for 10 "both to be gone" conns 0 0 0 0
+why FAST d/x 21 40
+why FAST b/x 1061 1080
+[ -z "$(state 'b/+')$(state 'd/#')" ] || fail "subscriptions stay: $(m subs)"
+
+# ---- many of them: each is followed, and each leaves
+for i in $(seq 80); do
+	cli_spawn "many.$i" mosquitto_sub -h $SRV "${TLS[@]}" -t "many/$i"
+	MANY+=("$SPAWNED")
+done
+wait_for 30 "80 to be followed" conns 80 80 0 0
+wait_for 10 "80 subscriptions" sh -c "[ \"\$('$BIN/toe' mqtt subs many/ | grep -c kernel)\" = 80 ]"
+why FAST e 121 140
+why KERNEL many/80 1 20
+for pid in "${MANY[@]}"; do kill "$pid"; done
+wait_for 20 "them to leave" conns 0 0 0 0
+why FAST many/80 21 40
