@@ -64,7 +64,8 @@ CP_SRC     := $(wildcard controlplane/*.c)
 KEEPER_SRC := $(wildcard controlplane/keeper/*.c)
 CLI_SRC    := $(wildcard controlplane/cli/*.c)
 LIB_SRC    := $(wildcard libtoe/*.c)
-LIB_COMMON := common/ctl_sock.c common/log.c common/broker_conf.c common/broker_db.c
+LIB_COMMON := common/ctl_sock.c common/log.c common/broker_conf.c common/broker_db.c \
+	$(addprefix modules/mqtt/mqtt_,wire.c props.c framer.c)
 UNIT_SRC   := $(wildcard tests/unit/test_*.c)
 PROG_SRC   := $(wildcard tests/progs/*.c tests/oracle/*.c bench/*.c)
 

@@ -84,7 +84,8 @@ static int tell_module(struct toe_engine *e, const struct toe_ctl_kconn *k)
 /* A connection counts as followed from before the stage has it until after. */
 static int do_kernel_news(struct toe_engine *e, const struct toe_ctl_kconn *k)
 {
-	bool begins = k->what == TOE_KCONN_MQTT_CONNECT || k->what == TOE_KCONN_MQTT_RESUME;
+	bool begins = k->what == TOE_KCONN_MQTT_CONNECT || k->what == TOE_KCONN_MQTT_RESUME ||
+		      k->what == TOE_KCONN_MQTT_NEW;
 	int rc = 0;
 
 	if (k->len > sizeof(k->data) || k->what > TOE_KCONN_MQTT_LAST)

@@ -7,10 +7,11 @@
  * KERNEL_CONN, answered before the program gets the bytes.  So only topics that match go slow,
  * instead of all (docs/MQTT.md).
  *
- * A connection is followed from its CONNECT on.  What cannot be followed (another protocol, a
- * session that may be resumed and that the stage does not know, a packet too long, a read that is
- * not seen as a run of bytes, a copy of the descriptor) is not, for good, and then counts as it
- * always did.
+ * A connection is followed from its CONNECT on; if that asks for a session the stage does not know,
+ * from a CONNACK that says there was none, and until then what the program writes is looked at,
+ * too.  What cannot be followed (another protocol, a session that was there and that the stage does
+ * not know, a packet too long, a read that is not seen as a run of bytes, a copy of the descriptor)
+ * is not, for good, and then counts as it always did.
  *
  * State: a pool of SLOTS connections, each of one thread at a time; of this process only.
  */
@@ -20,13 +21,10 @@
 
 #include "common/map_sparse.h"
 #include "libtoe/lt.h"
+#include "modules/mqtt/mqtt_wire.h"
 
 #define SLOTS      4096u
 #define PACKET_MAX 4096u /* of CONNECT and SUBSCRIBE, without the fixed header */
-#define CLEAN_FLAG 0x02u /* 3.1.2.4 */
-#define BRIDGE_BIT 0x80u /* mosquitto's, in the protocol level */
-#define FIRST_CONN 0x10u
-#define FIRST_SUB  0x82u
 #define FIRST_TLS  0x16u /* a handshake record; no control packet begins so */
 #define BUSY_TRIES 100u
 #define NOT_MINE   UINT16_MAX /* in slot_of: not to be followed until it is closed */
@@ -35,16 +33,20 @@ enum { FREE, IDLE, BUSY };
 
 struct slot {
 	uint32_t state;
-	bool told; /* the engine counts it as followed */
-	bool lost; /* somebody read beside us */
-	bool tls;  /* only what comes out of TLS counts */
+	bool told;  /* the engine counts it as followed */
+	bool lost;  /* somebody read beside us */
+	bool tls;   /* only what comes out of TLS counts */
+	bool asked; /* for a session nobody knows: CONNACK will say, ClientID in body */
 	uint8_t level;
-	uint8_t first;  /* of the current packet; 0: at a boundary */
-	uint8_t shift;  /* of its remaining length; UINT8_MAX: complete */
-	uint32_t left;  /* bytes of the body to come */
-	uint32_t len;   /* in body */
-	uint32_t conn;  /* number for the engine */
-	uint32_t slot1; /* as in toe_ctl_kconn */
+	uint8_t ack_n;
+	uint8_t ack_body[2];
+	uint16_t id_at; /* of the ClientID, with asked */
+	uint16_t id_len;
+	uint32_t len;              /* in body */
+	struct mqtt_framer framer; /* of what is read */
+	struct mqtt_framer ack;    /* of what is written, with asked */
+	uint32_t conn;             /* number for the engine */
+	uint32_t slot1;            /* as in toe_ctl_kconn */
 };
 
 static struct slot slots[SLOTS];
@@ -107,9 +109,10 @@ static struct slot *begin(int fd, uint32_t slot1, bool tls)
 	struct slot *s = take_slot();
 
 	if (s) {
-		s->told = s->lost = false;
+		s->told = s->lost = s->asked = false;
 		s->tls = tls;
-		s->level = s->first = 0;
+		s->level = 0;
+		s->framer = (struct mqtt_framer){0};
 		s->conn = __atomic_add_fetch(&conns, 1, __ATOMIC_RELAXED);
 		s->slot1 = slot1;
 		LT_STORE(&s->state, IDLE);
@@ -145,66 +148,43 @@ static int say(struct slot *s, uint8_t what, const uint8_t *data, size_t len)
 	return rc;
 }
 
-/* A string of two bytes of length and its text at body[*at]; false: it is not all there. */
-static bool take(const struct slot *s, uint32_t *at, const uint8_t **text, uint32_t *len)
-{
-	if (s->len - *at < 2)
-		return false;
-	*len = (uint32_t)body_of(s)[*at] << 8 | body_of(s)[*at + 1];
-	*at += 2;
-	*text = &body_of(s)[*at];
-	if (s->len - *at < *len)
-		return false;
-	*at += *len;
-	return true;
-}
-
-/* MQTT 5: properties and their length; true: at is behind them. */
-static bool skip_props(const struct slot *s, uint32_t *at)
-{
-	uint32_t n = 0;
-
-	for (unsigned shift = 0; s->level == 5; shift += 7) {
-		if (shift > 21 || *at >= s->len)
-			return false;
-		n |= (uint32_t)(body_of(s)[*at] & 0x7fu) << shift;
-		if (!(body_of(s)[(*at)++] & 0x80u))
-			break;
-	}
-	if (s->len - *at < n)
-		return false;
-	*at += n;
-	return true;
-}
-
-/* The stage refuses one that may have subscriptions it does not know. */
+/* The stage refuses one that may have subscriptions it does not know.  MQTT 3.1 does not say in
+ * CONNACK whether there were any. */
 static bool on_connect(struct slot *s)
 {
-	const uint8_t *text;
-	uint32_t at = 0, len, flags;
+	struct mqtt_connect con;
+	struct mqtt_str *id = &con.client_id;
+	int rc;
 
-	if (s->level || !take(s, &at, &text, &len) || s->len - at < 4)
+	if (mqtt_connect_parse(body_of(s), s->len, &con) != 0)
 		return false;
-	s->level = body_of(s)[at] & (uint8_t)~BRIDGE_BIT;
-	flags = body_of(s)[at + 1];
-	at += 4;
-	if (s->level < 3 || s->level > 5 || !skip_props(s, &at) || !take(s, &at, &text, &len))
-		return false;
-	return say(s, flags & CLEAN_FLAG ? TOE_KCONN_MQTT_CONNECT : TOE_KCONN_MQTT_RESUME, text,
-		   len) == 0;
+	s->level = con.level;
+	if (con.clean) {
+		bool lasts = con.session_expiry_s != 0;
+
+		rc = say(s, lasts ? TOE_KCONN_MQTT_NEW : TOE_KCONN_MQTT_CONNECT, id->data, id->len);
+		return rc == 0;
+	}
+	rc = say(s, TOE_KCONN_MQTT_RESUME, id->data, id->len);
+	if (rc != -ESRCH || con.level == MQTT_LEVEL_31)
+		return rc == 0;
+	s->id_at = (uint16_t)(id->data - body_of(s));
+	s->id_len = id->len;
+	s->ack = (struct mqtt_framer){0};
+	s->ack_n = 0;
+	LT_STORE(&s->asked, true);
+	return true;
 }
 
 static bool on_subscribe(struct slot *s)
 {
-	const uint8_t *text;
-	uint32_t at = 2, len;
+	struct mqtt_subscribe sub;
+	struct mqtt_sub_item item;
 
-	if (!s->level || s->len < 2 || !skip_props(s, &at))
+	if (mqtt_subscribe_parse(s->level, body_of(s), s->len, &sub) != 0)
 		return false;
-	while (at < s->len) {
-		if (!take(s, &at, &text, &len) || at++ >= s->len)
-			return false;
-		if (say(s, TOE_KCONN_MQTT_FILTER, text, len) != 0)
+	while (mqtt_subscribe_next(&sub, &item)) {
+		if (say(s, TOE_KCONN_MQTT_FILTER, item.filter.data, item.filter.len) != 0)
 			return false;
 	}
 	return true;
@@ -212,61 +192,78 @@ static bool on_subscribe(struct slot *s)
 
 /* ---- bytes ---- */
 
-/* The body is complete as far as it matters; false: not to be followed. */
-static bool packet(struct slot *s)
+static bool is_kept(uint8_t first)
 {
-	uint8_t first = s->first;
-
-	s->first = 0;
-	if (first == FIRST_CONN)
-		return on_connect(s);
-	return first != FIRST_SUB || on_subscribe(s);
+	return mqtt_first_type(first) == MQTT_CONNECT || mqtt_first_type(first) == MQTT_SUBSCRIBE;
 }
 
-/* A packet may begin so.  The flags of those that do not matter are the broker's to judge. */
-static bool may_begin(const struct slot *s, uint8_t first)
+/* What the broker would not take, or what would be taken for what it is not. */
+static bool may_begin(const struct slot *s, uint8_t first, uint32_t remaining)
 {
-	if (!s->level)
-		return first == FIRST_CONN;
-	return first >> 4 != 0 && first >> 4 != FIRST_CONN >> 4 &&
-	       (first >> 4 != FIRST_SUB >> 4 || first == FIRST_SUB);
-}
+	bool connects = mqtt_first_type(first) == MQTT_CONNECT;
 
-static bool header(struct slot *s, uint8_t byte)
-{
-	if (!s->first) {
-		s->first = byte;
-		s->shift = 0;
-		s->left = s->len = 0;
-		return may_begin(s, byte);
-	}
-	s->left |= (uint32_t)(byte & 0x7fu) << s->shift;
-	s->shift = (uint8_t)(s->shift + 7);
-	if (byte & 0x80u)
-		return s->shift <= 21;
-	s->shift = UINT8_MAX;
-	if ((s->first == FIRST_CONN || s->first == FIRST_SUB) && s->left > PACKET_MAX)
+	if (connects != (s->level == 0) || (is_kept(first) && remaining > PACKET_MAX))
 		return false;
-	return s->left > 0 || packet(s);
+	if (s->asked && is_kept(first))
+		return false; /* the ClientID is still needed */
+	return mqtt_first_type(first) != 0 &&
+	       (!is_kept(first) || mqtt_first_valid(connects ? MQTT_LEVEL_311 : s->level, first));
+}
+
+/* A part of a packet of the client's; false: not to be followed. */
+static bool take_part(struct slot *s, enum mqtt_framer_event ev, const struct mqtt_frame_part *part)
+{
+	if (ev == MQTT_FR_MORE)
+		return true;
+	if (ev == MQTT_FR_ERROR ||
+	    (ev == MQTT_FR_HEADER && !may_begin(s, part->first, part->remaining)))
+		return false;
+	if (!is_kept(part->first))
+		return true;
+	if (ev == MQTT_FR_HEADER)
+		s->len = 0;
+	if (ev == MQTT_FR_BODY) {
+		memcpy(body_of(s) + s->len, part->data, part->len);
+		s->len += (uint32_t)part->len;
+	}
+	if (!part->last)
+		return true;
+	return s->level == 0 ? on_connect(s) : on_subscribe(s);
 }
 
 static bool feed(struct slot *s, const uint8_t *data, size_t len)
 {
 	while (len > 0) {
-		size_t n = 1;
+		enum mqtt_framer_event ev;
+		struct mqtt_frame_part part;
+		size_t n = mqtt_framer_feed(&s->framer, data, len, &ev, &part);
 
-		if (!s->first || s->shift != UINT8_MAX) {
-			if (!header(s, *data))
-				return false;
-		} else {
-			n = len < s->left ? len : s->left;
-			if (s->first == FIRST_CONN || s->first == FIRST_SUB) {
-				memcpy(body_of(s) + s->len, data, n);
-				s->len += (uint32_t)n;
-			}
-			s->left -= (uint32_t)n;
-			if (s->left == 0 && !packet(s))
-				return false;
+		if (!take_part(s, ev, &part))
+			return false;
+		data += n;
+		len -= n;
+	}
+	return true;
+}
+
+/* What the broker answers to CONNECT: flags and reason (3.2.2).  False: not to be followed. */
+static bool feed_answer(struct slot *s, const uint8_t *data, size_t len)
+{
+	while (len > 0 && s->asked) {
+		enum mqtt_framer_event ev;
+		struct mqtt_frame_part part;
+		size_t n = mqtt_framer_feed(&s->ack, data, len, &ev, &part);
+
+		if (ev == MQTT_FR_ERROR ||
+		    (ev == MQTT_FR_HEADER && mqtt_first_type(part.first) != MQTT_CONNACK))
+			return false;
+		for (size_t i = 0; ev == MQTT_FR_BODY && i < part.len && s->ack_n < 2; i++)
+			s->ack_body[s->ack_n++] = part.data[i];
+		if (s->ack_n == 2) {
+			if (s->ack_body[0] != 0 || s->ack_body[1] != 0)
+				return false; /* there was one, or the client is refused */
+			LT_STORE(&s->asked, false);
+			return say(s, TOE_KCONN_MQTT_NEW, body_of(s) + s->id_at, s->id_len) == 0;
 		}
 		data += n;
 		len -= n;
@@ -317,7 +314,7 @@ static ssize_t take_in(int fd, struct slot *s, const uint8_t *data, ssize_t n, b
 		LT_STORE(&s->lost, true); /* whoever holds it gives it up */
 		return n;
 	}
-	if (!tls && !s->level && !s->first && data[0] == FIRST_TLS)
+	if (!tls && !s->level && mqtt_framer_idle(&s->framer) && data[0] == FIRST_TLS)
 		LT_STORE(&s->tls, true);
 	if (LT_LOAD(&s->lost) || (tls && !s->tls) ||
 	    (tls == s->tls && (!feed(s, data, (size_t)n) || LT_LOAD(&s->lost))))
@@ -347,6 +344,22 @@ ssize_t lt_follow_tls(int fd, const void *data, ssize_t n)
 	if (!s && LT_LOAD(&slot_of[fd]) == 0 && lt_sock_get(fd, &c))
 		s = begin(fd, c.slot + 1, true);
 	return s ? take_in(fd, s, data, n, true) : n;
+}
+
+void lt_follow_wrote(int fd, const void *data, ssize_t n, bool tls)
+{
+	struct slot *s = n > 0 ? get(fd) : NULL;
+	int saved = errno;
+
+	if (!s || !LT_LOAD(&s->asked) || LT_LOAD(&s->tls) != tls)
+		return;
+	if (!hold(s))
+		LT_STORE(&s->lost, true);
+	else if (LT_LOAD(&s->lost) || !feed_answer(s, data, (size_t)n))
+		give_up(fd, s, false);
+	else
+		LT_STORE(&s->state, IDLE);
+	errno = saved;
 }
 
 bool lt_follow_unseen(int fd)

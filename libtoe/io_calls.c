@@ -60,7 +60,8 @@ ssize_t lt_write(int fd, const void *buf, size_t len)
 {
 	struct lt_sock c;
 
-	return lt_sock_get(fd, &c) ? send_one(&c, buf, len, 0) : LT_REAL(write)(fd, buf, len);
+	return lt_sock_get(fd, &c) ? send_one(&c, buf, len, 0)
+				   : lt_kconn_wrote(fd, buf, LT_REAL(write)(fd, buf, len));
 }
 
 ssize_t lt_readv(int fd, const struct iovec *iov, int n)
@@ -97,7 +98,7 @@ ssize_t lt_send(int fd, const void *buf, size_t len, int flags)
 	struct lt_sock c;
 
 	return lt_sock_get(fd, &c) ? send_one(&c, buf, len, flags)
-				   : LT_REAL(send)(fd, buf, len, flags);
+				   : lt_kconn_wrote(fd, buf, LT_REAL(send)(fd, buf, len, flags));
 }
 
 /* TCP fills in no address and ignores one when connected. */

@@ -525,6 +525,8 @@ void lt_follow_accepted(int fd);
 ssize_t lt_follow_read(int fd, const void *data, ssize_t n);
 /* The same of n bytes that TLS on fd has decrypted. */
 ssize_t lt_follow_tls(int fd, const void *data, ssize_t n);
+/* The program has written n bytes to fd, or to TLS on it. */
+void lt_follow_wrote(int fd, const void *data, ssize_t n, bool tls);
 /* What is read from fd is not seen any more, unless it is closed.  False: and the engine does not
  * know. */
 bool lt_follow_forget(int fd, bool closed);
@@ -561,6 +563,14 @@ static inline bool lt_kconn_is(int fd)
 static inline ssize_t lt_kconn_read(int fd, const void *data, ssize_t n)
 {
 	return LT_UNLIKELY(n > 0 && lt_kconn_is(fd)) ? lt_follow_read(fd, data, n) : n;
+}
+
+/* After writing to one. */
+static inline ssize_t lt_kconn_wrote(int fd, const void *data, ssize_t n)
+{
+	if (LT_UNLIKELY(n > 0 && lt_kconn_is(fd)))
+		lt_follow_wrote(fd, data, n, false);
+	return n;
 }
 
 /* Before reading from it in another way.  False: it may not be. */

@@ -2,8 +2,8 @@
 /*
  * What a program gets out of TLS (OpenSSL).
  *
- * In: calls of SSL_read() and SSL_read_ex() in the program's own file; out: the plaintext goes to
- * follow.c before the program gets it.
+ * In: calls of SSL_read() and SSL_write(), and of their _ex, in the program's own file; out: the
+ * plaintext goes to follow.c, what is read before the program gets it.
  *
  * Not by a name that we export, as with libc's functions: a plugin that loads OpenSSL for itself
  * would find ours, and we not its.  So the program's relocations of these symbols are done once
@@ -23,6 +23,8 @@
 static struct {
 	int (*read)(void *ssl, void *buf, int len);
 	int (*read_ex)(void *ssl, void *buf, size_t len, size_t *n);
+	int (*write)(void *ssl, const void *buf, int len);
+	int (*write_ex)(void *ssl, const void *buf, size_t len, size_t *n);
 	int (*get_fd)(const void *ssl);
 } real;
 
@@ -38,6 +40,22 @@ static int tls_read_ex(void *ssl, void *buf, size_t len, size_t *n)
 	int ok = real.read_ex(ssl, buf, len, n);
 
 	return ok == 1 && lt_follow_tls(real.get_fd(ssl), buf, (ssize_t)*n) < 0 ? 0 : ok;
+}
+
+static int tls_write(void *ssl, const void *buf, int len)
+{
+	int n = real.write(ssl, buf, len);
+
+	lt_follow_wrote(real.get_fd(ssl), buf, n, true);
+	return n;
+}
+
+static int tls_write_ex(void *ssl, const void *buf, size_t len, size_t *n)
+{
+	int ok = real.write_ex(ssl, buf, len, n);
+
+	lt_follow_wrote(real.get_fd(ssl), buf, ok == 1 ? (ssize_t)*n : 0, true);
+	return ok;
 }
 
 /* ---- relocations ---- */
@@ -157,33 +175,40 @@ static void relocate(const struct image *m, const char *name, void *fn)
 	}
 }
 
-static void find(void *where, const char *name)
+/* False: there is no such function. */
+static bool find(void *theirs, const char *name)
 {
 	void *fn = dlsym(RTLD_DEFAULT, name);
 
-	memcpy(where, &fn, sizeof(fn));
+	memcpy(theirs, &fn, sizeof(fn));
+	return fn != NULL;
 }
+
+/* The program's calls of name go to ours. */
+#define TAKE(m, name, ours)                                                                        \
+	do {                                                                                       \
+		void *fn_;                                                                         \
+		__typeof__(&(ours)) p_ = (ours);                                                   \
+		memcpy(&fn_, &p_, sizeof(fn_));                                                    \
+		relocate((m), (name), fn_);                                                        \
+	} while (0)
 
 void lt_tls_watch(void)
 {
 	static bool done;
-	int (*read)(void *, void *, int) = tls_read;
-	int (*read_ex)(void *, void *, size_t, size_t *) = tls_read_ex;
 	struct image m = {0};
-	void *fn;
 
 	if (__atomic_exchange_n(&done, true, __ATOMIC_ACQ_REL))
 		return;
-	find(&real.read, "SSL_read");
-	find(&real.read_ex, "SSL_read_ex");
-	find(&real.get_fd, "SSL_get_fd");
-	if (!real.read || !real.read_ex || !real.get_fd)
+	if (!find(&real.read, "SSL_read") || !find(&real.read_ex, "SSL_read_ex") ||
+	    !find(&real.write, "SSL_write") || !find(&real.write_ex, "SSL_write_ex") ||
+	    !find(&real.get_fd, "SSL_get_fd"))
 		return;
 	dl_iterate_phdr(find_program, &m);
 	if (!m.sym || !m.str)
 		return;
-	memcpy(&fn, &read, sizeof(fn));
-	relocate(&m, "SSL_read", fn);
-	memcpy(&fn, &read_ex, sizeof(fn));
-	relocate(&m, "SSL_read_ex", fn);
+	TAKE(&m, "SSL_read", tls_read);
+	TAKE(&m, "SSL_read_ex", tls_read_ex);
+	TAKE(&m, "SSL_write", tls_write);
+	TAKE(&m, "SSL_write_ex", tls_write_ex);
 }

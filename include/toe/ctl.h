@@ -156,7 +156,8 @@ struct toe_ctl_waiter {
  * offload, for people; nothing: it may go on. */
 #define TOE_KCONN_MQTT_CHECKED 5u
 #define TOE_KCONN_MQTT_RESUME  6u /* as CONNECT, but the session may be one from before */
-#define TOE_KCONN_MQTT_LAST    TOE_KCONN_MQTT_RESUME
+#define TOE_KCONN_MQTT_NEW     7u /* as CONNECT, and the session outlives the connection */
+#define TOE_KCONN_MQTT_LAST    TOE_KCONN_MQTT_NEW
 
 #define TOE_RESTORE_SESSION 1u /* ClientID */
 /* subscription options (MQTT 5, 3.8.3.1), subscription identifier or 0 (32 bits in network order),
@@ -172,7 +173,7 @@ struct toe_ctl_kconn {
 	int32_t delta;
 	uint32_t flags; /* TOE_KCONN_RELOAD */
 	uint32_t conn;  /* one of them, its number in the process */
-	uint32_t slot1; /* with CONNECT, RESUME, END: its slot and 1; 0: it is the kernel's */
+	uint32_t slot1; /* with CONNECT, RESUME, NEW, END: its slot and 1; 0: it is the kernel's */
 	uint16_t what;  /* news of it, TOE_KCONN_MQTT_*; 0: delta and flags count */
 	uint16_t len;   /* of data */
 	uint8_t data[160];

@@ -110,15 +110,18 @@ static void end(struct mqtt_stage *st, struct mqtt_kernel *k, bool lost)
 }
 
 /* What a new session's ClientID had before, it has not any more; and what it makes now nobody will
- * know should it come back through the port and be resumed.  One that may be resumed (resumes) has
+ * know should it come back through the port and be resumed.  One that may be resumed (RESUME) has
  * what it had, or less: it may UNSUBSCRIBE.  That is enough here, not at the port. */
 static int begin(struct mqtt_stage *st, uint32_t ctx, uint32_t conn, const struct mqtt_str *id,
-		 bool resumes)
+		 uint32_t what)
 {
+	bool resumes = what == TOE_KCONN_MQTT_RESUME;
 	uint32_t known = resumes ? mqtt_session_known(st, id->data, id->len) : MQTT_NONE;
 	struct mqtt_kernel *k = find(st, ctx, conn);
 	uint32_t session;
 
+	if (memchr(id->data, 0, id->len) != NULL)
+		return -EINVAL; /* no ClientID (1.5.3); names of the stage's own begin so */
 	if (resumes && known == MQTT_NONE)
 		return -ESRCH;
 	if (k != NULL)
@@ -136,7 +139,10 @@ static int begin(struct mqtt_stage *st, uint32_t ctx, uint32_t conn, const struc
 	}
 	k = enter(st, ctx, conn);
 	k->session = session;
-	k->id = resumes ? toe_buf_get(st->sessions[known].id) : NULL;
+	if (resumes)
+		k->id = toe_buf_get(st->sessions[known].id);
+	else if (what == TOE_KCONN_MQTT_NEW)
+		k->id = mqtt_session_new(st, id);
 	mqtt_session_cut(st, id->data, id->len, resumes);
 	return 0;
 }
@@ -190,9 +196,10 @@ int mqtt_kernel_news(struct mqtt_stage *st, const char *text)
 		return mqtt_restore(st, data, (uint32_t)len);
 	if (what == TOE_KCONN_MQTT_CHECKED)
 		return mqtt_decide_checked(st, data, (uint32_t)len);
-	if (what == TOE_KCONN_MQTT_CONNECT || what == TOE_KCONN_MQTT_RESUME)
+	if (what == TOE_KCONN_MQTT_CONNECT || what == TOE_KCONN_MQTT_RESUME ||
+	    what == TOE_KCONN_MQTT_NEW)
 		return begin(st, ctx, conn, &(struct mqtt_str){.data = data, .len = (uint32_t)len},
-			     what == TOE_KCONN_MQTT_RESUME);
+			     what);
 	k = find(st, ctx, conn);
 	if (k == NULL)
 		return -ENOENT;

@@ -248,6 +248,16 @@ static struct toe_buf *keep_id(struct mqtt_stage *st, const struct mqtt_str *id)
 	return keep_string(st, name, sizeof(name));
 }
 
+struct toe_buf *mqtt_session_new(struct mqtt_stage *st, const struct mqtt_str *id)
+{
+	struct toe_buf *b = id->len != 0 ? keep_id(st, id) : NULL;
+	uint32_t i = b != NULL ? find(st, b->data, b->len) : MQTT_NONE;
+
+	if (i != MQTT_NONE && st->sessions[i].conn == MQTT_NONE)
+		forget(st, i);
+	return b;
+}
+
 uint32_t mqtt_session_restore(struct mqtt_stage *st, const uint8_t *id, uint32_t len)
 {
 	const struct mqtt_str name = {.data = id, .len = len};

@@ -9,6 +9,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "mqtt_wire.h"
+
 struct mqtt_conn;
 struct mqtt_stage;
 struct toe_buf;
@@ -39,6 +41,9 @@ void mqtt_session_drop(struct mqtt_stage *st, uint32_t session);
 void mqtt_session_cut(struct mqtt_stage *st, const uint8_t *id, uint32_t len, bool fewer);
 /* Offline, and it has no subscriptions but those that are known; MQTT_NONE: there is no such. */
 uint32_t mqtt_session_known(const struct mqtt_stage *st, const uint8_t *id, uint32_t len);
+/* The broker begins a session of that ClientID that may be resumed: what is known of one that is
+ * offline is over.  Its name, NULL: it has none, or there is no memory, then it will be unknown. */
+struct toe_buf *mqtt_session_new(struct mqtt_stage *st, const struct mqtt_str *id);
 /* Its client, through the kernel, has left; MQTT_NONE: no room, or it is online at the port. */
 uint32_t mqtt_session_leave(struct mqtt_stage *st, struct toe_buf *id);
 

@@ -323,7 +323,7 @@ struct mqtt_kernel {
 	uint32_t conn;
 	uint32_t next;      /* in its bucket, or unused; MQTT_NONE: the last */
 	uint32_t session;   /* its subscriptions */
-	struct toe_buf *id; /* of the session that it resumes, NULL: it begins a new one */
+	struct toe_buf *id; /* of a session that lasts, NULL: it ends with the connection */
 	bool used;
 };
 

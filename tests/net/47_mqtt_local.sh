@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
 # Clients of the broker that come through the kernel: only the topics they subscribe to go slow, and they miss
-# nothing; what cannot be followed (a session that is resumed, no MQTT) makes all topics slow until it has left.
+# nothing; what cannot be followed (a session nobody knows, no MQTT) makes all topics slow until it has left.
 # PLACEMENTS: single spread
 # TIMEOUT: 120
 . "$(dirname "$0")/../lib/net.sh"
@@ -52,8 +52,22 @@ wait_for 10 "it to be gone" is .kernel_conns 1
 why FAST d/x 21 40
 why KERNEL c 21 40
 
-# ---- a session that may be resumed: nobody knows what it has
-local_sub three -c -i kept -q 1 -t e
+# ---- a session that lasts: the broker says that there was none before; and then it is known
+local_sub lasts -c -i lasts -q 1 -t g
+is '"\(.kernel_conns) \(.kernel_followed)"' "2 2" || fail "not followed: $(m status --json)"
+why KERNEL g 1 20
+end_process "$SPAWNED"
+wait_for 10 "it to be gone" is .kernel_conns 1
+why FAST g 21 40
+local_sub again -c -i lasts -q 1 -t h
+is '"\(.kernel_conns) \(.kernel_followed)"' "2 2" || fail "not followed when it comes back: $(m status --json)"
+why KERNEL g 41 60
+has again g 41 60
+end_process "$SPAWNED"
+wait_for 10 "it to be gone" is .kernel_conns 1
+
+# ---- one of MQTT 3.1, where nobody says what it has
+local_sub three -V mqttv31 -c -i kept -q 1 -t e
 wait_for 10 "all three to be counted" is '"\(.kernel_conns) \(.kernel_followed)"' "2 1"
 why KERNEL a 1041 1060
 m status | grep -q '^all slow for  *1 .*kernel' && m status | grep -q '^slow for  *topics of 1 clients' || fail "status does not say why: $(m status)"

@@ -67,8 +67,22 @@ why FAST e 1 20
 why KERNEL d/x 1 20
 has two d/x 1 20
 
-# ---- what cannot be followed: a session that may be resumed; nothing yet in the TLS; no TLS yet
-subscribed cli_spawn three -h $SRV "${TLS[@]}" -c -i kept -q 1 -t f
+# ---- a session that lasts, begun through the engine, resumed through the kernel
+subscribed cli_spawn lasts -h $SRV "${TLS[@]}" -c -i lasts -q 1 -t g
+conns 2 2 1 1 || fail "not followed: $(m status --json)"
+why KERNEL g 1 20
+end_process "$SPAWNED"
+wait_for 10 "it to be gone" conns 1 1 1 1
+why FAST g 21 40
+subscribed srv_spawn again -h 127.0.0.1 "${TLS[@]}" -c -i lasts -q 1 -t h
+conns 1 1 2 2 || fail "not followed when it comes back: $(m status --json)"
+why KERNEL g 41 60
+has again g 41 60
+end_process "$SPAWNED"
+wait_for 10 "it to be gone" conns 1 1 1 1
+
+# ---- what cannot be followed: a session nobody knows (MQTT 3.1 does not say); nothing yet in the TLS; no TLS yet
+subscribed cli_spawn three -h $SRV "${TLS[@]}" -V mqttv31 -c -i kept -q 1 -t f
 conns 2 1 1 1 || fail "one with a session from before is said to be followed: $(m status --json)"
 why OTHER_PORT e 21 40
 m status | grep -q '^all slow for  *1 .*not of mqtt.ports' || fail "status does not say why: $(m status)"

@@ -5,7 +5,8 @@
  * libtoe/reload.c libtoe/libc_real.c libtoe/listen.c libtoe/poll_select.c libtoe/shm.c
  * libtoe/sock.c libtoe/sockopt.c libtoe/sockopt_get.c libtoe/state.c libtoe/stream_io.c
  * libtoe/tls.c libtoe/token.c libtoe/wait.c common/ctl_sock.c common/log.c common/broker_conf.c
- * common/broker_db.c */
+ * common/broker_db.c modules/mqtt/mqtt_wire.c modules/mqtt/mqtt_props.c
+ * modules/mqtt/mqtt_framer.c */
 /*
  * The other side of libtoe's shared memory and sockets: a keeper and an engine in one process,
  * without packets.  connect() to a port on which the application listens joins two slots; otherwise

@@ -299,7 +299,8 @@ static int kernel_news(const struct toe_ctl_kconn *kc)
 		snprintf(news + at, sizeof(stats->news) - at, "refused;");
 		return -ESRCH;
 	}
-	stats->followed += kc->what == TOE_KCONN_MQTT_CONNECT || kc->what == TOE_KCONN_MQTT_RESUME;
+	stats->followed += kc->what == TOE_KCONN_MQTT_CONNECT ||
+			   kc->what == TOE_KCONN_MQTT_RESUME || kc->what == TOE_KCONN_MQTT_NEW;
 	stats->followed -= kc->what == TOE_KCONN_MQTT_END;
 	if (stats->followed > stats->kernel_conns)
 		stats->bad++;
@@ -313,7 +314,7 @@ static int kernel_news(const struct toe_ctl_kconn *kc)
 		return 0;
 	}
 	if (kc->what != TOE_KCONN_MQTT_RESTORE) {
-		snprintf(news + at, sizeof(stats->news) - at, "%c %.*s;", "?CFE??R?"[kc->what & 7u],
+		snprintf(news + at, sizeof(stats->news) - at, "%c %.*s;", "?CFE??RN"[kc->what & 7u],
 			 (int)kc -> len, (const char *)kc -> data);
 		return stats->news_refused && kc->what == TOE_KCONN_MQTT_FILTER ? -ENOSPC : 0;
 	}

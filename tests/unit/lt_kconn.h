@@ -37,4 +37,16 @@ static inline int to_kernel(const struct sockaddr_in *sa)
 	return fd;
 }
 
+/* What the engine was told, which is forgotten. */
+static inline bool news_are(const char *want)
+{
+	const char *news = (const char *)fake_stats->news;
+	bool same = strcmp(news, want) == 0;
+
+	if (!same)
+		fprintf(stderr, "news: %s\nwant: %s\n", news, want);
+	fake_stats->news[0] = '\0';
+	return same;
+}
+
 #endif

@@ -2,6 +2,7 @@
 /* LINK: tests/unit/mqtt_broker.h */
 /* The MQTT stage and what libtoe tells it: clients that the stage cannot read, a configuration that
  * the broker has read again.  (Sessions from before: test_mqtt_restore.c.) */
+#include <errno.h>
 #include <stdio.h>
 
 #include "mqtt_pair.h"
@@ -99,6 +100,54 @@ static void plain_followed(void **state)
 	fake_plain(r.f, 0, 0);
 	publish(&r, &p);
 	assert_int_equal(rig_slow(&r, MQTT_R_FAST), 3);
+	rig_stop(&r);
+}
+
+/* So many clients through the kernel, and each is followed. */
+static void there(struct rig *r, uint32_t n)
+{
+	fake_set_app(r->f, FAKE_APP, 1, n);
+	fake_followed(r->f, n);
+}
+
+/* A session that lasts, through the kernel: begun, left, resumed; then one at the port. */
+static void kernel_lasts(void **state)
+{
+	struct rig r;
+	struct pair p = start_pair(&r);
+	uint32_t sessions = rig_stage(&r)->session_used;
+
+	(void)state;
+	there(&r, 1);
+	assert_int_equal(news(&r, "7 0 1 6 6162"), -ESRCH); /* nobody knows it */
+	assert_int_equal(news(&r, "7 0 1 7 6162"), 0);      /* there was none */
+	assert_int_equal(news(&r, "7 0 1 2 74"), 0);
+	publish(&r, &p);
+	assert_int_equal(rig_slow(&r, MQTT_R_KERNEL), 1);
+	assert_int_equal(news(&r, "7 0 1 3 "), 0);
+	there(&r, 0);
+	publish(&r, &p); /* offline, and messages have QoS 0 */
+	assert_int_equal(rig_slow(&r, MQTT_R_FAST), 1);
+	assert_int_equal(rig_stage(&r)->session_used, sessions + 1);
+	there(&r, 1);
+	assert_int_equal(news(&r, "7 0 2 6 6162"), 0);
+	publish(&r, &p);
+	assert_int_equal(rig_slow(&r, MQTT_R_KERNEL), 2);
+	/* the broker has lost it: begun anew, with nothing */
+	assert_int_equal(news(&r, "7 0 2 3 "), 0);
+	assert_int_equal(news(&r, "7 0 3 7 6162"), 0);
+	publish(&r, &p);
+	assert_int_equal(rig_slow(&r, MQTT_R_FAST), 2);
+	/* it goes on unseen: whatever it has, nobody knows */
+	assert_int_equal(news(&r, "7 0 3 3 01"), 0);
+	assert_int_equal(news(&r, "7 0 4 6 6162"), -ESRCH);
+	/* names that no client can have */
+	assert_true(news(&r, "7 0 5 7 610062") < 0);
+	assert_true(news(&r, "7 0 5 1 00000000000000000500000000000000") < 0);
+	assert_int_equal(news(&r, "7 0 5 7 "), 0);
+	assert_int_equal(news(&r, "7 0 5 3 "), 0);
+	assert_int_equal(rig_stage(&r)->session_used, sessions);
+	there(&r, 0);
 	rig_stop(&r);
 }
 
@@ -229,9 +278,13 @@ static void reloaded(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(kernel_followed),      cmocka_unit_test(plain_followed),
-		cmocka_unit_test(kernel_takes_session), cmocka_unit_test(kernel_news_refused),
-		cmocka_unit_test(kernel_forgotten),     cmocka_unit_test(reloaded),
+		cmocka_unit_test(kernel_followed),
+		cmocka_unit_test(plain_followed),
+		cmocka_unit_test(kernel_lasts),
+		cmocka_unit_test(kernel_takes_session),
+		cmocka_unit_test(kernel_news_refused),
+		cmocka_unit_test(kernel_forgotten),
+		cmocka_unit_test(reloaded),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/* LINK: tests/unit/lt_fake.h tests/unit/lt_case.c */
+/* What libtoe tells of MQTT clients that the engine cannot read: what they subscribe to, in time,
+ * or that they are not followed. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "libtoe/lt.h"
+#include "lt_case.h"
+#include "lt_fake.h"
+#include "lt_kconn.h"
+
+#define CONNECT_A  "\x10\x0d\0\4MQTT\4\2\0\0\0\1A"
+#define CONNECT_5  "\x10\x13\0\4MQTT\5\2\0\0\5\x11\0\0\0\1\0\1B"
+#define RESUMES    "\x10\x0d\0\4MQTT\4\0\0\0\0\1A"
+#define RESUMES_5  "\x10\x0e\0\4MQTT\5\0\0\0\0\0\1A"
+#define RESUMES_31 "\x10\x0f\0\6MQIsdp\3\0\0\0\0\1A"
+#define SUB_TU     "\x82\x0a\0\1\0\1t\0\0\1u\1"
+#define SUB_5      "\x82\x09\0\1\2\x0b\1\0\1v\1"
+#define PUBLISH    "\x30\x05\0\1tAB"
+#define BYTES(s)   (s), sizeof(s) - 1
+
+struct client {
+	int wide, c, s;
+};
+
+static struct client client(void)
+{
+	struct sockaddr_in sa;
+	struct client k = {.wide = loopback_listener(&sa, false)};
+
+	k.c = to_kernel(&sa);
+	k.s = accept(k.wide, NULL, NULL);
+	CHECK(k.s >= 0);
+	return k;
+}
+
+static void leave(struct client *k)
+{
+	close(k->s);
+	close(k->c);
+	close(k->wide);
+	CHECK(told() == 0 && fake_stats->followed == 0 && fake_stats->bad == 0);
+}
+
+/* The program gets exactly that, in portions of at most step bytes. */
+static void passes(struct client *k, const char *data, size_t n, size_t step)
+{
+	char buf[256];
+
+	CHECK(write(k->c, data, n) == (ssize_t)n);
+	for (size_t at = 0; at < n;) {
+		size_t want = n - at < step ? n - at : step;
+		ssize_t got = at % 2 ? read(k->s, buf, want) : recv(k->s, buf, want, 0);
+
+		CHECK(got > 0 && memcmp(buf, data + at, (size_t)got) == 0);
+		at += (size_t)got;
+	}
+}
+
+/* Told before the program has the last byte of the packet, whatever the portions. */
+static void mqtt_followed(void)
+{
+	for (size_t step = 1; step < 16; step += 7) {
+		struct client k = client();
+
+		CHECK(fake_stats->followed == 0);
+		passes(&k, BYTES(CONNECT_A), step);
+		CHECK(fake_stats->followed == 1 && news_are("C A;"));
+		passes(&k, BYTES(PUBLISH SUB_TU PUBLISH "\xc0\0"), step);
+		CHECK(news_are("F t;F u;"));
+		passes(&k, BYTES(SUB_TU), step);
+		CHECK(news_are("F t;F u;"));
+		close(k.s);
+		k.s = -1;
+		CHECK(news_are("E ;") && fake_stats->followed == 0);
+		leave(&k);
+		k = client();
+		passes(&k, BYTES(CONNECT_5 SUB_5), step);
+		CHECK(news_are("N B;F v;") && fake_stats->followed == 1);
+		leave(&k);
+		CHECK(news_are("E ;"));
+	}
+}
+
+static void mqtt_not_followed(void)
+{
+	static const struct {
+		const char *data;
+		size_t n;
+		const char *news;
+	} cases[] = {
+		{BYTES("\x16\3\1\2\1"), ""},                      /* TLS */
+		{BYTES("GET / HTTP/1.1\r\n\r\n"), ""},            /* WebSocket */
+		{BYTES(RESUMES SUB_TU), "refused;"},              /* the stage does not know it */
+		{BYTES(SUB_TU), ""},                              /* no CONNECT */
+		{BYTES("\x10\xff\xff\xff\xff\1"), ""},            /* no length */
+		{BYTES("\x10\xff\x7f"), ""},                      /* too long */
+		{BYTES("\x10\x08\0\4MQTT\4\2"), ""},              /* too short */
+		{BYTES(CONNECT_A CONNECT_A), "C A;L ;"},          /* twice */
+		{BYTES(CONNECT_A "\x82\x04\0\1\0\5"), "C A;L ;"}, /* a filter that is not there */
+		{BYTES(CONNECT_A "\x82\xff\x7f"), "C A;L ;"},
+		{BYTES(CONNECT_A "\0\0"), "C A;L ;"},
+		{BYTES(CONNECT_A "\x80\0"), "C A;L ;"},
+		{BYTES(CONNECT_A "\x30\xff\xff\xff\xff\1"), "C A;L ;"},
+	};
+
+	fake_stats->resume_refused = true;
+	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct client k = client();
+
+		passes(&k, cases[i].data, cases[i].n, 256);
+		CHECK(news_are(cases[i].news) && told() == 2 && fake_stats->followed == 0);
+		passes(&k, BYTES(CONNECT_A SUB_TU), 256); /* for good */
+		CHECK(news_are(""));
+		leave(&k);
+	}
+}
+
+/* A session that may be resumed and that the stage knows. */
+static void mqtt_resumed(void)
+{
+	struct client k = client();
+
+	passes(&k, BYTES(RESUMES SUB_TU), 256);
+	CHECK(news_are("R A;F t;F u;") && fake_stats->followed == 1);
+	leave(&k);
+	CHECK(news_are("E ;"));
+}
+
+/* One that may be resumed and that the stage does not know: the broker says whether there was one.
+ */
+static void mqtt_answered(void)
+{
+	static const struct {
+		const char *connect;
+		size_t connect_n;
+		const char *answer;
+		size_t answer_n;
+		const char *news;
+	} cases[] = {
+		{BYTES(RESUMES), BYTES("\x20\2\0\0"), "refused;N A;"},
+		{BYTES(RESUMES), BYTES("\x20\2\1\0"), "refused;"}, /* there was one */
+		{BYTES(RESUMES), BYTES("\x20\2\0\5"), "refused;"}, /* and there is none */
+		{BYTES(RESUMES), BYTES("\x90\3\0\1\0"), "refused;"},
+		{BYTES(RESUMES), BYTES("\x20\xff\xff\xff\xff\1"), "refused;"},
+		{BYTES(RESUMES_5), BYTES("\x20\6\0\0\3\x22\0\1"), "refused;N A;"},
+		{BYTES(RESUMES_31), BYTES("\x20\2\0\0"), "refused;"}, /* it does not say */
+		{BYTES(CONNECT_5), BYTES("\x20\3\0\0\0"), "N B;"},
+	};
+	char buf[16];
+
+	fake_stats->resume_refused = true;
+	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		for (unsigned how = 0; how < 3; how++) {
+			struct client k = client();
+			const char *a = cases[i].answer;
+			size_t n = cases[i].answer_n;
+			bool followed = strchr(cases[i].news, 'N');
+
+			passes(&k, cases[i].connect, cases[i].connect_n, 256);
+			for (size_t at = 0; how == 0 && at < n; at++)
+				CHECK(write(k.s, a + at, 1) == 1);
+			CHECK(how != 1 || send(k.s, a, n, 0) == (ssize_t)n);
+			/* with what follows in the same piece */
+			memcpy(buf, a, n);
+			memcpy(buf + n, "\xd0", 2);
+			CHECK(how != 2 || write(k.s, buf, n + 2) == (ssize_t)n + 2);
+			CHECK(news_are(cases[i].news) && fake_stats->followed == followed);
+			passes(&k, BYTES(SUB_5), 256);
+			CHECK(news_are(followed && cases[i].connect[8] == 5 ? "F v;"
+				       : followed                           ? "L ;"
+									    : ""));
+			leave(&k);
+			fake_stats->news[0] = '\0';
+		}
+	}
+	fake_stats->resume_refused = false;
+}
+
+/* It subscribes before it is answered. */
+static void mqtt_impatient(void)
+{
+	struct client k = client();
+
+	fake_stats->resume_refused = true;
+	passes(&k, BYTES(RESUMES "\xc0\0"), 256);
+	passes(&k, BYTES(SUB_TU), 256);
+	CHECK(write(k.s, BYTES("\x20\2\0\0")) == 4);
+	CHECK(news_are("refused;") && fake_stats->followed == 0);
+	fake_stats->resume_refused = false;
+	leave(&k);
+}
+
+/* What comes out of TLS: ClientHello first; nothing else that is read there is MQTT. */
+static void mqtt_tls(void)
+{
+	struct client k = client();
+
+	passes(&k, BYTES("\x16\3\1\2\1"), 256);
+	CHECK(lt_follow_tls(k.s, BYTES("\x10")) == 1 && news_are(""));
+	passes(&k, BYTES(CONNECT_A), 256); /* ciphertext may look like anything */
+	CHECK(news_are(""));
+	CHECK(lt_follow_tls(k.s, CONNECT_A + 1, sizeof(CONNECT_A) - 2) > 0 && news_are("C A;"));
+	CHECK(lt_follow_tls(k.s, BYTES(SUB_TU)) > 0 && news_are("F t;F u;"));
+	CHECK(lt_follow_tls(k.s, NULL, -1) == -1 && fake_stats->followed == 1);
+	leave(&k);
+	CHECK(news_are("E ;"));
+	/* asks for a session; the answer is in TLS, too */
+	fake_stats->resume_refused = true;
+	k = client();
+	passes(&k, BYTES("\x16"), 256);
+	CHECK(lt_follow_tls(k.s, BYTES(RESUMES)) > 0);
+	CHECK(write(k.s, BYTES("\x16\3\3")) == 3);
+	lt_follow_wrote(k.s, BYTES("\x20\2\0\0"), true);
+	CHECK(news_are("refused;N A;") && fake_stats->followed == 1);
+	fake_stats->resume_refused = false;
+	leave(&k);
+	CHECK(news_are("E ;"));
+	/* in TLS, but no MQTT, for good */
+	k = client();
+	passes(&k, BYTES("\x16"), 256);
+	CHECK(lt_follow_tls(k.s, BYTES("GET /")) == 5);
+	CHECK(lt_follow_tls(k.s, BYTES(CONNECT_A)) > 0 && news_are("") &&
+	      fake_stats->followed == 0);
+	leave(&k);
+	/* in the middle of what began without */
+	k = client();
+	passes(&k, BYTES(CONNECT_A), 256);
+	CHECK(lt_follow_tls(k.s, BYTES(SUB_TU)) > 0 && news_are("C A;L ;"));
+	leave(&k);
+	/* a connection that is nobody's to follow */
+	CHECK(lt_follow_tls(-1, BYTES(CONNECT_A)) > 0 && lt_follow_tls(0, BYTES(CONNECT_A)) > 0);
+	CHECK(news_are(""));
+}
+
+/* Bytes that are read in ways that are not followed, or may be; an engine that has no room. */
+static void mqtt_unseen(void)
+{
+	char buf[64];
+	struct iovec iov = {buf, sizeof(buf)};
+	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+
+	for (unsigned how = 0; how < 5; how++) {
+		struct client k = client();
+		int d = -1;
+
+		passes(&k, BYTES(CONNECT_A), 256);
+		CHECK(news_are("C A;"));
+		CHECK(write(k.c, BYTES(SUB_TU)) > 0);
+		CHECK(recv(k.s, buf, sizeof(buf), MSG_PEEK) > 0 && news_are(""));
+		fake_stats->news_refused = how == 3;
+		if (how == 0)
+			CHECK(readv(k.s, &iov, 1) > 0);
+		else if (how == 1)
+			CHECK(recvmsg(k.s, &msg, 0) > 0);
+		else if (how == 2)
+			CHECK((d = dup(k.s)) >= 0);
+		else
+			CHECK(read(k.s, buf, sizeof(buf)) == sizeof(SUB_TU) - 1);
+		fake_stats->news_refused = false;
+		CHECK(fake_stats->followed == (how == 4));
+		CHECK(news_are(how == 3 ? "F t;L ;" : how == 4 ? "F t;F u;" : "L ;"));
+		if (d >= 0)
+			close(d);
+		leave(&k);
+		fake_stats->news[0] = '\0';
+	}
+}
+
+int main(int argc, char **argv)
+{
+	static const struct lt_case cases[] = {
+		CASE(mqtt_followed),  CASE(mqtt_not_followed), CASE(mqtt_resumed),
+		CASE(mqtt_unseen),    CASE(mqtt_tls),          CASE(mqtt_answered),
+		CASE(mqtt_impatient),
+	};
+
+	return case_main(cases, sizeof(cases) / sizeof(cases[0]), argc, argv);
+}
