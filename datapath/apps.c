@@ -301,6 +301,90 @@ int toe_app_proc_attach(struct toe_engine *e, uint32_t app_id, uint32_t ctx, int
 	return 0;
 }
 
+static int follow_kernel(struct toe_app *a, const struct toe_ctl_kconn *k, bool on)
+{
+	struct toe_app_proc *p = &a->procs[k->ctx];
+
+	if (on ? p->followed == p->kernel_conns : p->followed == 0)
+		return -EINVAL;
+	p->followed += on ? 1 : -1u;
+	atomic_fetch_add_explicit(&a->followed, on ? 1 : -1u, memory_order_release);
+	return 0;
+}
+
+/* One that has left meanwhile has given back what it was. */
+static int follow_plain(struct toe_app *a, uint32_t slot, uint32_t ctx, bool on)
+{
+	uint8_t unseen = TOE_PLAIN_UNSEEN, followed = (uint8_t)(TOE_PLAIN_FOLLOWED + ctx);
+
+	if (slot >= a->slot_n)
+		return -EINVAL;
+	if (on) {
+		if (!atomic_compare_exchange_strong(&a->plain[slot], &unseen, followed))
+			return -ENODEV; /* a module's, or gone */
+		atomic_fetch_sub_explicit(&a->plain_unseen, 1, memory_order_release);
+		return 0;
+	}
+	atomic_fetch_add_explicit(&a->plain_unseen, 1, memory_order_release);
+	if (!atomic_compare_exchange_strong(&a->plain[slot], &followed, TOE_PLAIN_UNSEEN))
+		atomic_fetch_sub_explicit(&a->plain_unseen, 1, memory_order_release);
+	return 0;
+}
+
+int toe_app_follow(struct toe_engine *e, const struct toe_ctl_kconn *k, bool on)
+{
+	struct toe_app *a = app_of(e, k->app_id);
+	int rc;
+
+	if (a == NULL || k->ctx >= TOE_CTX_N || !(a->proc_mask & UINT64_C(1) << k->ctx))
+		return -ESRCH;
+	rc = k->slot1 == 0 ? follow_kernel(a, k, on) : follow_plain(a, k->slot1 - 1, k->ctx, on);
+	if (rc == 0 && !on) /* more are not seen */
+		synchronize(e);
+	return rc;
+}
+
+/* The first slot from "from" on whose connection the process tells of; slot_n: none. */
+static uint32_t followed_slot(const struct toe_app *a, uint32_t ctx, uint32_t from)
+{
+	while (from < a->slot_n && atomic_load_explicit(&a->plain[from], memory_order_relaxed) !=
+					   TOE_PLAIN_FOLLOWED + ctx)
+		from++;
+	return from;
+}
+
+bool toe_app_follows(struct toe_engine *e, uint32_t app_id, uint32_t ctx)
+{
+	struct toe_app *a = app_of(e, app_id);
+
+	return a != NULL && ctx < TOE_CTX_N &&
+	       (a->procs[ctx].followed != 0 || followed_slot(a, ctx, 0) < a->slot_n);
+}
+
+/* A process that is gone tells nothing any more, of connections that others may have, too. */
+static void unfollow_all(struct toe_app *a, uint32_t ctx)
+{
+	atomic_fetch_sub_explicit(&a->followed, a->procs[ctx].followed, memory_order_release);
+	a->procs[ctx].followed = 0;
+	for (uint32_t i = followed_slot(a, ctx, 0); i < a->slot_n; i = followed_slot(a, ctx, i + 1))
+		follow_plain(a, i, ctx, false);
+}
+
+void toe_app_plain_add(struct toe_app *a, uint32_t slot)
+{
+	/* unseen before it can be followed; both pair with the acquire of stages that ask */
+	atomic_fetch_add_explicit(&a->plain_unseen, 1, memory_order_release);
+	atomic_store(&a->plain[slot], TOE_PLAIN_UNSEEN);
+	atomic_fetch_add_explicit(&a->plain_conns, 1, memory_order_release);
+}
+
+void toe_app_plain_del(struct toe_app *a, uint32_t slot)
+{
+	if (atomic_exchange(&a->plain[slot], TOE_PLAIN_NONE) == TOE_PLAIN_UNSEEN)
+		atomic_fetch_sub_explicit(&a->plain_unseen, 1, memory_order_release);
+	atomic_fetch_sub_explicit(&a->plain_conns, 1, memory_order_release);
+}
+
 /*
  * What a process that is gone leaves in line 2: hints nobody will take, and doorbells that were
  * marked but perhaps never posted, for which nobody would ring again.
@@ -338,7 +422,7 @@ int toe_app_proc_detach(struct toe_engine *e, uint32_t app_id, uint32_t ctx)
 	changed(e);
 	synchronize(e);
 	close_proc(e, &a->procs[ctx]);
-	atomic_fetch_sub_explicit(&a->followed, a->procs[ctx].followed, memory_order_release);
+	unfollow_all(a, ctx);
 	atomic_fetch_sub_explicit(&a->kernel_conns, a->procs[ctx].kernel_conns,
 				  memory_order_release);
 	forget_marks(a, ctx);
@@ -362,59 +446,6 @@ int toe_app_waiter_add(struct toe_engine *e, const struct toe_ctl_waiter *who, i
 		toe_close_later(old);
 	}
 	return 0;
-}
-
-static int follow_kernel(struct toe_app *a, const struct toe_ctl_kconn *k, bool on)
-{
-	struct toe_app_proc *p = &a->procs[k->ctx];
-
-	if (on ? p->followed == p->kernel_conns : p->followed == 0)
-		return -EINVAL;
-	p->followed += on ? 1 : -1u;
-	atomic_fetch_add_explicit(&a->followed, on ? 1 : -1u, memory_order_release);
-	return 0;
-}
-
-/* One that has left meanwhile has given back what it was. */
-static int follow_plain(struct toe_app *a, uint32_t slot, bool on)
-{
-	uint8_t from = on ? TOE_PLAIN_UNSEEN : TOE_PLAIN_FOLLOWED;
-	uint8_t to = on ? TOE_PLAIN_FOLLOWED : TOE_PLAIN_UNSEEN;
-
-	if (slot >= a->slot_n)
-		return -EINVAL;
-	if (!atomic_compare_exchange_strong(&a->plain[slot], &from, to))
-		return on ? -ENODEV : 0; /* on: a module's, or gone */
-	atomic_fetch_add_explicit(&a->plain_followed, on ? 1 : -1u, memory_order_release);
-	return 0;
-}
-
-int toe_app_follow(struct toe_engine *e, const struct toe_ctl_kconn *k, bool on)
-{
-	struct toe_app *a = app_of(e, k->app_id);
-	int rc;
-
-	if (a == NULL || k->ctx >= TOE_CTX_N || !(a->proc_mask & UINT64_C(1) << k->ctx))
-		return -ESRCH;
-	rc = k->slot1 == 0 ? follow_kernel(a, k, on) : follow_plain(a, k->slot1 - 1, on);
-	if (rc == 0 && !on) /* more are not seen */
-		synchronize(e);
-	return rc;
-}
-
-void toe_app_plain_add(struct toe_app *a, uint32_t slot)
-{
-	atomic_store(&a->plain[slot], TOE_PLAIN_UNSEEN);
-	/* pairs with the acquire in toe_stream_plain_conns() */
-	atomic_fetch_add_explicit(&a->plain_conns, 1, memory_order_release);
-}
-
-/* plain_followed first: never more of them than connections. */
-void toe_app_plain_del(struct toe_app *a, uint32_t slot)
-{
-	if (atomic_exchange(&a->plain[slot], TOE_PLAIN_NONE) == TOE_PLAIN_FOLLOWED)
-		atomic_fetch_sub_explicit(&a->plain_followed, 1, memory_order_release);
-	atomic_fetch_sub_explicit(&a->plain_conns, 1, memory_order_release);
 }
 
 int toe_app_kernel_conn(struct toe_engine *e, const struct toe_ctl_kconn *k)

@@ -83,13 +83,15 @@ struct toe_app {
 	 * application opened.  Rises before the application can see one.  Writer: ctrl (release).
 	 */
 	_Atomic uint32_t plain_conns;
-	/* Of these, those whose subscriptions are told, and which: enum toe_plain per slot.
-	 * Writers: ctrl when one comes and goes, the keeper-link thread between. */
-	_Atomic uint32_t plain_followed;
+	/* Of these, those whose subscriptions are not told; for moments too many, never too few.
+	 * plain: which, enum toe_plain per slot.  Writers: ctrl when one comes and goes, the
+	 * keeper-link thread between. */
+	_Atomic uint32_t plain_unseen;
 	_Atomic uint8_t *plain; /* [slot_n] */
 	struct toe_app_proc procs[TOE_CTX_N];
 };
 
+/* The last: and the context of who tells. */
 enum toe_plain { TOE_PLAIN_NONE, TOE_PLAIN_UNSEEN, TOE_PLAIN_FOLLOWED };
 
 struct toe_apps {
@@ -127,6 +129,8 @@ int toe_app_kernel_conn(struct toe_engine *e, const struct toe_ctl_kconn *k);
 /* The connection k is about is followed from now on (no more): of the kernel's never more than the
  * process has, of others one that is in plain_conns. */
 int toe_app_follow(struct toe_engine *e, const struct toe_ctl_kconn *k, bool on);
+/* The process has connections that are followed. */
+bool toe_app_follows(struct toe_engine *e, uint32_t app_id, uint32_t ctx);
 
 /* The ctrl stage's calls: a connection that no module follows comes and goes. */
 void toe_app_plain_add(struct toe_app *a, uint32_t slot);

@@ -81,7 +81,7 @@ static int tell_module(struct toe_engine *e, const struct toe_ctl_kconn *k)
 	return rc;
 }
 
-/* A connection counts as followed from before the stage has it until after. */
+/* A connection counts as followed from before the stage has it until the stage is told its end. */
 static int do_kernel_news(struct toe_engine *e, const struct toe_ctl_kconn *k)
 {
 	bool begins = k->what == TOE_KCONN_MQTT_CONNECT || k->what == TOE_KCONN_MQTT_RESUME ||
@@ -94,12 +94,31 @@ static int do_kernel_news(struct toe_engine *e, const struct toe_ctl_kconn *k)
 		rc = toe_app_follow(e, k, false);
 	else if (begins)
 		rc = toe_app_follow(e, k, true);
+	if (rc == -ENODEV && begins) {
+		/* the application may still read what it has received, and act on it */
+		struct toe_ctl_kconn missed = *k;
+
+		missed.what = TOE_KCONN_MQTT_MISSED;
+		tell_module(e, &missed);
+	}
 	if (rc != 0)
 		return rc;
 	rc = tell_module(e, k);
 	if (rc != 0 && begins)
 		toe_app_follow(e, k, false);
 	return k->what == TOE_KCONN_MQTT_END ? 0 : rc;
+}
+
+static int do_proc_gone(struct toe_engine *e, const struct toe_ctl_app *app)
+{
+	const struct toe_ctl_kconn gone = {
+		.app_id = app->app_id, .ctx = app->ctx, .what = TOE_KCONN_MQTT_GONE};
+	bool followed = toe_app_follows(e, app->app_id, app->ctx);
+	int rc = toe_app_proc_detach(e, app->app_id, app->ctx);
+
+	if (rc == 0 && followed)
+		tell_module(e, &gone);
+	return rc;
 }
 
 /* News nobody wants (no MQTT), or not yet; a session that is not known. */
@@ -125,7 +144,7 @@ void toe_keeper_link_handle(struct toe_engine *e, struct toe_ctl_msg *m, int *fd
 		m->status = do_proc(e, m, fds, nfds);
 		break;
 	case TOE_CTL_DP_PROC_GONE:
-		m->status = toe_app_proc_detach(e, m->u.app.app_id, m->u.app.ctx);
+		m->status = do_proc_gone(e, &m->u.app);
 		break;
 	case TOE_CTL_DP_WAITER:
 		m->status = do_waiter(e, m, fds, nfds);

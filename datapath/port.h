@@ -27,8 +27,9 @@ struct toe_port_wait {
 /*
  * A packet socket stops in the middle of a burst when the qdisc refuses a frame or the socket's
  * send buffer is full, and goes on with the next send only; the PMD has counted the burst as sent.
- * Sends what is left in the rings.  Returns true if something may still be there.  One system call
- * per socket if nothing is; for the lcore of netif_tx, before it sleeps.
+ * Sends what is left in the rings.  Returns true if something may still be there: the send buffer
+ * is full (not if the interface is down, then it leaves with the next frame).  One system call per
+ * socket if nothing is left; for the lcore of netif_tx.
  */
 bool toe_port_push(const struct toe_port_wait *wait);
 

@@ -144,8 +144,8 @@ uint32_t toe_stream_reloads(struct toe_stream *s, uint32_t app_id);
 /* Connections it has in the pipeline that no module follows: of ports that none wants, and those it
  * opened itself.  Counted before the application sees them. */
 uint32_t toe_stream_plain_conns(struct toe_stream *s, uint32_t app_id);
-/* Those of them whose subscriptions a module is told, as above. */
-uint32_t toe_stream_plain_followed(struct toe_stream *s, uint32_t app_id);
+/* Those of them whose subscriptions no module is told; for moments more. */
+uint32_t toe_stream_plain_unseen(struct toe_stream *s, uint32_t app_id);
 /* Differs for two applications that had the same id; 0: there is none. */
 uint32_t toe_stream_app_serial(struct toe_stream *s, uint32_t app_id);
 

@@ -36,6 +36,8 @@ struct slot {
 	bool told;  /* the engine counts it as followed */
 	bool lost;  /* somebody read beside us */
 	bool tls;   /* only what comes out of TLS counts */
+	bool heard; /* the stage knows of it, whether it follows it or not */
+	bool any;   /* it could not be told of: if it is accepted, any session may change */
 	bool asked; /* for a session nobody knows: CONNACK will say, ClientID in body */
 	uint8_t level;
 	uint8_t ack_n;
@@ -70,8 +72,10 @@ void lt_follow_reset(void)
 		if (slots[i].state != FREE)
 			slots[i].state = FREE;
 	}
-	for (uint32_t i = 0; slot_of && i < LT_PEEK(&lt_fds.used); i++)
-		slot_of[i] = 0;
+	for (uint32_t i = 0; slot_of && i < LT_PEEK(&lt_fds.used); i++) {
+		if (slot_of[i] != 0)
+			slot_of[i] = 0;
+	}
 }
 
 static uint8_t *body_of(const struct slot *s)
@@ -104,18 +108,28 @@ static struct slot *take_slot(void)
 	return NULL;
 }
 
+/* Whatever it does to any session, nobody sees it. */
+static void say_missed(void)
+{
+	struct toe_ctl_kconn k = {.what = TOE_KCONN_MQTT_MISSED};
+
+	lt_kconn_say(&k);
+}
+
 static struct slot *begin(int fd, uint32_t slot1, bool tls)
 {
 	struct slot *s = take_slot();
 
 	if (s) {
-		s->told = s->lost = s->asked = false;
+		s->told = s->lost = s->heard = s->any = s->asked = false;
 		s->tls = tls;
 		s->level = 0;
 		s->framer = (struct mqtt_framer){0};
 		s->conn = __atomic_add_fetch(&conns, 1, __ATOMIC_RELAXED);
 		s->slot1 = slot1;
 		LT_STORE(&s->state, IDLE);
+	} else {
+		say_missed();
 	}
 	LT_STORE(&slot_of[fd], s ? (uint16_t)(s - slots + 1) : NOT_MINE);
 	return s;
@@ -143,9 +157,22 @@ static int say(struct slot *s, uint8_t what, const uint8_t *data, size_t len)
 	if (len > 0)
 		memcpy(k.data, data, len);
 	rc = lt_kconn_say(&k);
+	s->heard |= rc == 0 || rc == -ESRCH || rc == -ENOSPC || rc == -ENODEV;
 	if (rc == 0)
 		s->told = what != TOE_KCONN_MQTT_END;
 	return rc;
+}
+
+/* CONNACK will tell more.  id: of the session that nobody knows, in the body; NULL: any. */
+static bool await_answer(struct slot *s, const struct mqtt_str *id)
+{
+	s->any = !id;
+	s->id_at = id ? (uint16_t)(id->data - body_of(s)) : 0;
+	s->id_len = id ? id->len : 0;
+	s->ack = (struct mqtt_framer){0};
+	s->ack_n = 0;
+	LT_STORE(&s->asked, true);
+	return true;
 }
 
 /* The stage refuses one that may have subscriptions it does not know.  MQTT 3.1 does not say in
@@ -154,40 +181,46 @@ static bool on_connect(struct slot *s)
 {
 	struct mqtt_connect con;
 	struct mqtt_str *id = &con.client_id;
+	uint8_t what = TOE_KCONN_MQTT_RESUME;
 	int rc;
 
 	if (mqtt_connect_parse(body_of(s), s->len, &con) != 0)
-		return false;
+		return false; /* the broker refuses it, too */
 	s->level = con.level;
-	if (con.clean) {
-		bool lasts = con.session_expiry_s != 0;
-
-		rc = say(s, lasts ? TOE_KCONN_MQTT_NEW : TOE_KCONN_MQTT_CONNECT, id->data, id->len);
-		return rc == 0;
-	}
-	rc = say(s, TOE_KCONN_MQTT_RESUME, id->data, id->len);
-	if (rc != -ESRCH || con.level == MQTT_LEVEL_31)
-		return rc == 0;
-	s->id_at = (uint16_t)(id->data - body_of(s));
-	s->id_len = id->len;
-	s->ack = (struct mqtt_framer){0};
-	s->ack_n = 0;
-	LT_STORE(&s->asked, true);
-	return true;
+	if (con.clean)
+		what = con.session_expiry_s != 0 ? TOE_KCONN_MQTT_NEW : TOE_KCONN_MQTT_CONNECT;
+	rc = say(s, what, id->data, id->len);
+	if (rc == 0)
+		return true;
+	if (!s->heard)
+		return await_answer(s, NULL);
+	return rc == -ESRCH && !con.clean && con.level != MQTT_LEVEL_31 && await_answer(s, id);
 }
 
 static bool on_subscribe(struct slot *s)
 {
+	uint8_t data[sizeof(((struct toe_ctl_kconn *)0)->data)];
 	struct mqtt_subscribe sub;
 	struct mqtt_sub_item item;
+	size_t n = 0;
 
 	if (mqtt_subscribe_parse(s->level, body_of(s), s->len, &sub) != 0)
 		return false;
 	while (mqtt_subscribe_next(&sub, &item)) {
-		if (say(s, TOE_KCONN_MQTT_FILTER, item.filter.data, item.filter.len) != 0)
+		size_t len = item.filter.len;
+
+		if (1 + len > sizeof(data))
 			return false;
+		if (n + 1 + len > sizeof(data)) {
+			if (say(s, TOE_KCONN_MQTT_FILTER, data, n) != 0)
+				return false;
+			n = 0;
+		}
+		data[n] = (uint8_t)len;
+		memcpy(data + n + 1, item.filter.data, len);
+		n += 1 + len;
 	}
-	return true;
+	return n == 0 || say(s, TOE_KCONN_MQTT_FILTER, data, n) == 0;
 }
 
 /* ---- bytes ---- */
@@ -202,7 +235,7 @@ static bool may_begin(const struct slot *s, uint8_t first, uint32_t remaining)
 {
 	bool connects = mqtt_first_type(first) == MQTT_CONNECT;
 
-	if (connects != (s->level == 0) || (is_kept(first) && remaining > PACKET_MAX))
+	if (connects != (s->level == 0) || (!connects && is_kept(first) && remaining > PACKET_MAX))
 		return false;
 	if (s->asked && is_kept(first))
 		return false; /* the ClientID is still needed */
@@ -220,15 +253,17 @@ static bool take_part(struct slot *s, enum mqtt_framer_event ev, const struct mq
 		return false;
 	if (!is_kept(part->first))
 		return true;
+	if (part->remaining > PACKET_MAX) { /* CONNECT */
+		s->level = MQTT_LEVEL_5;
+		return !part->last || await_answer(s, NULL);
+	}
 	if (ev == MQTT_FR_HEADER)
 		s->len = 0;
 	if (ev == MQTT_FR_BODY) {
 		memcpy(body_of(s) + s->len, part->data, part->len);
 		s->len += (uint32_t)part->len;
 	}
-	if (!part->last)
-		return true;
-	return s->level == 0 ? on_connect(s) : on_subscribe(s);
+	return !part->last || (s->level == 0 ? on_connect(s) : on_subscribe(s));
 }
 
 static bool feed(struct slot *s, const uint8_t *data, size_t len)
@@ -260,9 +295,11 @@ static bool feed_answer(struct slot *s, const uint8_t *data, size_t len)
 		for (size_t i = 0; ev == MQTT_FR_BODY && i < part.len && s->ack_n < 2; i++)
 			s->ack_body[s->ack_n++] = part.data[i];
 		if (s->ack_n == 2) {
-			if (s->ack_body[0] != 0 || s->ack_body[1] != 0)
-				return false; /* there was one, or the client is refused */
 			LT_STORE(&s->asked, false);
+			if (s->ack_body[1] != 0)
+				s->any = false;
+			if (s->ack_body[0] != 0 || s->ack_body[1] != 0 || s->any)
+				return false; /* there was one, or the client is refused */
 			return say(s, TOE_KCONN_MQTT_NEW, body_of(s) + s->id_at, s->id_len) == 0;
 		}
 		data += n;
@@ -285,10 +322,12 @@ static bool give_up(int fd, struct slot *s, bool closed)
 		rc = say(s, TOE_KCONN_MQTT_END, lost, len);
 	}
 	if (rc != 0) {
-		s->lost = true;
+		LT_STORE(&s->lost, true);
 		LT_STORE(&s->state, IDLE);
 		return false;
 	}
+	if (!s->heard && (LT_LOAD(&s->lost) || (!closed && s->any)))
+		say_missed();
 	/* unless the number belongs to another one by now */
 	__atomic_compare_exchange_n(&slot_of[fd], &index, closed ? 0 : NOT_MINE, false,
 				    __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
@@ -304,23 +343,40 @@ static bool hold(struct slot *s)
 					   __ATOMIC_RELAXED);
 }
 
+/* Ends hold().  Whoever came meanwhile has left word in lost, or holds it now itself: both sides
+ * store, fence, load.  False: as give_up(). */
+static bool release(int fd, struct slot *s)
+{
+	LT_STORE(&s->state, IDLE);
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	return !LT_LOAD(&s->lost) || !hold(s) || give_up(fd, s, false);
+}
+
+/* Somebody else has it, and what we do is not seen. */
+static bool lose(int fd, struct slot *s)
+{
+	LT_STORE(&s->lost, true);
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	return !hold(s) || give_up(fd, s, false);
+}
+
 /* n bytes of the stream that is followed, or -1 and errno: the program may not have them. */
 static ssize_t take_in(int fd, struct slot *s, const uint8_t *data, ssize_t n, bool tls)
 {
 	int saved = errno;
-	bool ok = true;
+	bool ok;
 
 	if (!hold(s)) {
-		LT_STORE(&s->lost, true); /* whoever holds it gives it up */
-		return n;
+		ok = lose(fd, s);
+	} else {
+		if (!tls && !s->level && mqtt_framer_idle(&s->framer) && data[0] == FIRST_TLS)
+			LT_STORE(&s->tls, true);
+		if (LT_LOAD(&s->lost) || (tls && !s->tls) ||
+		    (tls == s->tls && !feed(s, data, (size_t)n)))
+			ok = give_up(fd, s, false);
+		else
+			ok = release(fd, s);
 	}
-	if (!tls && !s->level && mqtt_framer_idle(&s->framer) && data[0] == FIRST_TLS)
-		LT_STORE(&s->tls, true);
-	if (LT_LOAD(&s->lost) || (tls && !s->tls) ||
-	    (tls == s->tls && (!feed(s, data, (size_t)n) || LT_LOAD(&s->lost))))
-		ok = give_up(fd, s, false);
-	else
-		LT_STORE(&s->state, IDLE);
 	errno = ok ? saved : ECONNRESET;
 	return ok ? n : -1;
 }
@@ -354,11 +410,11 @@ void lt_follow_wrote(int fd, const void *data, ssize_t n, bool tls)
 	if (!s || !LT_LOAD(&s->asked) || LT_LOAD(&s->tls) != tls)
 		return;
 	if (!hold(s))
-		LT_STORE(&s->lost, true);
+		lose(fd, s);
 	else if (LT_LOAD(&s->lost) || !feed_answer(s, data, (size_t)n))
 		give_up(fd, s, false);
 	else
-		LT_STORE(&s->state, IDLE);
+		release(fd, s);
 	errno = saved;
 }
 
@@ -375,21 +431,30 @@ bool lt_follow_forget(int fd, bool closed)
 	int saved = errno;
 	bool ok = true;
 
-	if (s && hold(s))
+	if (s && !closed) {
+		ok = lose(fd, s);
+	} else if (s && hold(s)) {
 		ok = give_up(fd, s, closed);
-	else if (s)
-		LT_STORE(&s->lost, true);
-	else if (closed && slot_of && (unsigned)fd < lt_fds.n)
+	} else if (s) {
+		ok = lose(fd, s);
+	} else if (closed && slot_of && (unsigned)fd < lt_fds.n && LT_LOAD(&slot_of[fd]) != 0) {
 		LT_STORE(&slot_of[fd], 0);
+	}
 	errno = saved;
 	return ok;
 }
 
+/* Reads from either are not seen.  As long as the engine does not know, none may succeed. */
 void lt_follow_duplicated(int fd, int to)
 {
-	lt_follow_forget(fd, false);
-	if (slot_of && (unsigned)fd < lt_fds.n && !get(fd))
-		LT_STORE(&slot_of[fd], NOT_MINE);
-	if (slot_of && (unsigned)to < lt_fds.n)
-		LT_STORE(&slot_of[to], NOT_MINE);
+	uint16_t with = NOT_MINE;
+
+	if (!slot_of)
+		return;
+	if ((unsigned)fd < lt_fds.n && !lt_follow_forget(fd, false))
+		with = LT_LOAD(&slot_of[fd]);
+	if ((unsigned)fd < lt_fds.n)
+		LT_STORE(&slot_of[fd], with);
+	if ((unsigned)to < lt_fds.n)
+		LT_STORE(&slot_of[to], with);
 }

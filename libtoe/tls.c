@@ -62,7 +62,9 @@ static int tls_write_ex(void *ssl, const void *buf, size_t len, size_t *n)
 
 struct image {
 	ElfW(Addr) base;
-	ElfW(Addr) relro; /* read-only once the program runs */
+	ElfW(Addr) data; /* may be written, but for relro once the program runs */
+	ElfW(Addr) data_end;
+	ElfW(Addr) relro; /* whole pages */
 	ElfW(Addr) relro_end;
 	const ElfW(Sym) * sym;
 	const char *str;
@@ -114,6 +116,7 @@ static void read_dynamic(struct image *m, const ElfW(Dyn) * d)
 /* The program comes first. */
 static int find_program(struct dl_phdr_info *info, size_t size, void *arg)
 {
+	const ElfW(Addr) page = (ElfW(Addr))sysconf(_SC_PAGESIZE);
 	struct image *m = arg;
 	const ElfW(Dyn) *dyn = NULL;
 
@@ -124,9 +127,13 @@ static int find_program(struct dl_phdr_info *info, size_t size, void *arg)
 
 		if (p->p_type == PT_DYNAMIC)
 			dyn = (const void *)(m->base + p->p_vaddr);
+		if (p->p_type == PT_LOAD && p->p_flags & PF_W) {
+			m->data = m->base + p->p_vaddr;
+			m->data_end = m->data + p->p_memsz;
+		}
 		if (p->p_type == PT_GNU_RELRO) {
-			m->relro = m->base + p->p_vaddr;
-			m->relro_end = m->relro + p->p_memsz;
+			m->relro = (m->base + p->p_vaddr) & ~(page - 1);
+			m->relro_end = (m->base + p->p_vaddr + p->p_memsz) & ~(page - 1);
 		}
 	}
 	if (dyn)
@@ -140,6 +147,8 @@ static void store(const struct image *m, ElfW(Addr) at, void *fn)
 	void *start = (void *)(at & ~(page - 1));
 	bool fixed = at >= m->relro && at < m->relro_end;
 
+	if (at < m->data || at + sizeof(fn) > m->data_end)
+		return; /* text: its calls stay what they are, and what they read is not seen */
 	if (fixed && mprotect(start, page, PROT_READ | PROT_WRITE) != 0)
 		return;
 	__atomic_store((void **)at, &fn, __ATOMIC_RELEASE);
@@ -175,10 +184,11 @@ static void relocate(const struct image *m, const char *name, void *fn)
 	}
 }
 
-/* False: there is no such function. */
+/* Behind us, so behind the program: in one that is not position-independent its own symbol may be
+ * the call through the very entry that is about to be ours.  False: there is no such function. */
 static bool find(void *theirs, const char *name)
 {
-	void *fn = dlsym(RTLD_DEFAULT, name);
+	void *fn = dlsym(RTLD_NEXT, name);
 
 	memcpy(theirs, &fn, sizeof(fn));
 	return fn != NULL;

@@ -19,6 +19,7 @@
 #include "stage.h"
 
 #define HELD_MAX 1024u /* frames; as many as the transmit ring has descriptors */
+#define PUSH_US  1000u /* between looks what a port that took frames has kept */
 #define RETRY_US 50u   /* between offers to a full port, if the lcore has nothing else to do */
 
 struct netif_tx {
@@ -26,7 +27,8 @@ struct netif_tx {
 	uint32_t tail;
 	uint32_t mask;
 	uint64_t retry_tsc;
-	bool unpushed; /* frames were sent since toe_port_push() last found nothing */
+	uint64_t push_tsc; /* when to look what the port has kept, UINT64_MAX: nothing since */
+	uint64_t push_gap;
 	struct rte_mbuf *held[];
 };
 
@@ -43,6 +45,8 @@ static int netif_tx_init(struct toe_stage *s)
 		return -ENOMEM;
 	tx->mask = n - 1;
 	tx->retry_tsc = rte_get_tsc_hz() / 1000000u * RETRY_US;
+	tx->push_gap = rte_get_tsc_hz() / 1000000u * PUSH_US;
+	tx->push_tsc = UINT64_MAX;
 	s->priv = tx;
 	return 0;
 }
@@ -73,6 +77,8 @@ static struct rte_mbuf *take_frame(struct toe_work *w)
 /* Returns how many the port took. */
 static unsigned send_frames(struct toe_stage *s, struct rte_mbuf **m, unsigned n)
 {
+	const struct toe_port_wait *wait = s->engine->port_wait;
+	struct netif_tx *tx = s->priv;
 	uint64_t bytes = 0;
 	unsigned sent;
 
@@ -81,7 +87,8 @@ static unsigned send_frames(struct toe_stage *s, struct rte_mbuf **m, unsigned n
 	sent = rte_eth_tx_burst(s->engine->eth_port, 0, m, (uint16_t)n);
 	for (unsigned i = sent; i < n; i++)
 		bytes -= m[i]->pkt_len;
-	((struct netif_tx *)s->priv)->unpushed |= sent != 0;
+	if (sent != 0 && tx->push_tsc == UINT64_MAX && wait != NULL && !wait->intr)
+		tx->push_tsc = toe_now(s)->tsc + tx->push_gap;
 	toe_count(s, TOE_C_FRAMES_TX, sent);
 	toe_count(s, TOE_C_BYTES_TX, bytes);
 	return sent;
@@ -152,9 +159,21 @@ static void netif_tx_process(struct toe_stage *s, struct toe_work **items, unsig
 		toe_work_free(s, items[i]);
 }
 
+static void push(struct toe_stage *s)
+{
+	struct netif_tx *tx = s->priv;
+	bool left = toe_port_push(s->engine->port_wait);
+
+	tx->push_tsc = left ? toe_now(s)->tsc + tx->push_gap : UINT64_MAX;
+}
+
 static unsigned netif_tx_poll(struct toe_stage *s, unsigned budget)
 {
+	const struct netif_tx *tx = s->priv;
+
 	(void)budget; /* what is held is bounded */
+	if (toe_now(s)->tsc >= tx->push_tsc)
+		push(s);
 	return send_held(s);
 }
 
@@ -162,18 +181,17 @@ static uint64_t netif_tx_deadline(struct toe_stage *s)
 {
 	const struct netif_tx *tx = s->priv;
 
-	if (tx->head == tx->tail && !tx->unpushed)
-		return UINT64_MAX;
-	return toe_now(s)->tsc + tx->retry_tsc;
+	return tx->head == tx->tail ? tx->push_tsc
+				    : RTE_MIN(tx->push_tsc, toe_now(s)->tsc + tx->retry_tsc);
 }
 
+/* Nothing is left behind for the time of a sleep, but by a port that is full. */
 static bool netif_tx_sleep(struct toe_stage *s, bool on)
 {
-	const struct toe_port_wait *wait = s->engine->port_wait;
-	struct netif_tx *tx = s->priv;
+	const struct netif_tx *tx = s->priv;
 
-	if (on && tx->unpushed)
-		tx->unpushed = wait != NULL && toe_port_push(wait);
+	if (on && tx->push_tsc != UINT64_MAX)
+		push(s);
 	return false;
 }
 

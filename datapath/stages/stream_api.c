@@ -132,11 +132,11 @@ uint32_t toe_stream_plain_conns(struct toe_stream *s, uint32_t app_id)
 	return a == NULL ? 0 : atomic_load_explicit(&a->plain_conns, memory_order_acquire);
 }
 
-uint32_t toe_stream_plain_followed(struct toe_stream *s, uint32_t app_id)
+uint32_t toe_stream_plain_unseen(struct toe_stream *s, uint32_t app_id)
 {
 	const struct toe_app *a = toe_app_get(s->core->engine, app_id);
 
-	return a == NULL ? 0 : atomic_load_explicit(&a->plain_followed, memory_order_acquire);
+	return a == NULL ? 0 : atomic_load_explicit(&a->plain_unseen, memory_order_acquire);
 }
 
 uint32_t toe_stream_app_serial(struct toe_stream *s, uint32_t app_id)

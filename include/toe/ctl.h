@@ -147,7 +147,7 @@ struct toe_ctl_waiter {
 
 /* toe_ctl_kconn.what */
 #define TOE_KCONN_MQTT_CONNECT 1u /* a new session; data: ClientID */
-#define TOE_KCONN_MQTT_FILTER  2u /* it subscribes; data: topic filter */
+#define TOE_KCONN_MQTT_FILTER  2u /* it subscribes; data: {length (1 byte), topic filter}, ... */
 #define TOE_KCONN_MQTT_END     3u /* it ends; one byte of data: is followed no more */
 /* Sessions the broker has from before it was started.  data: one or more of {type, length of the
  * rest, rest}, one byte each; those of a session behind each other, from SESSION to WHOLE. */
@@ -157,7 +157,10 @@ struct toe_ctl_waiter {
 #define TOE_KCONN_MQTT_CHECKED 5u
 #define TOE_KCONN_MQTT_RESUME  6u /* as CONNECT, but the session may be one from before */
 #define TOE_KCONN_MQTT_NEW     7u /* as CONNECT, and the session outlives the connection */
-#define TOE_KCONN_MQTT_LAST    TOE_KCONN_MQTT_NEW
+/* It is not followed: the session of that ClientID may change unseen; no data: any session may. */
+#define TOE_KCONN_MQTT_MISSED 8u
+#define TOE_KCONN_MQTT_GONE   9u /* all connections of the process are gone; the datapath says so */
+#define TOE_KCONN_MQTT_LAST   TOE_KCONN_MQTT_GONE
 
 #define TOE_RESTORE_SESSION 1u /* ClientID */
 /* subscription options (MQTT 5, 3.8.3.1), subscription identifier or 0 (32 bits in network order),

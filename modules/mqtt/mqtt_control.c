@@ -112,7 +112,7 @@ static int ask_status(struct mqtt_stage *st, struct toe_stream_ask *a)
 	    "\"other_conns\":%u,\"other_followed\":%u,",
 	    st->lost_n, st->unknown_n, toe_stream_kernel_conns(st->s, st->app_id),
 	    toe_stream_followed(st->s, st->app_id), toe_stream_plain_conns(st->s, st->app_id),
-	    toe_stream_plain_followed(st->s, st->app_id));
+	    mqtt_plain_followed(st));
 	put(a, "\"table_full\":%s,\"reloaded\":%s,", st->full ? "true" : "false",
 	    mqtt_decide_reloaded(st) ? "true" : "false");
 	put(a, "\"blocker\":");

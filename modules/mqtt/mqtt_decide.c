@@ -166,21 +166,19 @@ enum mqtt_reason mqtt_decide_early(struct mqtt_stage *st, const struct mqtt_conn
 /* Clients that may subscribe unseen. */
 static enum mqtt_reason tainted(struct mqtt_stage *st)
 {
-	uint32_t kernel, plain;
+	uint32_t followed;
 
 	if (st->lost_n > 0)
 		return MQTT_R_UNTRACKED;
 	if (st->unknown_n > 0)
 		return MQTT_R_UNKNOWN;
-	kernel = toe_stream_followed(st->s, st->app_id);
-	plain = toe_stream_plain_followed(st->s, st->app_id);
-	if (toe_stream_kernel_conns(st->s, st->app_id) > kernel)
+	followed = toe_stream_followed(st->s, st->app_id);
+	if (toe_stream_kernel_conns(st->s, st->app_id) > followed)
 		return MQTT_R_KERNEL;
-	if (toe_stream_plain_conns(st->s, st->app_id) > plain)
+	if (toe_stream_plain_unseen(st->s, st->app_id) > 0)
 		return MQTT_R_OTHER_PORT;
-	/* the stage has forgotten those it was told of before it followed another broker */
-	if (kernel + plain > st->kernel_n)
-		return kernel > 0 ? MQTT_R_KERNEL : MQTT_R_OTHER_PORT;
+	if (mqtt_kernel_forgotten(st) > 0)
+		return followed > 0 ? MQTT_R_KERNEL : MQTT_R_OTHER_PORT;
 	return MQTT_R_FAST;
 }
 

@@ -147,15 +147,41 @@ static int begin(struct mqtt_stage *st, uint32_t ctx, uint32_t conn, const struc
 	return 0;
 }
 
-static int subscribe(struct mqtt_stage *st, const struct mqtt_kernel *k, const uint8_t *filter,
+/* {length, filter}, one byte each and so on.  The first that is not taken ends it. */
+static int subscribe(struct mqtt_stage *st, const struct mqtt_kernel *k, const uint8_t *data,
 		     uint32_t len)
 {
 	uint32_t sub;
 	bool existed;
-	int rc = mqtt_subs_add(st->subs, k->session, filter, len, &sub, &existed);
+	int rc = 0;
 
-	/* -EINVAL: the broker will refuse it, or it matches nothing */
-	return rc == -EINVAL ? 0 : rc;
+	for (uint32_t at = 0; at < len && rc == 0; at += 1u + data[at]) {
+		if (data[at] > len - at - 1)
+			return -EINVAL;
+		rc = mqtt_subs_add(st->subs, k->session, data + at + 1, data[at], &sub, &existed);
+		if (rc == -EINVAL) /* the broker will refuse it, or it matches nothing */
+			rc = 0;
+	}
+	return rc;
+}
+
+/* All connections of a process. */
+static void end_all(struct mqtt_stage *st, uint32_t ctx)
+{
+	for (uint32_t i = 0; i < MQTT_KERNEL_MAX; i++) {
+		if (st->kernel[i].used && st->kernel[i].ctx == ctx)
+			end(st, &st->kernel[i], true);
+	}
+}
+
+/* It may begin, resume or change a session, and nobody will see it. */
+static int missed(struct mqtt_stage *st, const struct mqtt_str *id)
+{
+	if (id->len == 0)
+		st->missed++;
+	else
+		mqtt_session_cut(st, id->data, id->len, false);
+	return 0;
 }
 
 static int hex(char c)
@@ -178,11 +204,46 @@ static int unhex(const char *text, uint8_t *out, size_t room)
 	return (int)n;
 }
 
+static bool begins(uint32_t what)
+{
+	return what == TOE_KCONN_MQTT_CONNECT || what == TOE_KCONN_MQTT_RESUME ||
+	       what == TOE_KCONN_MQTT_NEW;
+}
+
+static int news_of(struct mqtt_stage *st, uint32_t ctx, uint32_t conn, uint32_t what,
+		   const struct mqtt_str *data)
+{
+	struct mqtt_kernel *k = find(st, ctx, conn);
+
+	if (begins(what)) {
+		int rc = begin(st, ctx, conn, data, what);
+
+		if (rc != 0 && data->len != 0)
+			missed(st, data);
+		return rc;
+	}
+	switch (what) {
+	case TOE_KCONN_MQTT_MISSED:
+		return missed(st, data);
+	case TOE_KCONN_MQTT_GONE:
+		end_all(st, ctx);
+		return 0;
+	case TOE_KCONN_MQTT_FILTER:
+		return k == NULL ? -ENOENT : subscribe(st, k, data->data, data->len);
+	default:
+		if (k != NULL)
+			end(st, k, data->len != 0);
+		else if (st->kernel_forgotten != 0)
+			st->kernel_forgotten--;
+		return k != NULL ? 0 : -ENOENT;
+	}
+}
+
 int mqtt_kernel_news(struct mqtt_stage *st, const char *text)
 {
 	uint32_t app, ctx, conn, what;
-	struct mqtt_kernel *k;
 	uint8_t data[sizeof(((struct toe_ctl_kconn *)0)->data)];
+	uint32_t serial = st->app_serial;
 	int at = 0, len;
 
 	if (sscanf(text, "%u %u %u %u %n", &app, &ctx, &conn, &what, &at) != 4 || at == 0)
@@ -192,30 +253,32 @@ int mqtt_kernel_news(struct mqtt_stage *st, const char *text)
 		return -EINVAL;
 	if (!mqtt_follow(st, app)) /* not the broker that is followed, or not yet */
 		return what == TOE_KCONN_MQTT_RESTORE ? -EAGAIN : -ESRCH;
+	if (st->app_serial != serial && begins(what) && st->kernel_forgotten != 0)
+		st->kernel_forgotten--; /* this one is counted already */
 	if (what == TOE_KCONN_MQTT_RESTORE)
 		return mqtt_restore(st, data, (uint32_t)len);
 	if (what == TOE_KCONN_MQTT_CHECKED)
 		return mqtt_decide_checked(st, data, (uint32_t)len);
-	if (what == TOE_KCONN_MQTT_CONNECT || what == TOE_KCONN_MQTT_RESUME ||
-	    what == TOE_KCONN_MQTT_NEW)
-		return begin(st, ctx, conn, &(struct mqtt_str){.data = data, .len = (uint32_t)len},
-			     what);
-	k = find(st, ctx, conn);
-	if (k == NULL)
-		return -ENOENT;
-	if (what == TOE_KCONN_MQTT_FILTER)
-		return subscribe(st, k, data, (uint32_t)len);
-	end(st, k, len != 0);
-	return 0;
+	return news_of(st, ctx, conn, what, &(struct mqtt_str){.data = data, .len = (uint16_t)len});
 }
 
-void mqtt_kernel_tick(struct mqtt_stage *st)
+void mqtt_kernel_follow(struct mqtt_stage *st)
 {
-	if (toe_stream_followed(st->s, st->app_id) != 0 ||
-	    toe_stream_plain_followed(st->s, st->app_id) != 0)
-		return;
-	for (uint32_t i = 0; i < MQTT_KERNEL_MAX; i++) {
-		if (st->kernel[i].used)
-			end(st, &st->kernel[i], true);
-	}
+	st->kernel_forgotten = toe_stream_followed(st->s, st->app_id) + mqtt_plain_followed(st);
+}
+
+uint32_t mqtt_kernel_forgotten(struct mqtt_stage *st)
+{
+	if (st->kernel_forgotten != 0 && toe_stream_followed(st->s, st->app_id) == 0 &&
+	    mqtt_plain_followed(st) == 0)
+		st->kernel_forgotten = 0;
+	return st->kernel_forgotten;
+}
+
+uint32_t mqtt_plain_followed(const struct mqtt_stage *st)
+{
+	uint32_t unseen = toe_stream_plain_unseen(st->s, st->app_id);
+	uint32_t all = toe_stream_plain_conns(st->s, st->app_id);
+
+	return all > unseen ? all - unseen : 0;
 }

@@ -101,8 +101,8 @@ static uint32_t create(struct mqtt_stage *st, struct toe_buf *id)
 		return i;
 	st->session_free = st->sessions[i].hash_next;
 	head = &st->session_hash[hash_of(st, id->data, id->len)];
-	st->sessions[i] =
-		(struct mqtt_session){.id = toe_buf_get(id), .hash_next = *head, .conn = MQTT_NONE};
+	st->sessions[i] = (struct mqtt_session){
+		.id = toe_buf_get(id), .hash_next = *head, .conn = MQTT_NONE, .missed = st->missed};
 	*head = i;
 	st->session_used++;
 	return i;
@@ -199,7 +199,10 @@ uint32_t mqtt_session_known(const struct mqtt_stage *st, const uint8_t *id, uint
 	if (i == MQTT_NONE)
 		return i;
 	se = &st->sessions[i];
-	return se->conn == MQTT_NONE && !se->unknown && !se->unseen && !se->full ? i : MQTT_NONE;
+	return se->conn == MQTT_NONE && !se->unknown && !se->unseen && !se->full &&
+			       se->missed == st->missed
+		       ? i
+		       : MQTT_NONE;
 }
 
 uint32_t mqtt_session_leave(struct mqtt_stage *st, struct toe_buf *id)
@@ -378,7 +381,8 @@ static bool enter(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_
 		st->full -= st->sessions[i].full;
 		st->sessions[i].full = 0;
 		st->sessions[i].unknown = st->sessions[i].cut = st->sessions[i].unseen = 0;
-	} else if (!known || st->sessions[i].cut) {
+		st->sessions[i].missed = st->missed;
+	} else if (!known || st->sessions[i].cut || st->sessions[i].missed != st->missed) {
 		/* cut: whether the broker took its last (UN)SUBSCRIBE nobody saw */
 		st->sessions[i].unknown = 1;
 	}

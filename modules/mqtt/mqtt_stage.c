@@ -142,6 +142,7 @@ bool mqtt_follow(struct mqtt_stage *st, uint32_t app_id)
 		st->app_id = app_id;
 		st->app_serial = serial;
 		st->reloads = toe_stream_reloads(st->s, app_id);
+		mqtt_kernel_follow(st);
 		adopt(st);
 	}
 	return serial != 0 && st->app_serial == serial && st->app_id == app_id;
@@ -237,8 +238,6 @@ static unsigned mqtt_poll(struct toe_stream *s, unsigned budget)
 		st->walk_gap = 1 + mqtt_fence_tick(st) / MQTT_TICK_WALK;
 		st->walk_ms = now;
 	}
-	if (st->kernel_n != 0 && st->tick_ms != now)
-		mqtt_kernel_tick(st);
 	if (st->audit_used != 0)
 		mqtt_audit_tick(st);
 	st->tick_ms = now;

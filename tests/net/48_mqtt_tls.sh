@@ -81,6 +81,21 @@ has again g 41 60
 end_process "$SPAWNED"
 wait_for 10 "it to be gone" conns 1 1 1 1
 
+# ---- a session of the port's that TLS takes over and changes: what it has when it comes back nobody knows
+subscribed cli_spawn port -h $SRV -c -i moves -q 1 -t p
+PORT=$SPAWNED
+kill -STOP "$PORT" # or it would connect again
+subscribed cli_spawn taken -h $SRV "${TLS[@]}" -c -i moves -q 1 -t q
+kill -9 "$PORT"
+end_process "$SPAWNED"
+wait_for 10 "it to be gone" conns 1 1 1 1
+why FAST q 1 20
+subscribed cli_spawn back -h $SRV -c -i moves -q 1 -t p
+why UNKNOWN q 21 40
+has back q 21 40
+end_process "$SPAWNED"
+wait_for 10 "it to be gone" is .unknown_sessions 0
+
 # ---- what cannot be followed: a session nobody knows (MQTT 3.1 does not say); nothing yet in the TLS; no TLS yet
 subscribed cli_spawn three -h $SRV "${TLS[@]}" -V mqttv31 -c -i kept -q 1 -t f
 conns 2 1 1 1 || fail "one with a session from before is said to be followed: $(m status --json)"

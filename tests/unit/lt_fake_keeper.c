@@ -313,10 +313,16 @@ static int kernel_news(const struct toe_ctl_kconn *kc)
 			 (const char *)kc->data);
 		return 0;
 	}
+	if (kc->what == TOE_KCONN_MQTT_FILTER) {
+		for (unsigned i = 0; i < kc->len; i += 1u + kc->data[i])
+			snprintf(news + strlen(news), sizeof(stats->news) - strlen(news), "F %.*s;",
+				 kc->data[i], (const char *)kc->data + i + 1);
+		return stats->news_refused ? -ENOSPC : 0;
+	}
 	if (kc->what != TOE_KCONN_MQTT_RESTORE) {
-		snprintf(news + at, sizeof(stats->news) - at, "%c %.*s;", "?CFE??RN"[kc->what & 7u],
+		snprintf(news + at, sizeof(stats->news) - at, "%c %.*s;", "?CFE??RNM"[kc->what],
 			 (int)kc -> len, (const char *)kc -> data);
-		return stats->news_refused && kc->what == TOE_KCONN_MQTT_FILTER ? -ENOSPC : 0;
+		return 0;
 	}
 	if (stats->news_later > 0) {
 		stats->news_later--;

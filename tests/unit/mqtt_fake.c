@@ -104,7 +104,7 @@ void fake_followed(struct fake *f, uint32_t n)
 void fake_plain(struct fake *f, uint32_t n, uint32_t followed)
 {
 	f->s.plain = n;
-	f->s.plain_followed = followed;
+	f->s.plain_unseen = n - followed;
 }
 
 void fake_reload(struct fake *f)

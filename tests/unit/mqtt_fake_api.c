@@ -104,9 +104,9 @@ uint32_t toe_stream_plain_conns(struct toe_stream *s, uint32_t app_id)
 	return app_id == s->app_id ? s->plain : 0;
 }
 
-uint32_t toe_stream_plain_followed(struct toe_stream *s, uint32_t app_id)
+uint32_t toe_stream_plain_unseen(struct toe_stream *s, uint32_t app_id)
 {
-	return app_id == s->app_id ? s->plain_followed : 0;
+	return app_id == s->app_id ? s->plain_unseen : 0;
 }
 
 uint32_t toe_stream_app_serial(struct toe_stream *s, uint32_t app_id)

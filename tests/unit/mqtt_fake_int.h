@@ -33,7 +33,7 @@ struct toe_stream {
 	void *priv;
 	uint8_t *states;
 	uint32_t ms;
-	uint32_t app_id, serial, kernel, followed, reloads, plain, plain_followed;
+	uint32_t app_id, serial, kernel, followed, reloads, plain, plain_unseen;
 	struct fake_opts o;
 	struct toe_stream_conn conn[FAKE_CONNS];
 	uint32_t bell[FAKE_CONNS]; /* doorbells, oldest first */

@@ -232,6 +232,7 @@ static void test_kernel_news(void **state)
 static void test_plain_news(void **state)
 {
 	const uint16_t begin = TOE_KCONN_MQTT_CONNECT, end = TOE_KCONN_MQTT_END;
+	struct toe_ctl_msg m;
 	struct toe_app *a;
 
 	(void)state;
@@ -246,27 +247,34 @@ static void test_plain_news(void **state)
 	assert_int_equal(news_of(3, begin, "ab"), 0);
 	assert_string_equal(asked_arg, "1 0 9 1 6162");
 	assert_int_equal(news_of(3, begin, "ab"), -ENODEV); /* it is already */
-	assert_int_equal(a->plain_conns * 10 + a->plain_followed, 21);
+	assert_int_equal(a->plain_conns * 10 + a->plain_unseen, 21);
 	assert_int_equal(a->followed, 0);
 	/* the application first */
 	assert_int_equal(news_of(3, end, ""), 0);
-	assert_int_equal(a->plain_conns * 10 + a->plain_followed, 20);
+	assert_int_equal(a->plain_conns * 10 + a->plain_unseen, 22);
 	/* the stage has no room; then TCP first */
 	answer = -ENOSPC;
 	assert_int_equal(news_of(3, begin, ""), -ENOSPC);
 	answer = 0;
-	assert_int_equal(a->plain_followed, 0);
+	assert_int_equal(a->plain_unseen, 2);
 	assert_int_equal(news_of(3, begin, ""), 0);
 	toe_app_plain_del(a, 2);
-	assert_int_equal(a->plain_conns * 10 + a->plain_followed, 10);
+	assert_int_equal(a->plain_conns * 10 + a->plain_unseen, 11);
 	assert_int_equal(news_of(3, end, ""), 0);
-	assert_int_equal(a->plain_conns * 10 + a->plain_followed, 10);
+	assert_int_equal(a->plain_conns * 10 + a->plain_unseen, 11);
+	assert_int_equal(news_of(3, begin, "ab"), -ENODEV); /* and what it still reads? */
+	assert_string_equal(asked_arg, "1 0 9 8 6162");
 	/* its process is gone, the connection not yet */
 	assert_int_equal(news_of(4, begin, ""), 0);
-	assert_int_equal(toe_app_proc_detach(&env.engine, 1, 0), 0);
-	assert_int_equal(a->plain_conns * 10 + a->plain_followed, 11);
+	assert_int_equal(a->plain_conns * 10 + a->plain_unseen, 10);
+	toe_ctl_init(&m, TOE_CTL_DP_PROC_GONE);
+	m.u.app.app_id = 1;
+	toe_keeper_link_handle(&env.engine, &m, NULL, 0);
+	assert_int_equal(m.status, 0);
+	assert_string_equal(asked_arg, "1 0 0 9 ");
+	assert_int_equal(a->plain_conns * 10 + a->plain_unseen, 11);
 	toe_app_plain_del(a, 3);
-	assert_int_equal(a->plain_conns + a->plain_followed, 0);
+	assert_int_equal(a->plain_conns + a->plain_unseen, 0);
 	rig_stop();
 }
 

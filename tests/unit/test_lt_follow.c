@@ -185,6 +185,31 @@ static void mqtt_answered(void)
 	fake_stats->resume_refused = false;
 }
 
+/* One that the stage cannot be told of: once it is accepted, any session may change. */
+static void mqtt_missed(void)
+{
+	static char huge[8192] = "\x10\xfd\x3f\0\4MQTT\4\0\0\0\0\1A", name[255];
+
+	for (unsigned how = 0; how < 5; how++) {
+		struct client k = client();
+
+		memcpy(name, "\x10\xfb\1\0\4MQTT\4\0\0\0\0\xef", 15);
+		memset(name + 15, 'n', sizeof(name) - 15);
+		passes(&k, how == 1 ? name : huge, how == 1 ? 254 : sizeof(huge), 256);
+		CHECK(news_are(""));
+		if (how < 2)
+			CHECK(write(k.s, BYTES("\x20\2\1\0")) == 4 && news_are("M ;"));
+		if (how == 2) /* refused */
+			CHECK(write(k.s, BYTES("\x20\2\0\5")) == 4 && news_are(""));
+		if (how == 3) { /* nobody knows the answer */
+			passes(&k, BYTES(SUB_TU), 256);
+			CHECK(news_are("M ;"));
+		}
+		leave(&k); /* how 4: never answered */
+		CHECK(news_are(""));
+	}
+}
+
 /* It subscribes before it is answered. */
 static void mqtt_impatient(void)
 {
@@ -267,7 +292,7 @@ static void mqtt_unseen(void)
 			CHECK(read(k.s, buf, sizeof(buf)) == sizeof(SUB_TU) - 1);
 		fake_stats->news_refused = false;
 		CHECK(fake_stats->followed == (how == 4));
-		CHECK(news_are(how == 3 ? "F t;L ;" : how == 4 ? "F t;F u;" : "L ;"));
+		CHECK(news_are(how == 3 ? "F t;F u;L ;" : how == 4 ? "F t;F u;" : "L ;"));
 		if (d >= 0)
 			close(d);
 		leave(&k);
@@ -280,7 +305,7 @@ int main(int argc, char **argv)
 	static const struct lt_case cases[] = {
 		CASE(mqtt_followed),  CASE(mqtt_not_followed), CASE(mqtt_resumed),
 		CASE(mqtt_unseen),    CASE(mqtt_tls),          CASE(mqtt_answered),
-		CASE(mqtt_impatient),
+		CASE(mqtt_impatient), CASE(mqtt_missed),
 	};
 
 	return case_main(cases, sizeof(cases) / sizeof(cases[0]), argc, argv);

@@ -204,7 +204,7 @@ static void through_kernel(void **state)
 		publish(&r, pub, 4, "v");
 		assert_int_equal(rig_slow(&r, MQTT_R_FAST), i == 1 ? 1 : 3);
 		if (i == 1)
-			assert_int_equal(news(&r, "7 0 5 2 75"), 0); /* subscribes to u */
+			assert_int_equal(news(&r, "7 0 5 2 0175"), 0); /* subscribes to u */
 		publish(&r, pub, 4, "u");
 		assert_int_equal(rig_slow(&r, MQTT_R_KERNEL), i * 2);
 		assert_int_equal(news(&r, "7 0 5 3 "), 0);

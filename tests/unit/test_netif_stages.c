@@ -20,6 +20,7 @@
 
 #include "datapath/engine.h"
 #include "datapath/pipeline.h"
+#include "datapath/port.h"
 #include "datapath/segment_module.h"
 
 #define OURS  1883u
@@ -75,6 +76,16 @@ int toe_pipeline_watch(struct toe_pipeline *p, enum toe_stage_id id, int fd)
 	(void)id;
 	watched = fd;
 	return 0;
+}
+
+static unsigned pushes;
+static bool push_leaves;
+
+bool toe_port_push(const struct toe_port_wait *wait)
+{
+	assert_ptr_equal(wait, engine.port_wait);
+	pushes++;
+	return push_leaves;
 }
 
 uint32_t toe_port_get(const struct toe_flow_table *t, uint16_t family, uint16_t port)
@@ -370,6 +381,44 @@ static void test_tx_held(void **state)
 	free_emitted();
 }
 
+/* A port may keep what it took: it is asked before a sleep, and otherwise every millisecond. */
+static void test_tx_push(void **state)
+{
+	const uint64_t ms = rte_get_tsc_hz() / 1000;
+	eth_tx_burst_t driver = rte_eth_fp_ops[engine.eth_port].tx_pkt_burst;
+	struct toe_port_wait wait = {.n = 1};
+
+	(void)state;
+	rte_eth_fp_ops[engine.eth_port].tx_pkt_burst = narrow_port;
+	wire_n = 0;
+	port_room = 1000;
+	pushes = 0;
+	engine.port_wait = &wait;
+	assert_false(tx.ops->sleep(&tx, true));
+	send_numbered(1, 3);
+	assert_in_range(tx.ops->deadline(&tx), now.tsc + 1, now.tsc + ms);
+	tx.ops->poll(&tx, 128);
+	assert_int_equal(pushes, 0);
+	push_leaves = true;
+	now.tsc += ms;
+	send_numbered(4, 3); /* does not put it off */
+	tx.ops->poll(&tx, 128);
+	tx.ops->poll(&tx, 128);
+	assert_int_equal(pushes, 1);
+	assert_false(tx.ops->sleep(&tx, true));
+	assert_int_equal(pushes, 2);
+	assert_in_range(tx.ops->deadline(&tx), now.tsc + 1, now.tsc + ms);
+	push_leaves = false;
+	assert_false(tx.ops->sleep(&tx, false));
+	assert_false(tx.ops->sleep(&tx, true));
+	assert_false(tx.ops->sleep(&tx, true));
+	assert_int_equal(pushes, 3);
+	assert_true(tx.ops->deadline(&tx) == UINT64_MAX);
+	engine.port_wait = NULL;
+	rte_eth_fp_ops[engine.eth_port].tx_pkt_burst = driver;
+	free_emitted();
+}
+
 /* The backlog is bounded (a quarter of the buffers, a power of two); what is beyond it is counted.
  */
 static void test_tx_full(void **state)
@@ -469,6 +518,7 @@ int main(void)
 		cmocka_unit_test_setup(test_modules, reset),
 		cmocka_unit_test_setup(test_tx, reset),
 		cmocka_unit_test_setup(test_tx_held, reset),
+		cmocka_unit_test_setup(test_tx_push, reset),
 		cmocka_unit_test_setup(test_tx_full, reset),
 		cmocka_unit_test_setup(test_tx_end, reset),
 		cmocka_unit_test_setup(test_tap, reset),
