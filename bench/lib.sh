@@ -24,7 +24,17 @@ kernel_up()
 	ip -n "$K-cli" addr add 10.99.0.2/24 dev cli0
 	link_up "$K-srv" toe0
 	link_up "$K-cli" cli0
+	client_napi "$K-cli" "$K-srv"
 }
+# The receiver's softirq in a thread of its own instead of in the sender's system call, as a NIC would have it.
+client_napi()
+{
+	[ "${NAPI:-}" = threaded ] || return 0
+	ip netns exec "$1" ethtool -K cli0 gro on || exit 1
+	ip netns exec "$1" sh -c 'echo 1 >/sys/class/net/cli0/threaded' || exit 1
+	tc -n "$2" qdisc replace dev toe0 root pfifo limit 20000 || exit 1
+}
+
 kernel_down() { ip netns del "$K-srv" 2>/dev/null; ip netns del "$K-cli" 2>/dev/null; }
 
 stop_all()

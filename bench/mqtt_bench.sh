@@ -7,6 +7,7 @@
 #
 #    COUNTS="100 500 1000 5000"  subscribers      ROUNDS=1       of everything
 #    PUBLISHES=100               one every 20 ms  SATURATION=2e5 deliveries with WINDOW=16 publishes under way
+#    NAPI=threaded               the clients' end of the veth pair receives in a thread of its own, both times
 #    MQTT_CONF=...               lines for the engine's configuration, default the stage on every topic; MQTT_CONF= without
 #
 # latency: from just before the PUBLISH is written to the read of the last subscriber's copy.
@@ -146,6 +147,7 @@ for round in $(seq "$ROUNDS"); do
 		stop_all
 		kernel_down
 		"$BIN/toe" testbed up --prefix $PREFIX --config-extra "$TMP/toe.conf" >/dev/null || exit 1
+		client_napi $PREFIX-cli $PREFIX-srv
 		run_broker $PREFIX-srv $PREFIX-cli $config "$BIN/toe" run --
 		measure toe $config $PREFIX-srv $PREFIX-cli "$BROKER$(engine_pids $PREFIX-srv)"
 		stop_all
