@@ -305,7 +305,9 @@ static int follow_kernel(struct toe_app *a, const struct toe_ctl_kconn *k, bool 
 {
 	struct toe_app_proc *p = &a->procs[k->ctx];
 
-	if (on ? p->followed == p->kernel_conns : p->followed == 0)
+	if (!on && p->followed == 0)
+		return 0; /* said again, as the answer was late */
+	if (on && p->followed == p->kernel_conns)
 		return -EINVAL;
 	p->followed += on ? 1 : -1u;
 	atomic_fetch_add_explicit(&a->followed, on ? 1 : -1u, memory_order_release);
@@ -351,14 +353,6 @@ static uint32_t followed_slot(const struct toe_app *a, uint32_t ctx, uint32_t fr
 					   TOE_PLAIN_FOLLOWED + ctx)
 		from++;
 	return from;
-}
-
-bool toe_app_follows(struct toe_engine *e, uint32_t app_id, uint32_t ctx)
-{
-	struct toe_app *a = app_of(e, app_id);
-
-	return a != NULL && ctx < TOE_CTX_N &&
-	       (a->procs[ctx].followed != 0 || followed_slot(a, ctx, 0) < a->slot_n);
 }
 
 /* A process that is gone tells nothing any more, of connections that others may have, too. */

@@ -129,8 +129,6 @@ int toe_app_kernel_conn(struct toe_engine *e, const struct toe_ctl_kconn *k);
 /* The connection k is about is followed from now on (no more): of the kernel's never more than the
  * process has, of others one that is in plain_conns. */
 int toe_app_follow(struct toe_engine *e, const struct toe_ctl_kconn *k, bool on);
-/* The process has connections that are followed. */
-bool toe_app_follows(struct toe_engine *e, uint32_t app_id, uint32_t ctx);
 
 /* The ctrl stage's calls: a connection that no module follows comes and goes. */
 void toe_app_plain_add(struct toe_app *a, uint32_t slot);

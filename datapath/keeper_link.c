@@ -94,7 +94,7 @@ static int do_kernel_news(struct toe_engine *e, const struct toe_ctl_kconn *k)
 		rc = toe_app_follow(e, k, false);
 	else if (begins)
 		rc = toe_app_follow(e, k, true);
-	if (rc == -ENODEV && begins) {
+	if (rc == -ENODEV && begins && k->len != 0) {
 		/* the application may still read what it has received, and act on it */
 		struct toe_ctl_kconn missed = *k;
 
@@ -113,10 +113,9 @@ static int do_proc_gone(struct toe_engine *e, const struct toe_ctl_app *app)
 {
 	const struct toe_ctl_kconn gone = {
 		.app_id = app->app_id, .ctx = app->ctx, .what = TOE_KCONN_MQTT_GONE};
-	bool followed = toe_app_follows(e, app->app_id, app->ctx);
 	int rc = toe_app_proc_detach(e, app->app_id, app->ctx);
 
-	if (rc == 0 && followed)
+	if (rc == 0)
 		tell_module(e, &gone);
 	return rc;
 }

@@ -27,7 +27,11 @@
 #define PACKET_MAX 4096u /* of CONNECT and SUBSCRIBE, without the fixed header */
 #define FIRST_TLS  0x16u /* a handshake record; no control packet begins so */
 #define BUSY_TRIES 100u
-#define NOT_MINE   UINT16_MAX /* in slot_of: not to be followed until it is closed */
+/* In slot_of, until the descriptor is closed: not followed; nor known who it is, which is said
+ * again at its end; or the engine believes to be told, so that nothing may be read. */
+#define NOT_MINE UINT16_MAX
+#define MISSED   (UINT16_MAX - 1)
+#define REFUSED  (UINT16_MAX - 2)
 
 enum { FREE, IDLE, BUSY };
 
@@ -87,7 +91,7 @@ static struct slot *get(int fd)
 {
 	uint16_t i = slot_of && (unsigned)fd < lt_fds.n ? LT_LOAD(&slot_of[fd]) : 0;
 
-	return i != 0 && i != NOT_MINE ? &slots[i - 1] : NULL;
+	return i != 0 && i <= SLOTS ? &slots[i - 1] : NULL;
 }
 
 /* In state BUSY, NULL: all are taken. */
@@ -131,7 +135,7 @@ static struct slot *begin(int fd, uint32_t slot1, bool tls)
 	} else {
 		say_missed();
 	}
-	LT_STORE(&slot_of[fd], s ? (uint16_t)(s - slots + 1) : NOT_MINE);
+	LT_STORE(&slot_of[fd], s ? (uint16_t)(s - slots + 1) : MISSED);
 	return s;
 }
 
@@ -314,6 +318,8 @@ static bool give_up(int fd, struct slot *s, bool closed)
 {
 	const uint8_t lost[1] = {1};
 	size_t len = closed && !LT_LOAD(&s->lost) ? 0 : 1;
+	uint16_t after = 0;
+	bool missed;
 	uint16_t index = (uint16_t)(s - slots + 1);
 	int rc = s->told ? say(s, TOE_KCONN_MQTT_END, lost, len) : 0;
 
@@ -326,11 +332,14 @@ static bool give_up(int fd, struct slot *s, bool closed)
 		LT_STORE(&s->state, IDLE);
 		return false;
 	}
-	if (!s->heard && (LT_LOAD(&s->lost) || (!closed && s->any)))
+	missed = !s->heard && (LT_LOAD(&s->lost) || (!closed && s->any));
+	if (missed)
 		say_missed();
+	if (!closed)
+		after = missed ? MISSED : NOT_MINE;
 	/* unless the number belongs to another one by now */
-	__atomic_compare_exchange_n(&slot_of[fd], &index, closed ? 0 : NOT_MINE, false,
-				    __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
+	__atomic_compare_exchange_n(&slot_of[fd], &index, after, false, __ATOMIC_ACQ_REL,
+				    __ATOMIC_RELAXED);
 	LT_STORE(&s->state, FREE);
 	return true;
 }
@@ -381,10 +390,20 @@ static ssize_t take_in(int fd, struct slot *s, const uint8_t *data, ssize_t n, b
 	return ok ? n : -1;
 }
 
+static bool refused(int fd)
+{
+	if (!slot_of || (unsigned)fd >= lt_fds.n || LT_LOAD(&slot_of[fd]) != REFUSED)
+		return false;
+	errno = ECONNRESET;
+	return true;
+}
+
 ssize_t lt_follow_read(int fd, const void *data, ssize_t n)
 {
 	struct slot *s = get(fd);
 
+	if (LT_UNLIKELY(refused(fd)))
+		return -1;
 	return n > 0 && s && !LT_LOAD(&s->tls) ? take_in(fd, s, data, n, false) : n;
 }
 
@@ -397,6 +416,8 @@ ssize_t lt_follow_tls(int fd, const void *data, ssize_t n)
 
 	if (n <= 0 || !slot_of || (unsigned)fd >= lt_fds.n)
 		return n;
+	if (LT_UNLIKELY(refused(fd)))
+		return -1;
 	if (!s && LT_LOAD(&slot_of[fd]) == 0 && lt_sock_get(fd, &c))
 		s = begin(fd, c.slot + 1, true);
 	return s ? take_in(fd, s, data, n, true) : n;
@@ -422,7 +443,7 @@ bool lt_follow_unseen(int fd)
 {
 	struct slot *s = get(fd);
 
-	return (s && LT_LOAD(&s->tls)) || lt_follow_forget(fd, false);
+	return !refused(fd) && ((s && LT_LOAD(&s->tls)) || lt_follow_forget(fd, false));
 }
 
 bool lt_follow_forget(int fd, bool closed)
@@ -438,6 +459,8 @@ bool lt_follow_forget(int fd, bool closed)
 	} else if (s) {
 		ok = lose(fd, s);
 	} else if (closed && slot_of && (unsigned)fd < lt_fds.n && LT_LOAD(&slot_of[fd]) != 0) {
+		if (LT_LOAD(&slot_of[fd]) == MISSED)
+			say_missed();
 		LT_STORE(&slot_of[fd], 0);
 	}
 	errno = saved;
@@ -447,14 +470,10 @@ bool lt_follow_forget(int fd, bool closed)
 /* Reads from either are not seen.  As long as the engine does not know, none may succeed. */
 void lt_follow_duplicated(int fd, int to)
 {
-	uint16_t with = NOT_MINE;
+	bool ok = (unsigned)fd >= lt_fds.n || lt_follow_forget(fd, false);
 
-	if (!slot_of)
-		return;
-	if ((unsigned)fd < lt_fds.n && !lt_follow_forget(fd, false))
-		with = LT_LOAD(&slot_of[fd]);
-	if ((unsigned)fd < lt_fds.n)
-		LT_STORE(&slot_of[fd], with);
-	if ((unsigned)to < lt_fds.n)
-		LT_STORE(&slot_of[to], with);
+	if (slot_of && (unsigned)fd < lt_fds.n && LT_LOAD(&slot_of[fd]) == 0)
+		LT_STORE(&slot_of[fd], NOT_MINE);
+	if (slot_of && (unsigned)to < lt_fds.n)
+		LT_STORE(&slot_of[to], ok ? NOT_MINE : REFUSED);
 }

@@ -177,7 +177,7 @@ static enum mqtt_reason tainted(struct mqtt_stage *st)
 		return MQTT_R_KERNEL;
 	if (toe_stream_plain_unseen(st->s, st->app_id) > 0)
 		return MQTT_R_OTHER_PORT;
-	if (mqtt_kernel_forgotten(st) > 0)
+	if (mqtt_kernel_forgotten(st))
 		return followed > 0 ? MQTT_R_KERNEL : MQTT_R_OTHER_PORT;
 	return MQTT_R_FAST;
 }

@@ -104,6 +104,8 @@ static void end(struct mqtt_stage *st, struct mqtt_kernel *k, bool lost)
 		kept = mqtt_session_leave(st, k->id);
 	if (kept != MQTT_NONE && add_all(st, kept, k->session) != 0)
 		mqtt_session_drop(st, kept);
+	else if (kept != MQTT_NONE)
+		st->sessions[kept].missed = st->sessions[k->session].missed;
 	mqtt_put(st, &k->id);
 	mqtt_session_drop(st, k->session);
 	leave(st, k);
@@ -233,17 +235,24 @@ static int news_of(struct mqtt_stage *st, uint32_t ctx, uint32_t conn, uint32_t 
 	default:
 		if (k != NULL)
 			end(st, k, data->len != 0);
-		else if (st->kernel_forgotten != 0)
-			st->kernel_forgotten--;
 		return k != NULL ? 0 : -ENOENT;
 	}
+}
+
+/* Programs that are no brokers lose connections, too: only what a broker says of itself makes the
+ * stage follow it. */
+static bool concerns(struct mqtt_stage *st, uint32_t app, uint32_t what)
+{
+	if (begins(what) || what == TOE_KCONN_MQTT_RESTORE || what == TOE_KCONN_MQTT_CHECKED)
+		return mqtt_follow(st, app);
+	return app == st->app_id && st->app_serial != 0 &&
+	       toe_stream_app_serial(st->s, app) == st->app_serial;
 }
 
 int mqtt_kernel_news(struct mqtt_stage *st, const char *text)
 {
 	uint32_t app, ctx, conn, what;
 	uint8_t data[sizeof(((struct toe_ctl_kconn *)0)->data)];
-	uint32_t serial = st->app_serial;
 	int at = 0, len;
 
 	if (sscanf(text, "%u %u %u %u %n", &app, &ctx, &conn, &what, &at) != 4 || at == 0)
@@ -251,10 +260,8 @@ int mqtt_kernel_news(struct mqtt_stage *st, const char *text)
 	len = unhex(text + at, data, sizeof(data));
 	if (len < 0)
 		return -EINVAL;
-	if (!mqtt_follow(st, app)) /* not the broker that is followed, or not yet */
+	if (!concerns(st, app, what)) /* not the broker that is followed, or not yet */
 		return what == TOE_KCONN_MQTT_RESTORE ? -EAGAIN : -ESRCH;
-	if (st->app_serial != serial && begins(what) && st->kernel_forgotten != 0)
-		st->kernel_forgotten--; /* this one is counted already */
 	if (what == TOE_KCONN_MQTT_RESTORE)
 		return mqtt_restore(st, data, (uint32_t)len);
 	if (what == TOE_KCONN_MQTT_CHECKED)
@@ -262,17 +269,11 @@ int mqtt_kernel_news(struct mqtt_stage *st, const char *text)
 	return news_of(st, ctx, conn, what, &(struct mqtt_str){.data = data, .len = (uint16_t)len});
 }
 
-void mqtt_kernel_follow(struct mqtt_stage *st)
+/* One whose connection has ended before it did here counts here only, for the moment until the
+ * broker closes it, and stands for one that was forgotten. */
+bool mqtt_kernel_forgotten(const struct mqtt_stage *st)
 {
-	st->kernel_forgotten = toe_stream_followed(st->s, st->app_id) + mqtt_plain_followed(st);
-}
-
-uint32_t mqtt_kernel_forgotten(struct mqtt_stage *st)
-{
-	if (st->kernel_forgotten != 0 && toe_stream_followed(st->s, st->app_id) == 0 &&
-	    mqtt_plain_followed(st) == 0)
-		st->kernel_forgotten = 0;
-	return st->kernel_forgotten;
+	return toe_stream_followed(st->s, st->app_id) + mqtt_plain_followed(st) > st->kernel_n;
 }
 
 uint32_t mqtt_plain_followed(const struct mqtt_stage *st)

@@ -58,10 +58,9 @@ int mqtt_restore(struct mqtt_stage *st, const uint8_t *data, uint32_t len);
 /* mqtt_kernel.c: 0 or -errno, then the connection is not followed. */
 int mqtt_kernel_news(struct mqtt_stage *st, const char *text);
 void mqtt_kernel_reset(struct mqtt_stage *st);
-/* Another broker is followed: of connections it has already nothing is known. */
-void mqtt_kernel_follow(struct mqtt_stage *st);
-/* Connections libtoe tells of and of which the stage has forgotten what it was told; 0: none. */
-uint32_t mqtt_kernel_forgotten(struct mqtt_stage *st);
+/* There are connections libtoe tells of and of which the stage has forgotten what it was told, when
+ * it followed another broker. */
+bool mqtt_kernel_forgotten(const struct mqtt_stage *st);
 /* Those in the pipeline that libtoe tells of. */
 uint32_t mqtt_plain_followed(const struct mqtt_stage *st);
 

@@ -142,7 +142,6 @@ bool mqtt_follow(struct mqtt_stage *st, uint32_t app_id)
 		st->app_id = app_id;
 		st->app_serial = serial;
 		st->reloads = toe_stream_reloads(st->s, app_id);
-		mqtt_kernel_follow(st);
 		adopt(st);
 	}
 	return serial != 0 && st->app_serial == serial && st->app_id == app_id;

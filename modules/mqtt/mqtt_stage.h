@@ -354,12 +354,11 @@ struct mqtt_stage {
 	uint32_t kernel_bucket[MQTT_KERNEL_MAX]; /* by process and connection */
 	uint32_t kernel_unused;
 	uint32_t kernel_n;
-	uint32_t kernel_forgotten; /* at most so many are not there any more */
-	uint32_t missed;           /* times that any session may have changed unseen */
-	uint32_t lost_n;           /* connections that taint */
-	uint32_t unknown_n;        /* sessions online with unknown subscriptions */
-	uint32_t full; /* sessions with subscriptions that could not be stored; one that was
-			* forgotten, not by the broker, counts until all sessions are gone */
+	uint32_t missed;    /* times that any session may have changed unseen */
+	uint32_t lost_n;    /* connections that taint */
+	uint32_t unknown_n; /* sessions online with unknown subscriptions */
+	uint32_t full;      /* sessions with subscriptions that could not be stored; one that was
+			     * forgotten, not by the broker, counts until all sessions are gone */
 
 	struct mqtt_job *jobs;
 	uint32_t job_free;
