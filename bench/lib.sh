@@ -26,6 +26,7 @@ kernel_up()
 	link_up "$K-cli" cli0
 	client_napi "$K-cli" "$K-srv"
 }
+
 # The receiver's softirq in a thread of its own instead of in the sender's system call, as a NIC would have it.
 client_napi()
 {

@@ -346,22 +346,16 @@ int toe_app_follow(struct toe_engine *e, const struct toe_ctl_kconn *k, bool on)
 	return rc;
 }
 
-/* The first slot from "from" on whose connection the process tells of; slot_n: none. */
-static uint32_t followed_slot(const struct toe_app *a, uint32_t ctx, uint32_t from)
-{
-	while (from < a->slot_n && atomic_load_explicit(&a->plain[from], memory_order_relaxed) !=
-					   TOE_PLAIN_FOLLOWED + ctx)
-		from++;
-	return from;
-}
-
 /* A process that is gone tells nothing any more, of connections that others may have, too. */
 static void unfollow_all(struct toe_app *a, uint32_t ctx)
 {
 	atomic_fetch_sub_explicit(&a->followed, a->procs[ctx].followed, memory_order_release);
 	a->procs[ctx].followed = 0;
-	for (uint32_t i = followed_slot(a, ctx, 0); i < a->slot_n; i = followed_slot(a, ctx, i + 1))
-		follow_plain(a, i, ctx, false);
+	for (uint32_t i = 0; i < a->slot_n; i++) {
+		if (atomic_load_explicit(&a->plain[i], memory_order_relaxed) ==
+		    TOE_PLAIN_FOLLOWED + ctx)
+			follow_plain(a, i, ctx, false);
+	}
 }
 
 void toe_app_plain_add(struct toe_app *a, uint32_t slot)

@@ -57,7 +57,7 @@ struct slot {
 
 static struct slot slots[SLOTS];
 static uint8_t (*bodies)[PACKET_MAX]; /* of each */
-static uint16_t *slot_of;             /* by descriptor: index + 1, or NOT_MINE */
+static uint16_t *slot_of;             /* by descriptor: index + 1, or a mark */
 static uint32_t conns;
 static uint32_t next; /* where to look for a free slot */
 
@@ -452,10 +452,8 @@ bool lt_follow_forget(int fd, bool closed)
 	int saved = errno;
 	bool ok = true;
 
-	if (s && !closed) {
-		ok = lose(fd, s);
-	} else if (s && hold(s)) {
-		ok = give_up(fd, s, closed);
+	if (s && closed && hold(s)) {
+		ok = give_up(fd, s, true);
 	} else if (s) {
 		ok = lose(fd, s);
 	} else if (closed && slot_of && (unsigned)fd < lt_fds.n && LT_LOAD(&slot_of[fd]) != 0) {

@@ -211,9 +211,8 @@ static void print_taint(FILE *out, const json_t *status)
 			"");
 	if (followed > 0)
 		fprintf(out,
-			"%-14s topics of %lld clients that are read along (localhost, TLS): toe "
-			"mqtt "
-			"subs\n",
+			"%-14s topics of %lld clients that are read along (localhost, TLS): "
+			"toe mqtt subs\n",
 			"slow for", followed);
 	if (json_is_true(json_object_get(status, "table_full")))
 		fprintf(out,

@@ -33,3 +33,16 @@ why()
 	wait_for 10 "message $4 of $2" grep -qx "$2 $4" "$LOGS/sub.log"
 	[ "$(of ".publishes.$1")" -eq $((before + $4 - $3 + 1)) ] || fail "$2 is not $1: $(m slow)"
 }
+# only_its_topics_are_slow NAME: which is subscribed to b/+ and c, and is read along; a is at 20, the others at nothing
+only_its_topics_are_slow()
+{
+	[ "$(state 'b/+') $(state c)" = "kernel kernel" ] || fail "its subscriptions: $(m subs)"
+	why FAST a 21 40
+	why KERNEL b/x 1 20
+	why KERNEL c 1 20
+	why FAST b 1 20
+	has "$1" b/x 1 20
+	has "$1" c 1 20
+	m status | grep -q 'all slow' && fail "all topics are said to be slow: $(m status)"
+	return 0
+}
