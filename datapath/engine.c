@@ -85,6 +85,35 @@ static struct rte_mempool *make_work_pool(const struct toe_config *cfg, enum toe
 	return mp;
 }
 
+/*
+ * The PMD of af_xdp hands the kernel one area that begins with the first buffer and is as long as
+ * all of them back to back (DPDK 22.11), and what lies beyond its end is dropped without a word.
+ * By default each page holds whole objects only, for the IOVAs of a device: a port of the kernel's
+ * has none.
+ */
+static struct rte_mempool *make_mbuf_pool(const struct toe_config *cfg)
+{
+	struct rte_pktmbuf_pool_private priv = {.mbuf_data_room_size = mbuf_room(cfg)};
+	struct rte_mempool *mp = rte_mempool_create_empty(
+		"toe_mbuf", cfg->mbufs, (unsigned)sizeof(struct rte_mbuf) + mbuf_room(cfg),
+		cache_size(cfg->mbufs, cfg->lcore_n), sizeof(priv), SOCKET_ID_ANY,
+		strcmp(cfg->port_driver, "pci") == 0 ? 0 : RTE_MEMPOOL_F_NO_IOVA_CONTIG);
+
+	if (mp == NULL)
+		return NULL;
+	if (rte_mempool_set_ops_byname(mp, POOL_OPS, NULL) != 0) {
+		rte_mempool_free(mp);
+		return NULL;
+	}
+	rte_pktmbuf_pool_init(mp, &priv);
+	if (rte_mempool_populate_default(mp) < 0) {
+		rte_mempool_free(mp);
+		return NULL;
+	}
+	rte_mempool_obj_iter(mp, rte_pktmbuf_init, NULL);
+	return mp;
+}
+
 static int make_pools(struct toe_engine *e, char *err, size_t err_len)
 {
 	const struct toe_config *cfg = e->cfg;
@@ -101,9 +130,7 @@ static int make_pools(struct toe_engine *e, char *err, size_t err_len)
 	}
 	/* every queue of the pipeline is made for that many: no hand-over can fail */
 	TOE_CHECK(total <= toe_pipeline_items(cfg));
-	e->mbuf_pool = rte_pktmbuf_pool_create_by_ops("toe_mbuf", cfg->mbufs,
-						      cache_size(cfg->mbufs, cfg->lcore_n), 0,
-						      mbuf_room(cfg), SOCKET_ID_ANY, POOL_OPS);
+	e->mbuf_pool = make_mbuf_pool(cfg);
 	if (e->mbuf_pool == NULL)
 		return fail(err, err_len,
 			    "no memory for %u packet buffers: raise port.memory_mb or lower "

@@ -106,7 +106,8 @@ static bool add_interrupts(struct toe_engine *e)
 
 /* ---- sending ---- */
 
-/* ENOBUFS: a frame was dropped, those behind it were not tried. */
+/* ENOBUFS (packet sockets) and EBUSY (af_xdp): a frame was dropped, those behind it were not tried.
+ */
 static bool push_socket(int fd)
 {
 	for (int i = 0; i < PUSH_MAX; i++) {
@@ -114,7 +115,7 @@ static bool push_socket(int fd)
 
 		if (sent < 0 && errno == EAGAIN)
 			return true;
-		if (sent == 0 || (sent < 0 && errno != ENOBUFS))
+		if (sent == 0 || (sent < 0 && errno != ENOBUFS && errno != EBUSY))
 			return false;
 	}
 	return true;
