@@ -8,6 +8,7 @@
 #    COUNTS="100 500 1000 5000"  subscribers      ROUNDS=1       of everything
 #    PUBLISHES=100               one every 20 ms  SATURATION=2e5 deliveries with WINDOW=16 publishes under way
 #    NAPI=threaded               the clients' end of the veth pair receives in a thread of its own, both times
+#    DRIVER=af_packet            of the engine's port, or af_xdp
 #    MQTT_CONF=...               lines for the engine's configuration, default the stage on every topic; MQTT_CONF= without
 #
 # latency: from just before the PUBLISH is written to the read of the last subscriber's copy.
@@ -19,7 +20,7 @@
 set -u
 cd "$(dirname "$0")/.." || exit 1
 B=${B:-build} ROUNDS=${ROUNDS:-1} COUNTS=${COUNTS:-100 500 1000 5000}
-PUBLISHES=${PUBLISHES:-100} SATURATION=${SATURATION:-200000} WINDOW=${WINDOW:-16}
+DRIVER=${DRIVER:-af_packet} PUBLISHES=${PUBLISHES:-100} SATURATION=${SATURATION:-200000} WINDOW=${WINDOW:-16}
 [ -n "${MQTT_CONF+x}" ] || MQTT_CONF='mqtt: { ports = (1883); offload = ( "#" ); };'
 SATURATION=$(printf '%.0f' "$SATURATION")
 BIN=$PWD/$B OUT=$PWD/$B/bench PREFIX=tmb$$ K=kmb$$ SRV=10.99.0.1
@@ -136,7 +137,7 @@ floor()
 }
 
 : >"$OUT/mqtt.jsonl"
-printf '%s\n' 'pipeline: { lcores = ( "0: all" ); };' "$MQTT_CONF" >"$TMP/toe.conf"
+printf '%s\n' 'pipeline: { lcores = ( "0: all" ); };' "port: { driver = \"$DRIVER\"; };" "$MQTT_CONF" >"$TMP/toe.conf"
 for round in $(seq "$ROUNDS"); do
 	echo "round $round of $ROUNDS"
 	floor
