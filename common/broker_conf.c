@@ -4,8 +4,9 @@
  *
  * In: a file and those of its include_dir, as mosquitto 2.0 reads them: one option per line, name
  * and value separated by blanks, # in the first column a comment; a file that is included starts
- * with the default listener, and its own include_dir is not looked at.  Out: findings, and where
- * its database is.  Options we have no opinion about, right or wrong, are skipped.  No state.
+ * with the default listener, and its own include_dir is not looked at.  Out: findings, where its
+ * database is, and what bridges take.  Options we have no opinion about, right or wrong, are
+ * skipped.  No state.
  */
 #include "common/broker_conf.h"
 
@@ -49,7 +50,8 @@ static const struct rule {
 	 "the broker asks it for every message, the engine does not"},
 	{"plugin", ALWAYS, true, false, "it may refuse or change messages that it would not see"},
 	{"auth_plugin", ALWAYS, true, false, "it may refuse messages that it would not see"},
-	{"connection", ALWAYS, true, false, "a bridge gets its messages from the broker alone"},
+	{"connection", ALWAYS, false, false,
+	 "topics it takes out (out, both) go slow while it is connected"},
 	{"mount_point", ALWAYS, true, true, "its clients see other topics than the broker"},
 	{"queue_qos0_messages", IF_TRUE, true, false,
 	 "sessions without a client must get messages of QoS 0 later"},
@@ -89,6 +91,9 @@ struct scan {
 	bool persistence;
 	char db_dir[PATH_MAX];
 	char db_file[PATH_MAX];
+	struct broker_bridges bridges;
+	int bridge_n;
+	bool bridges_lost; /* more than fit */
 };
 
 /* Where we are in one file. */
@@ -97,6 +102,7 @@ struct place {
 	unsigned line;
 	char port[16]; /* of the listener that options belong to */
 	bool tls_said; /* of this listener */
+	bool bridge;   /* behind a connection line */
 	bool top;      /* not included */
 };
 
@@ -186,6 +192,110 @@ static bool take_db(struct scan *s, const char *option, const char *value)
 	return true;
 }
 
+/* ---- bridges ---- */
+
+static const struct rule too_many = {
+	"topic", ALWAYS, true, false,
+	"too much of bridges to be followed: while one is connected, all topics go slow"};
+
+static void lose_bridges(struct scan *s, const struct place *at)
+{
+	struct broker_finding f;
+
+	if (s->bridges_lost)
+		return;
+	s->bridges_lost = true;
+	fill(&f, &too_many, at);
+	add(s, &f);
+}
+
+/* The next word of mosquitto's, which is ended in place; NULL: none is left. */
+static char *word(char **rest)
+{
+	char *w = strtok_r(NULL, " \t", rest);
+
+	return w && strcmp(w, "\"\"") == 0 ? w + 2 : w;
+}
+
+static void take_port(struct scan *s, const struct place *at, unsigned long port)
+{
+	struct broker_bridges *b = &s->bridges;
+
+	for (unsigned i = 0; i < b->port_n; i++) {
+		if (b->ports[i] == port)
+			return;
+	}
+	if (port == 0 || port > UINT16_MAX)
+		return;
+	if (b->port_n == BROKER_BRIDGE_PORTS)
+		lose_bridges(s, at);
+	else
+		b->ports[b->port_n++] = (uint16_t)port;
+}
+
+/* host[:port], ...  More ports than it means do no harm: nothing but a bridge connects. */
+static void take_addresses(struct scan *s, char *value, const struct place *at)
+{
+	char *rest = value;
+
+	for (char *w = strtok_r(value, " \t", &rest); w && w[0] != '#'; w = word(&rest)) {
+		char *colon = strrchr(w, ':');
+
+		take_port(s, at, strtoul(PORT_DEFAULT, NULL, 10));
+		if (colon)
+			take_port(s, at, strtoul(colon + 1, NULL, 10));
+	}
+}
+
+/* topic PATTERN [out|in|both [QOS [LOCAL-PREFIX [REMOTE-PREFIX]]]], "" for nothing. */
+static void take_topic(struct scan *s, char *value, const struct place *at)
+{
+	struct broker_bridges *b = &s->bridges;
+	char *rest = value;
+	const char *pattern = strtok_r(value, " \t", &rest);
+	const char *way = word(&rest);
+	const char *prefix;
+	size_t len;
+
+	word(&rest); /* QoS */
+	prefix = word(&rest);
+	if (!pattern || (way && strcasecmp(way, "in") == 0))
+		return;
+	if (strcmp(pattern, "\"\"") == 0)
+		pattern += 2;
+	len = strlen(pattern) + (prefix ? strlen(prefix) : 0);
+	if (len == 0)
+		return;
+	if (len > BROKER_FILTER_MAX || b->len + 1u + len > sizeof(b->filters)) {
+		lose_bridges(s, at);
+		return;
+	}
+	b->filters[b->len++] = (uint8_t)len;
+	if (prefix)
+		memcpy(b->filters + b->len, prefix, len - strlen(pattern));
+	memcpy(b->filters + b->len + len - strlen(pattern), pattern, strlen(pattern));
+	b->len = (uint16_t)(b->len + len);
+}
+
+/* False: it is not about bridges alone. */
+static bool take_bridge(struct scan *s, const char *option, char *value, struct place *at)
+{
+	if (strcmp(option, "connection") == 0) {
+		at->bridge = true;
+		s->bridge_n++;
+		return false;
+	}
+	if (!at->bridge)
+		return false;
+	if (strcmp(option, "address") == 0 || strcmp(option, "addresses") == 0)
+		take_addresses(s, value, at);
+	else if (strcmp(option, "topic") == 0)
+		take_topic(s, value, at);
+	else
+		return false;
+	return true;
+}
+
 /* ---- files ---- */
 
 static int scan_file(struct scan *s, const char *path, bool top);
@@ -256,7 +366,7 @@ static int take_line(struct scan *s, char *line, struct place *at)
 		at->tls_said = false;
 	} else if (strcmp(option, "port") == 0) {
 		snprintf(at->port, sizeof(at->port), "%s", value);
-	} else if (!take_db(s, option, value)) {
+	} else if (!take_bridge(s, option, value, at) && !take_db(s, option, value)) {
 		judge(s, option, value, at);
 	}
 	return 0;
@@ -304,6 +414,17 @@ int broker_conf_db(const char *path, char *out, size_t room)
 		return rc;
 	len = snprintf(out, room, "%s%s%s", s.db_dir, s.db_dir[0] ? "/" : "", s.db_file);
 	return (size_t)len < room ? 1 : -ENAMETOOLONG;
+}
+
+int broker_conf_bridges(const char *path, struct broker_bridges *out)
+{
+	struct scan s = {0};
+	int rc = scan_file(&s, path, true);
+
+	if (rc < 0)
+		return rc;
+	*out = s.bridges;
+	return s.bridges_lost ? -E2BIG : s.bridge_n;
 }
 
 /* ---- for toe run ---- */

@@ -10,6 +10,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 
 struct broker_finding {
@@ -31,6 +32,21 @@ int broker_conf_scan(const char *path, struct broker_finding *out, size_t max);
  * its directory, perhaps); 0: it keeps nothing; -errno: not known, as above, or longer than room.
  */
 int broker_conf_db(const char *path, char *out, size_t room);
+
+#define BROKER_BRIDGE_PORTS 16
+#define BROKER_BRIDGE_BYTES 4096
+#define BROKER_FILTER_MAX   159 /* bytes, of one that can be told (toe_ctl_kconn) */
+
+/* What bridges take out of a broker, all of them together. */
+struct broker_bridges {
+	uint16_t port_n;
+	uint16_t ports[BROKER_BRIDGE_PORTS];  /* of the brokers they connect to */
+	uint16_t len;                         /* in filters */
+	uint8_t filters[BROKER_BRIDGE_BYTES]; /* {length (1 byte), local topic filter}, ... */
+};
+
+/* How many there are, and *out; -errno: not known, as above, or (-E2BIG) more than it can hold. */
+int broker_conf_bridges(const char *path, struct broker_bridges *out);
 
 /* The configuration file of a command line, if that starts mosquitto with one; else NULL. */
 const char *broker_conf_of(char *const *cmd);

@@ -314,33 +314,49 @@ static int follow_kernel(struct toe_app *a, const struct toe_ctl_kconn *k, bool 
 	return 0;
 }
 
-/* One that has left meanwhile has given back what it was. */
-static int follow_plain(struct toe_app *a, uint32_t slot, uint32_t ctx, bool on)
+static bool plain_swap(struct toe_app *a, uint32_t slot, unsigned from, unsigned to)
 {
-	uint8_t unseen = TOE_PLAIN_UNSEEN, followed = (uint8_t)(TOE_PLAIN_FOLLOWED + ctx);
+	uint8_t was = (uint8_t)from;
 
-	if (slot >= a->slot_n)
-		return -EINVAL;
-	if (on) {
-		if (!atomic_compare_exchange_strong(&a->plain[slot], &unseen, followed))
-			return -ENODEV; /* a module's, or gone */
-		atomic_fetch_sub_explicit(&a->plain_unseen, 1, memory_order_release);
+	return atomic_compare_exchange_strong(&a->plain[slot], &was, (uint8_t)to);
+}
+
+/* early: it may not have come yet.  It comes at most once meanwhile. */
+static int follow_plain(struct toe_app *a, uint32_t slot, uint32_t ctx, bool early)
+{
+	if (early && plain_swap(a, slot, TOE_PLAIN_NONE, TOE_PLAIN_EARLY + ctx))
 		return 0;
-	}
-	atomic_fetch_add_explicit(&a->plain_unseen, 1, memory_order_release);
-	if (!atomic_compare_exchange_strong(&a->plain[slot], &followed, TOE_PLAIN_UNSEEN))
-		atomic_fetch_sub_explicit(&a->plain_unseen, 1, memory_order_release);
+	if (!plain_swap(a, slot, TOE_PLAIN_UNSEEN, TOE_PLAIN_FOLLOWED + ctx))
+		return -ENODEV; /* a module's, or gone */
+	atomic_fetch_sub_explicit(&a->plain_unseen, 1, memory_order_release);
 	return 0;
+}
+
+/* One that has left meanwhile has given back what it was. */
+static void unfollow_plain(struct toe_app *a, uint32_t slot, uint32_t ctx)
+{
+	if (plain_swap(a, slot, TOE_PLAIN_EARLY + ctx, TOE_PLAIN_NONE))
+		return;
+	atomic_fetch_add_explicit(&a->plain_unseen, 1, memory_order_release);
+	if (!plain_swap(a, slot, TOE_PLAIN_FOLLOWED + ctx, TOE_PLAIN_UNSEEN))
+		atomic_fetch_sub_explicit(&a->plain_unseen, 1, memory_order_release);
 }
 
 int toe_app_follow(struct toe_engine *e, const struct toe_ctl_kconn *k, bool on)
 {
 	struct toe_app *a = app_of(e, k->app_id);
-	int rc;
+	int rc = 0;
 
 	if (a == NULL || k->ctx >= TOE_CTX_N || !(a->proc_mask & UINT64_C(1) << k->ctx))
 		return -ESRCH;
-	rc = k->slot1 == 0 ? follow_kernel(a, k, on) : follow_plain(a, k->slot1 - 1, k->ctx, on);
+	if (k->slot1 > a->slot_n)
+		return -EINVAL;
+	if (k->slot1 == 0)
+		rc = follow_kernel(a, k, on);
+	else if (on)
+		rc = follow_plain(a, k->slot1 - 1, k->ctx, k->what == TOE_KCONN_MQTT_BRIDGE);
+	else
+		unfollow_plain(a, k->slot1 - 1, k->ctx);
 	if (rc == 0 && !on) /* more are not seen */
 		synchronize(e);
 	return rc;
@@ -352,17 +368,32 @@ static void unfollow_all(struct toe_app *a, uint32_t ctx)
 	atomic_fetch_sub_explicit(&a->followed, a->procs[ctx].followed, memory_order_release);
 	a->procs[ctx].followed = 0;
 	for (uint32_t i = 0; i < a->slot_n; i++) {
-		if (atomic_load_explicit(&a->plain[i], memory_order_relaxed) ==
-		    TOE_PLAIN_FOLLOWED + ctx)
-			follow_plain(a, i, ctx, false);
+		uint8_t plain = atomic_load_explicit(&a->plain[i], memory_order_relaxed);
+
+		if (plain == TOE_PLAIN_FOLLOWED + ctx || plain == TOE_PLAIN_EARLY + ctx)
+			unfollow_plain(a, i, ctx);
 	}
+}
+
+/* True: it is followed already. */
+static bool come_plain(struct toe_app *a, uint32_t slot)
+{
+	uint8_t was = atomic_load(&a->plain[slot]);
+
+	/* at most one change between: who announced it takes that back */
+	while (!plain_swap(a, slot, was,
+			   was < TOE_PLAIN_EARLY ? TOE_PLAIN_UNSEEN
+						 : was - TOE_PLAIN_EARLY + TOE_PLAIN_FOLLOWED))
+		was = atomic_load(&a->plain[slot]);
+	return was >= TOE_PLAIN_EARLY;
 }
 
 void toe_app_plain_add(struct toe_app *a, uint32_t slot)
 {
 	/* unseen before it can be followed; both pair with the acquire of stages that ask */
 	atomic_fetch_add_explicit(&a->plain_unseen, 1, memory_order_release);
-	atomic_store(&a->plain[slot], TOE_PLAIN_UNSEEN);
+	if (come_plain(a, slot))
+		atomic_fetch_sub_explicit(&a->plain_unseen, 1, memory_order_release);
 	atomic_fetch_add_explicit(&a->plain_conns, 1, memory_order_release);
 }
 

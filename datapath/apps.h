@@ -91,8 +91,13 @@ struct toe_app {
 	struct toe_app_proc procs[TOE_CTX_N];
 };
 
-/* The last: and the context of who tells. */
-enum toe_plain { TOE_PLAIN_NONE, TOE_PLAIN_UNSEEN, TOE_PLAIN_FOLLOWED };
+/* The last two: and the context of who tells; EARLY: when it comes it will be followed. */
+enum toe_plain {
+	TOE_PLAIN_NONE,
+	TOE_PLAIN_UNSEEN,
+	TOE_PLAIN_FOLLOWED,
+	TOE_PLAIN_EARLY = TOE_PLAIN_FOLLOWED + TOE_CTX_N
+};
 
 struct toe_apps {
 	struct toe_app *_Atomic table[TOE_APP_N];
@@ -127,7 +132,7 @@ int toe_app_waiter_add(struct toe_engine *e, const struct toe_ctl_waiter *who, i
 /* k->delta more or fewer kernel connections.  Once it returns 0 every lcore sees a rise; waits. */
 int toe_app_kernel_conn(struct toe_engine *e, const struct toe_ctl_kconn *k);
 /* The connection k is about is followed from now on (no more): of the kernel's never more than the
- * process has, of others one that is in plain_conns. */
+ * process has, of others one that is in plain_conns, or (BRIDGE) will be. */
 int toe_app_follow(struct toe_engine *e, const struct toe_ctl_kconn *k, bool on);
 
 /* The ctrl stage's calls: a connection that no module follows comes and goes. */

@@ -84,8 +84,7 @@ static int tell_module(struct toe_engine *e, const struct toe_ctl_kconn *k)
 /* A connection counts as followed from before the stage has it until the stage is told its end. */
 static int do_kernel_news(struct toe_engine *e, const struct toe_ctl_kconn *k)
 {
-	bool begins = k->what == TOE_KCONN_MQTT_CONNECT || k->what == TOE_KCONN_MQTT_RESUME ||
-		      k->what == TOE_KCONN_MQTT_NEW;
+	bool begins = toe_kconn_begins(k->what);
 	int rc = 0;
 
 	if (k->len > sizeof(k->data) || k->what > TOE_KCONN_MQTT_LAST)

@@ -4,7 +4,8 @@
  *
  * In: the configuration file `toe run` has seen on the command line (TOE_BROKER_CONF) and the
  * database it names; out, for the MQTT stage (KERNEL_CONN): sessions the broker begins with, and
- * whether its configuration is still safe with offload after SIGHUP.
+ * whether its configuration is still safe with offload after SIGHUP.  For follow.c: which topics
+ * its bridges take.
  *
  * A broker reads its database before it listens and does not write it before it has served
  * somebody.  So, looked at before the first listener is one, it says what the broker knows, unless
@@ -37,6 +38,8 @@ static char conf[PATH_MAX]; /* "": not known, as the next */
 static char db[PATH_MAX];
 static struct stat db_was;
 static bool listens;
+static struct broker_bridges bridges; /* the broker begins with; none, if not known */
+static int bridge_n;                  /* as broker_conf_bridges() */
 
 struct telling {
 	int64_t until_ns;
@@ -51,6 +54,8 @@ void lt_broker_init(void)
 
 	if (path && strlen(path) < sizeof(conf))
 		memcpy(conf, path, strlen(path) + 1);
+	if (conf[0])
+		bridge_n = broker_conf_bridges(conf, &bridges);
 	if (!conf[0] || broker_conf_db(conf, db, sizeof(db)) <= 0)
 		db[0] = '\0';
 	else if (stat(db, &db_was) < 0)
@@ -185,6 +190,26 @@ void lt_broker_listens(void)
 
 /* ---- its configuration ---- */
 
+bool lt_broker_bridge(uint16_t port, struct lt_filters *f)
+{
+	for (unsigned i = 0; i < bridges.port_n; i++) {
+		if (bridges.ports[i] != port)
+			continue;
+		*f = (struct lt_filters){bridges.filters, bridges.len};
+		return true;
+	}
+	return false;
+}
+
+/* Whether the broker minds or not: what was told is of those it began with. */
+static bool bridges_changed(void)
+{
+	struct broker_bridges now;
+	int n = broker_conf_bridges(conf, &now);
+
+	return n != bridge_n || (n > 0 && memcmp(&now, &bridges, sizeof(now)) != 0);
+}
+
 uint32_t lt_broker_turns;
 
 void lt_broker_reload(void)
@@ -210,6 +235,8 @@ static size_t unsafe(char *text, size_t room)
 	else if (i < n)
 		len = snprintf(text, room, "%.100s:%u: %s", list[i].file, list[i].line,
 			       list[i].option);
+	else if (bridges_changed())
+		len = snprintf(text, room, "%.100s: other bridges: start the broker again", conf);
 	else
 		return 0;
 	return (size_t)len < room ? (size_t)len : room - 1;

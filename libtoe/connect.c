@@ -90,6 +90,7 @@ static int offload(int fd, lt_ent from, int domain, struct toe_ctl_conn *conn, l
 	rc = swap(from, *e, t.fd);
 	lt_ent_unref(*e); /* the token's own number goes away */
 	raw_close(t.fd);
+	lt_follow_connecting(fd, m.u.conn.slot + 1, conn->remote_port);
 	return rc;
 }
 
@@ -146,6 +147,7 @@ static bool fresh_socket(struct lt_sock *c)
 
 	if (fd < 0)
 		return false;
+	lt_follow_forget(c->fd, true);
 	rc = LT_REAL(dup3)(fd, c->fd, cloexec & FD_CLOEXEC ? O_CLOEXEC : 0);
 	raw_close(fd);
 	if (rc < 0)
@@ -195,10 +197,20 @@ static bool kernels_already(int fd)
 	       info.tcpi_state != TCP_CLOSE;
 }
 
+/* 0: none that we know. */
+static uint16_t port_of(const struct sockaddr *addr, socklen_t len)
+{
+	if (addr && len >= sizeof(struct sockaddr_in) && addr->sa_family == AF_INET)
+		return ntohs(((const struct sockaddr_in *)(const void *)addr)->sin_port);
+	if (addr && len >= sizeof(struct sockaddr_in6) && addr->sa_family == AF_INET6)
+		return ntohs(((const struct sockaddr_in6 *)(const void *)addr)->sin6_port);
+	return 0;
+}
+
 static int connect_kernel(int fd, const struct sockaddr *addr, socklen_t len)
 {
 	bool tcp = lt_ent_kind(lt_fd_get(fd)) == LT_KSOCK && !lt_foreign();
-	int rc = tcp ? lt_kconn_connecting(fd) : 0;
+	int rc = tcp ? lt_kconn_connecting(fd, port_of(addr, len)) : 0;
 
 	if (rc < 0)
 		return rc;

@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: BSD-3-Clause
 /*
  * MQTT clients of a broker that no stage of the engine can read: which topics do they subscribe to?
+ * And its bridges: which topics do they take?
  *
  * In: what the program reads from accepted connections of the kernel's (kconn.c), and what it gets
  * out of TLS (tls.c), whoever carries it; out: ClientID and filters for the MQTT stage, in
  * KERNEL_CONN, answered before the program gets the bytes.  So only topics that match go slow,
  * instead of all (docs/MQTT.md).
+ *
+ * Of a connection that the broker opens to where its configuration has a bridge (broker.c) nothing
+ * is read: that says what it takes.
  *
  * A connection is followed from its CONNECT on; if that asks for a session the stage does not know,
  * from a CONNACK that says there was none, and until then what the program writes is looked at,
@@ -37,12 +41,13 @@ enum { FREE, IDLE, BUSY };
 
 struct slot {
 	uint32_t state;
-	bool told;  /* the engine counts it as followed */
-	bool lost;  /* somebody read beside us */
-	bool tls;   /* only what comes out of TLS counts */
-	bool heard; /* the stage knows of it, whether it follows it or not */
-	bool any;   /* it could not be told of: if it is accepted, any session may change */
-	bool asked; /* for a session nobody knows: CONNACK will say, ClientID in body */
+	bool told;   /* the engine counts it as followed */
+	bool lost;   /* somebody read beside us */
+	bool tls;    /* only what comes out of TLS counts */
+	bool bridge; /* the program opened it: nothing that is read counts */
+	bool heard;  /* the stage knows of it, whether it follows it or not */
+	bool any;    /* it could not be told of: if it is accepted, any session may change */
+	bool asked;  /* for a session nobody knows: CONNACK will say, ClientID in body */
 	uint8_t level;
 	uint8_t ack_n;
 	uint8_t ack_body[2];
@@ -127,6 +132,7 @@ static struct slot *begin(int fd, uint32_t slot1, bool tls)
 	if (s) {
 		s->told = s->lost = s->heard = s->any = s->asked = false;
 		s->tls = tls;
+		s->bridge = false;
 		s->level = 0;
 		s->framer = (struct mqtt_framer){0};
 		s->conn = __atomic_add_fetch(&conns, 1, __ATOMIC_RELAXED);
@@ -418,6 +424,8 @@ ssize_t lt_follow_tls(int fd, const void *data, ssize_t n)
 		return n;
 	if (LT_UNLIKELY(refused(fd)))
 		return -1;
+	if (s && LT_LOAD(&s->bridge))
+		return n;
 	if (!s && LT_LOAD(&slot_of[fd]) == 0 && lt_sock_get(fd, &c))
 		s = begin(fd, c.slot + 1, true);
 	return s ? take_in(fd, s, data, n, true) : n;
@@ -463,6 +471,59 @@ bool lt_follow_forget(int fd, bool closed)
 	}
 	errno = saved;
 	return ok;
+}
+
+/* ---- bridges ---- */
+
+/* As many to a message as fit. */
+static bool say_filters(struct slot *s, const struct lt_filters *f)
+{
+	const size_t room = sizeof(((struct toe_ctl_kconn *)0)->data);
+	size_t from = 0;
+
+	for (size_t at = 0; at < f->len;) {
+		size_t to = at + 1 + f->data[at];
+
+		if (to - from > room) {
+			if (say(s, TOE_KCONN_MQTT_FILTER, f->data + from, at - from) != 0)
+				return false;
+			from = at;
+		}
+		at = to;
+	}
+	return from == f->len || say(s, TOE_KCONN_MQTT_FILTER, f->data + from, f->len - from) == 0;
+}
+
+static bool alone(int fd)
+{
+	lt_ent e = lt_fd_get(fd);
+
+	for (uint32_t i = 0; i < LT_PEEK(&lt_fds.used); i++) {
+		if ((int)i != fd && lt_fd_get((int)i) == e)
+			return false;
+	}
+	return true;
+}
+
+/* Its topics go slow before the broker can have a message for it. */
+void lt_follow_connecting(int fd, uint32_t slot1, uint16_t port)
+{
+	struct lt_filters f;
+	int saved = errno;
+	struct slot *s;
+
+	if (!slot_of || (unsigned)fd >= lt_fds.n || get(fd) || !lt_broker_bridge(port, &f))
+		return;
+	lt_follow_forget(fd, true); /* one that was closed behind our back */
+	s = alone(fd) ? begin(fd, slot1, true) : NULL;
+	if (s && hold(s)) {
+		LT_STORE(&s->bridge, true);
+		if (say(s, TOE_KCONN_MQTT_BRIDGE, NULL, 0) != 0 || !say_filters(s, &f))
+			give_up(fd, s, false);
+		else
+			release(fd, s);
+	}
+	errno = saved;
 }
 
 /* Reads from either are not seen.  As long as the engine does not know, none may succeed. */

@@ -238,17 +238,21 @@ static void mark_all(int fd, bool on)
 	}
 }
 
-int lt_kconn_connecting(int fd)
+int lt_kconn_connecting(int fd, uint16_t port)
 {
 	mark_all(fd, true);
-	if (add(fd) == 0)
+	if (add(fd) == 0) {
+		if (LT_LOAD(&telling))
+			lt_follow_connecting(fd, 0, port);
 		return 0;
+	}
 	lt_kconn_failed(fd);
 	return -ECONNABORTED;
 }
 
 void lt_kconn_failed(int fd)
 {
+	lt_follow_forget(fd, true);
 	mark_all(fd, false);
 	tell();
 }

@@ -497,7 +497,7 @@ int lt_kconn_init(void);
 /* A descriptor from accept().  It, or -errno (then it is closed). */
 int lt_kconn_accepted(int fd);
 /* fd and its dups are about to be connected by the kernel.  0, or -errno: do not. */
-int lt_kconn_connecting(int fd);
+int lt_kconn_connecting(int fd, uint16_t port);
 void lt_kconn_failed(int fd);
 /* A descriptor from elsewhere that is connected. */
 void lt_kconn_inherited(int fd);
@@ -533,6 +533,9 @@ bool lt_follow_forget(int fd, bool closed);
 /* The next read from fd is not seen.  False: and the engine does not know. */
 bool lt_follow_unseen(int fd);
 void lt_follow_duplicated(int fd, int to);
+/* The program opens a connection to a port; before the kernel's begins, or when the engine's has a
+ * slot (slot1: that and 1; 0: the kernel's). */
+void lt_follow_connecting(int fd, uint32_t slot1, uint16_t port);
 
 /* ---- TLS (tls.c) ---- */
 /* What the program reads by SSL_read() is followed from now on. */
@@ -545,6 +548,13 @@ void lt_broker_init(void);
 void lt_broker_listens(void);
 /* It is told to read its configuration again.  Any context. */
 void lt_broker_reload(void);
+/* What bridges to that port of any broker take out, as in struct broker_bridges; false: there is no
+ * such bridge. */
+struct lt_filters {
+	const uint8_t *data;
+	size_t len;
+};
+bool lt_broker_bridge(uint16_t port, struct lt_filters *f);
 /* It is about to wait for events: once it has read its configuration again, that is looked at. */
 extern uint32_t lt_broker_turns;
 void lt_broker_check(void);

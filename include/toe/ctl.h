@@ -160,7 +160,17 @@ struct toe_ctl_waiter {
 /* It is not followed: the session of that ClientID may change unseen; no data: any session may. */
 #define TOE_KCONN_MQTT_MISSED 8u
 #define TOE_KCONN_MQTT_GONE   9u /* all connections of the process are gone; the datapath says so */
-#define TOE_KCONN_MQTT_LAST   TOE_KCONN_MQTT_GONE
+/* The process opens it, for a bridge: a new session without ClientID.  It may have no connection
+ * yet, and has none of a stream module's. */
+#define TOE_KCONN_MQTT_BRIDGE 10u
+#define TOE_KCONN_MQTT_LAST   TOE_KCONN_MQTT_BRIDGE
+
+/* A session begins: it counts as followed, if the stage takes it. */
+static inline bool toe_kconn_begins(uint32_t what)
+{
+	return what == TOE_KCONN_MQTT_CONNECT || what == TOE_KCONN_MQTT_RESUME ||
+	       what == TOE_KCONN_MQTT_NEW || what == TOE_KCONN_MQTT_BRIDGE;
+}
 
 #define TOE_RESTORE_SESSION 1u /* ClientID */
 /* subscription options (MQTT 5, 3.8.3.1), subscription identifier or 0 (32 bits in network order),
@@ -176,7 +186,7 @@ struct toe_ctl_kconn {
 	int32_t delta;
 	uint32_t flags; /* TOE_KCONN_RELOAD */
 	uint32_t conn;  /* one of them, its number in the process */
-	uint32_t slot1; /* with CONNECT, RESUME, NEW, END: its slot and 1; 0: it is the kernel's */
+	uint32_t slot1; /* if it begins or ends: its slot and 1; 0: it is the kernel's */
 	uint16_t what;  /* news of it, TOE_KCONN_MQTT_*; 0: delta and flags count */
 	uint16_t len;   /* of data */
 	uint8_t data[160];

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * MQTT stage: clients of the broker that libtoe reads along: through the kernel, or encrypted.
+ * MQTT stage: clients of the broker that libtoe reads along, through the kernel or encrypted, and
+ * the bridges of the broker's configuration.
  *
  * Input: the command "kernel APP CTX CONN WHAT HEX": news of one such connection, answered before
  * the broker reads what it is about.  Output: subscriptions of sessions without a connection, whose
@@ -145,7 +146,8 @@ static int begin(struct mqtt_stage *st, uint32_t ctx, uint32_t conn, const struc
 		k->id = toe_buf_get(st->sessions[known].id);
 	else if (what == TOE_KCONN_MQTT_NEW)
 		k->id = mqtt_session_new(st, id);
-	mqtt_session_cut(st, id->data, id->len, resumes);
+	if (what != TOE_KCONN_MQTT_BRIDGE)
+		mqtt_session_cut(st, id->data, id->len, resumes);
 	return 0;
 }
 
@@ -206,18 +208,12 @@ static int unhex(const char *text, uint8_t *out, size_t room)
 	return (int)n;
 }
 
-static bool begins(uint32_t what)
-{
-	return what == TOE_KCONN_MQTT_CONNECT || what == TOE_KCONN_MQTT_RESUME ||
-	       what == TOE_KCONN_MQTT_NEW;
-}
-
 static int news_of(struct mqtt_stage *st, uint32_t ctx, uint32_t conn, uint32_t what,
 		   const struct mqtt_str *data)
 {
 	struct mqtt_kernel *k = find(st, ctx, conn);
 
-	if (begins(what)) {
+	if (toe_kconn_begins(what)) {
 		int rc = begin(st, ctx, conn, data, what);
 
 		if (rc != 0 && data->len != 0)
@@ -243,7 +239,8 @@ static int news_of(struct mqtt_stage *st, uint32_t ctx, uint32_t conn, uint32_t 
  * stage follow it. */
 static bool concerns(struct mqtt_stage *st, uint32_t app, uint32_t what)
 {
-	if (begins(what) || what == TOE_KCONN_MQTT_RESTORE || what == TOE_KCONN_MQTT_CHECKED)
+	if (toe_kconn_begins(what) || what == TOE_KCONN_MQTT_RESTORE ||
+	    what == TOE_KCONN_MQTT_CHECKED)
 		return mqtt_follow(st, app);
 	return app == st->app_id && st->app_serial != 0 &&
 	       toe_stream_app_serial(st->s, app) == st->app_serial;

@@ -299,9 +299,10 @@ static int kernel_news(const struct toe_ctl_kconn *kc)
 		snprintf(news + at, sizeof(stats->news) - at, "refused;");
 		return -ESRCH;
 	}
-	stats->followed += kc->what == TOE_KCONN_MQTT_CONNECT ||
-			   kc->what == TOE_KCONN_MQTT_RESUME || kc->what == TOE_KCONN_MQTT_NEW;
-	stats->followed -= kc->what == TOE_KCONN_MQTT_END;
+	if (kc->slot1 == 0) {
+		stats->followed += toe_kconn_begins(kc->what);
+		stats->followed -= kc->what == TOE_KCONN_MQTT_END;
+	}
 	if (stats->followed > stats->kernel_conns)
 		stats->bad++;
 	if (kc->what == TOE_KCONN_MQTT_END && kc->len > 0) {
@@ -320,7 +321,7 @@ static int kernel_news(const struct toe_ctl_kconn *kc)
 		return stats->news_refused ? -ENOSPC : 0;
 	}
 	if (kc->what != TOE_KCONN_MQTT_RESTORE) {
-		snprintf(news + at, sizeof(stats->news) - at, "%c %.*s;", "?CFE??RNM"[kc->what],
+		snprintf(news + at, sizeof(stats->news) - at, "%c %.*s;", "?CFE??RNM?B"[kc->what],
 			 (int)kc -> len, (const char *)kc -> data);
 		return 0;
 	}

@@ -279,6 +279,53 @@ static void test_plain_news(void **state)
 	rig_stop();
 }
 
+/* Told before it comes, or before it is known not to come; never unseen between. */
+static void test_plain_early(void **state)
+{
+	const uint16_t begin = TOE_KCONN_MQTT_BRIDGE, end = TOE_KCONN_MQTT_END;
+	struct toe_ctl_msg m;
+	struct toe_app *a;
+
+	(void)state;
+	rig_engine(4, 0);
+	a = rig_attach(1);
+	close(rig_proc(1, 0));
+	answer = 0;
+	assert_int_equal(news_of(3, begin, ""), 0);
+	assert_string_equal(asked_arg, "1 0 9 10 ");
+	assert_int_equal(a->plain_conns + a->plain_unseen, 0);
+	toe_app_plain_add(a, 2);
+	assert_int_equal(a->plain_conns * 10 + a->plain_unseen, 10);
+	assert_int_equal(news_of(3, end, ""), 0);
+	assert_int_equal(a->plain_conns * 10 + a->plain_unseen, 11);
+	toe_app_plain_del(a, 2);
+	/* it does not come, and the slot is somebody else's */
+	assert_int_equal(news_of(3, begin, ""), 0);
+	assert_int_equal(news_of(3, end, ""), 0);
+	toe_app_plain_add(a, 2);
+	assert_int_equal(a->plain_conns * 10 + a->plain_unseen, 11);
+	/* it is there already */
+	assert_int_equal(news_of(3, begin, ""), 0);
+	assert_int_equal(a->plain_conns * 10 + a->plain_unseen, 10);
+	assert_int_equal(news_of(3, begin, ""), -ENODEV);
+	toe_app_plain_del(a, 2);
+	/* the stage does not want it; the process dies before it comes */
+	answer = -ENOSPC;
+	assert_int_equal(news_of(3, begin, ""), -ENOSPC);
+	answer = 0;
+	assert_int_equal(news_of(4, begin, ""), 0);
+	toe_ctl_init(&m, TOE_CTL_DP_PROC_GONE);
+	m.u.app.app_id = 1;
+	toe_keeper_link_handle(&env.engine, &m, NULL, 0);
+	toe_app_plain_add(a, 2);
+	toe_app_plain_add(a, 3);
+	assert_int_equal(a->plain_conns * 10 + a->plain_unseen, 22);
+	toe_app_plain_del(a, 2);
+	toe_app_plain_del(a, 3);
+	assert_int_equal(a->plain_conns + a->plain_unseen, 0);
+	rig_stop();
+}
+
 static void test_kernel_conns(void **state)
 {
 	struct toe_app *a;
@@ -580,13 +627,21 @@ static void test_link(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_attach_checks), cmocka_unit_test(test_geometry),
-		cmocka_unit_test(test_proc),          cmocka_unit_test(test_dead_process_marks),
-		cmocka_unit_test(test_waiters),       cmocka_unit_test(test_engine_gone_flag),
-		cmocka_unit_test(test_sigbus),        cmocka_unit_test(test_evict),
-		cmocka_unit_test(test_requests),      cmocka_unit_test(test_link),
-		cmocka_unit_test(test_kernel_news),   cmocka_unit_test(test_plain_news),
-		cmocka_unit_test(test_kernel_conns),  cmocka_unit_test(test_kernel_conns_wait),
+		cmocka_unit_test(test_attach_checks),
+		cmocka_unit_test(test_geometry),
+		cmocka_unit_test(test_proc),
+		cmocka_unit_test(test_dead_process_marks),
+		cmocka_unit_test(test_waiters),
+		cmocka_unit_test(test_engine_gone_flag),
+		cmocka_unit_test(test_sigbus),
+		cmocka_unit_test(test_evict),
+		cmocka_unit_test(test_requests),
+		cmocka_unit_test(test_link),
+		cmocka_unit_test(test_kernel_news),
+		cmocka_unit_test(test_plain_news),
+		cmocka_unit_test(test_plain_early),
+		cmocka_unit_test(test_kernel_conns),
+		cmocka_unit_test(test_kernel_conns_wait),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

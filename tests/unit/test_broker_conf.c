@@ -68,7 +68,7 @@ static void test_gateway(void **state)
 		{"gateway.conf", 29, "protocol (port 9001)", true},
 		{"gateway.conf", 30, "certfile (port 9001)", false},
 		{"gateway.conf", 31, "auth_plugin", true},
-		{"gateway.conf", 33, "connection", true},
+		{"gateway.conf", 33, "connection", false},
 		{"gateway.conf", 2, "per_listener_settings", false},
 	};
 
@@ -102,6 +102,40 @@ static void write_conf(const char *text)
 	assert_int_equal(fclose(f), 0);
 }
 
+static bool has_filter(const struct broker_bridges *b, const char *filter)
+{
+	size_t len = strlen(filter);
+
+	for (unsigned at = 0; at < b->len; at += 1u + b->filters[at]) {
+		if (b->filters[at] == len && memcmp(b->filters + at + 1, filter, len) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* What goes out, with the local prefix; the ports they may be at. */
+static void test_bridges(void **state)
+{
+	static const char *const filters[] = {"up/#", "local/both/+", "plain", "alone", "#"};
+	static struct broker_bridges b;
+	size_t len = 0;
+
+	(void)state;
+	assert_int_equal(broker_conf_bridges(DATA "plain.conf", &b), 0);
+	assert_int_equal(b.port_n + b.len, 0);
+	assert_int_equal(broker_conf_bridges(DATA "none.conf", &b), -ENOENT);
+	assert_int_equal(broker_conf_bridges(DATA "bridges.conf", &b), 2);
+	for (unsigned i = 0; i < sizeof(filters) / sizeof(filters[0]); i++) {
+		assert_true(has_filter(&b, filters[i]));
+		len += 1 + strlen(filters[i]);
+	}
+	assert_int_equal(b.len, len);
+	assert_int_equal(b.port_n, 3);
+	assert_int_equal(b.ports[0], 1883);
+	assert_int_equal(b.ports[1], 1884);
+	assert_int_equal(b.ports[2], 8883);
+}
+
 /* Nothing that cannot be read is called safe, and a pipe is left to the broker. */
 static void test_unreadable(void **state)
 {
@@ -129,6 +163,46 @@ static void test_values(void **state)
 	/* names that only begin like one of ours */
 	write_conf("acl_files x\nplugin_opt_x y\nconnection_messages true\nmount_pointy z\n");
 	assert_int_equal(broker_conf_scan(path, list, MAX), 0);
+}
+
+/* What cannot be followed is unsafe, once. */
+static void test_too_many_bridges(void **state)
+{
+	static struct broker_bridges b;
+	static char text[8192];
+	size_t n;
+
+	(void)state;
+	n = (size_t)snprintf(text, sizeof(text), "connection a\n");
+	for (unsigned i = 0; i < BROKER_BRIDGE_PORTS - 1; i++)
+		n += (size_t)snprintf(text + n, sizeof(text) - n, "address h:%u\n", 2000 + i);
+	write_conf(text);
+	assert_int_equal(broker_conf_bridges(path, &b), 1);
+	assert_int_equal(b.port_n, BROKER_BRIDGE_PORTS);
+	snprintf(text + n, sizeof(text) - n, "address h:3000\naddress h:3001\n");
+	write_conf(text);
+	assert_int_equal(broker_conf_bridges(path, &b), -E2BIG);
+	assert_int_equal(broker_conf_scan(path, list, MAX), 2);
+	assert_true(!list[0].unsafe && list[1].unsafe);
+	assert_int_equal(list[1].line, 17);
+
+	snprintf(text, sizeof(text), "connection a\ntopic %0159d out 0\n", 0);
+	write_conf(text);
+	assert_int_equal(broker_conf_bridges(path, &b), 1);
+	assert_int_equal(b.len, 160);
+	snprintf(text, sizeof(text), "connection a\ntopic %0159d out 0 x\n", 0);
+	write_conf(text);
+	assert_int_equal(broker_conf_bridges(path, &b), -E2BIG);
+	n = (size_t)snprintf(text, sizeof(text), "connection a\n");
+	for (unsigned i = 0; i < BROKER_BRIDGE_BYTES / 128; i++)
+		n += (size_t)snprintf(text + n, sizeof(text) - n, "topic %0127d\n", i);
+	write_conf(text);
+	assert_int_equal(broker_conf_bridges(path, &b), 1);
+	assert_int_equal(b.len, BROKER_BRIDGE_BYTES);
+	assert_int_equal(b.filters[BROKER_BRIDGE_BYTES - 1], '1');
+	snprintf(text + n, sizeof(text) - n, "topic x\n");
+	write_conf(text);
+	assert_int_equal(broker_conf_bridges(path, &b), -E2BIG);
 }
 
 /* Where its database is, as mosquitto puts it together; the last of each counts. */
@@ -242,11 +316,17 @@ static int teardown(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_plain),       cmocka_unit_test(test_gateway),
-		cmocka_unit_test(test_include_dir), cmocka_unit_test(test_unreadable),
-		cmocka_unit_test(test_values),      cmocka_unit_test(test_many),
-		cmocka_unit_test(test_db),          cmocka_unit_test(test_print),
+		cmocka_unit_test(test_plain),
+		cmocka_unit_test(test_gateway),
+		cmocka_unit_test(test_include_dir),
+		cmocka_unit_test(test_unreadable),
+		cmocka_unit_test(test_values),
+		cmocka_unit_test(test_many),
+		cmocka_unit_test(test_db),
+		cmocka_unit_test(test_print),
 		cmocka_unit_test(test_command),
+		cmocka_unit_test(test_bridges),
+		cmocka_unit_test(test_too_many_bridges),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

@@ -339,13 +339,131 @@ static void database_refused(void)
 	remove_files();
 }
 
+/* ---- bridges ---- */
+
+static int to_port(int port)
+{
+	struct sockaddr_in sa = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+	sa.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	if (connect(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0) {
+		close(fd);
+		return -1;
+	}
+	return fd;
+}
+
+/* A listener of the kernel's, and a configuration with a bridge to it. */
+static int bridge_to(int *port, const char *topics)
+{
+	struct sockaddr_in sa;
+	int fd = loopback_listener(&sa, true);
+	char text[256];
+
+	*port = ntohs(sa.sin_port);
+	snprintf(text, sizeof(text),
+		 "connection a\naddress 127.0.0.1:%d\naddress x:7\naddress x:2\n%s", *port, topics);
+	write_conf(text);
+	lt_broker_init();
+	return fd;
+}
+
+/* Told before it is connected, whatever is sent on it; its end, too, or that it did not come. */
+static void bridges_of_the_kernel(void)
+{
+	struct sockaddr_in sa, other;
+	int port, wide, fd, copy;
+	int remote = bridge_to(&port, "topic u/# out\ntopic d in\n");
+	int stranger = loopback_listener(&other, true);
+
+	wide = loopback_listener(&sa, false); /* the engine's */
+	fd = to_port(port);
+	CHECK(fd >= 0 && news_are("B ;F u/#;") && told() == 1 && fake_stats->followed == 1);
+	CHECK(write(fd, "\x10\x02xx", 4) == 4 && news_are(""));
+	close(fd);
+	CHECK(news_are("E ;") && told() == 0 && fake_stats->followed == 0);
+	fd = to_port(ntohs(other.sin_port)); /* no bridge */
+	CHECK(fd >= 0 && news_are("") && told() == 1);
+	close(fd);
+	fd = to_port(port);
+	copy = dup(fd); /* two that may read and write */
+	CHECK(news_are("B ;F u/#;L ;") && told() == 2 && fake_stats->followed == 0);
+	close(fd);
+	close(copy);
+	close(remote);
+	CHECK(to_port(port) < 0 && news_are("B ;F u/#;E ;") && told() == 0);
+	CHECK(fake_stats->followed == 0 && fake_stats->bad == 0);
+	close(stranger);
+	close(wide);
+	remove_files();
+}
+
+static void bridges_of_the_engine(void)
+{
+	struct sockaddr_in sa;
+	char b;
+	int port, wide, fd;
+	int remote = bridge_to(&port, "topic u/# out\n");
+
+	wide = loopback_listener(&sa, false);
+	fd = try_connect(FAKE_ECHO, 0);
+	CHECK(fd >= 0 && news_are("B ;F u/#;") && told() == 0);
+	CHECK(write(fd, "x", 1) == 1 && read(fd, &b, 1) == 1 && news_are(""));
+	close(fd);
+	CHECK(news_are("E ;"));
+	fd = try_connect(FAKE_BLACKHOLE, SOCK_NONBLOCK);
+	CHECK(news_are("B ;F u/#;"));
+	close(fd);
+	CHECK(news_are("E ;") && fake_stats->bad == 0);
+	/* no room: it is not followed */
+	fake_stats->news_refused = true;
+	fd = try_connect(FAKE_ECHO, 0);
+	CHECK(fd >= 0 && news_are("B ;F u/#;L ;"));
+	close(fd);
+	CHECK(news_are(""));
+	close(remote);
+	close(wide);
+	remove_files();
+}
+
+static void bridges_changed(void)
+{
+	struct sockaddr_in sa;
+	int port;
+	int remote = bridge_to(&port, "topic u/# out\n"), wide = loopback_listener(&sa, false);
+
+	close(remote);
+	CHECK(signal(SIGHUP, on_hup) == SIG_DFL);
+	raise(SIGHUP);
+	for (int i = 0; i < 3; i++)
+		lt_broker_waits();
+	CHECK(news_are("K ;"));
+	write_conf("connection a\ntopic v out\n");
+	raise(SIGHUP);
+	for (int i = 0; i < 3; i++)
+		lt_broker_waits();
+	CHECK(strstr((const char *)fake_stats->news, ": other bridges: start the broker again;"));
+	close(wide);
+	remove_files();
+}
+
 int main(int argc, char **argv)
 {
 	static const struct lt_case cases[] = {
-		CASE(reloads),          CASE(checked),       CASE(checked_late),
-		CASE(not_checked),      CASE(database),      CASE(database_not),
-		CASE(database_broken),  CASE(database_long), CASE(database_too_long),
+		CASE(reloads),
+		CASE(checked),
+		CASE(checked_late),
+		CASE(not_checked),
+		CASE(database),
+		CASE(database_not),
+		CASE(database_broken),
+		CASE(database_long),
+		CASE(database_too_long),
 		CASE(database_refused),
+		CASE(bridges_of_the_kernel),
+		CASE(bridges_of_the_engine),
+		CASE(bridges_changed),
 	};
 
 	return case_main(cases, sizeof(cases) / sizeof(cases[0]), argc, argv);
