@@ -98,6 +98,8 @@ sed -i 's/^topic up/topic other/' "$LOGS/mosquitto.conf"
 kill -HUP "$BROKER_PID"
 wait_for 10 "what is unsafe" grep -q 'suspended: .*other bridges: start the broker again' "$LOGS/mosquitto.log"
 why RELOAD a 1081 1100
+publish up/x 1061 1080 # the broker goes on with the ones it has
+has again up/x 1021 1080
 sed -i 's/^topic other/topic up/' "$LOGS/mosquitto.conf"
 kill -HUP "$BROKER_PID"
 wait_for 10 "the old ones to be back" is .reloaded false
@@ -107,5 +109,5 @@ why FAST a 1101 1120
 end_process "$FAR"
 end_process "$NEAR"
 wait_for 10 "both to be gone" conns 0 0 0 0
-why FAST up/x 1061 1080
+why FAST up/x 1081 1100
 why FAST local/n/x 21 40
