@@ -4,8 +4,8 @@
  *
  * Input: every item proto let go, with its snapshot.  Output: the same items, all to dma; those
  * with TOE_TODO_TX carry a frame with headers and room for the payload.  Reads flow_post and
- * flow_addr6; owns line [conn][replica] of toe_flow_stat.  Without a packet buffer nothing is sent:
- * TCP repairs that.
+ * flow_addr6; owns line [conn][replica] of toe_flow_stat (proto clears it at INSTALL).  Without a
+ * packet buffer nothing is sent: TCP repairs that.
  */
 #include <errno.h>
 #include <stdlib.h>

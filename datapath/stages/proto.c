@@ -5,8 +5,9 @@
  * Inputs: RX, TX, HC and CTRL items of its flow-groups, admitted in order by reorder.  Outputs:
  * numbered items with a snapshot to post; segments without a connection to ctrl.  Owns: flow_proto,
  * flow_post and flow_addr6 (at INSTALL/NEIGH), toe_flow_prog and the out_seq counters of its
- * flow-groups.  Thread: its lcore; instances share nothing, as a connection belongs to one
- * flow-group and that to one instance.  The machine itself is in proto_*.c, free of all this.
+ * flow-groups; at INSTALL it begins toe_flow_stat anew, which is post's otherwise.  Thread: its
+ * lcore; instances share nothing, as a connection belongs to one flow-group and that to one
+ * instance.  The machine itself is in proto_*.c, free of all this.
  */
 #include "proto.h"
 
@@ -93,6 +94,16 @@ static void proto_begin(struct toe_stage *s, struct toe_work *w, struct proto_ou
 	out->addr6 = &s->engine->flow_addr6[w->conn];
 }
 
+/* What the id was used for before is not this connection's.  post has nothing of that left: its
+ * REMOVE has been through all stages. */
+static void proto_count_anew(const struct toe_engine *e, const struct toe_work *w)
+{
+	if (w->type == TOE_WORK_CTRL && w->cmd == TOE_CMD_INSTALL &&
+	    !proto_is(&e->flow_proto[w->conn], TOE_FP_VALID))
+		memset(&e->stat[(size_t)w->conn * TOE_FLOW_STAT_REPLICAS], 0,
+		       TOE_FLOW_STAT_REPLICAS * sizeof(*e->stat));
+}
+
 static void proto_run(struct toe_stage *s, struct toe_work *w, struct proto_out *out)
 {
 	struct toe_engine *e = s->engine;
@@ -159,6 +170,7 @@ static enum proto_fate proto_item(struct toe_stage *s, struct toe_work *w, uint8
 	     e->flow_proto[w->conn].gen != w->gen))
 		return proto_stale(s, w);
 
+	proto_count_anew(e, w);
 	owed = e->flow_proto[w->conn].ack_due != 0;
 	proto_run(s, w, &out);
 	for (uint64_t m = out.counted; m != 0; m &= m - 1)

@@ -61,6 +61,7 @@ struct bench {
 	struct toe_flow_post post[CONNS];
 	struct toe_flow_addr6 addr6[CONNS];
 	struct toe_flow_prog prog[CONNS];
+	struct toe_flow_stat stat[CONNS * TOE_FLOW_STAT_REPLICAS];
 	uint64_t counters[TOE_C_N], drops[TOE_D_N];
 	struct toe_stage stage;
 	struct toe_work_ctrl items[TOE_BURST]; /* of any type */
@@ -77,6 +78,7 @@ static void bench_init(struct bench *b)
 	b->engine.flow_post = b->post;
 	b->engine.flow_addr6 = b->addr6;
 	b->engine.prog = b->prog;
+	b->engine.stat = b->stat;
 	b->stage = (struct toe_stage){.ops = &toe_stage_proto, .engine = &b->engine, .replicas = 1};
 	b->stage.counters = b->counters;
 	b->stage.drops = b->drops;

@@ -202,7 +202,20 @@ static void test_pacing(void **state)
 	sim_stop();
 }
 
-/* RST and REMOVE in full flight, and the ids used again at once. */
+static uint64_t bytes_counted(uint32_t id)
+{
+	uint64_t n = 0;
+
+	for (unsigned r = 0; r < TOE_FLOW_STAT_REPLICAS; r++) {
+		const struct toe_flow_stat *st = &sim.engine.stat[id * TOE_FLOW_STAT_REPLICAS + r];
+
+		n += st->tx_bytes + st->rx_bytes;
+	}
+	return n;
+}
+
+/* RST and REMOVE in full flight, and the ids used again at once; what is counted of a connection is
+ * its own. */
 static void test_abort_and_reuse(void **state)
 {
 	const struct toe_cmd_close rst = {.mode = TOE_CLOSE_RST};
@@ -229,6 +242,8 @@ static void test_abort_and_reuse(void **state)
 	}
 	sim_stream_all(20000, 20000);
 	assert_true(sim_run(sim_is_done, 5000));
+	for (unsigned i = 0; i < 8; i++)
+		assert_int_equal(bytes_counted(sim_conn[i].id), 40000);
 	sim_close_all();
 	sim_stop();
 }
