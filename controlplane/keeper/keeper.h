@@ -32,6 +32,7 @@
 #define KP_APP_PENDING    64u   /* unanswered questions of one application */
 #define KP_FD_RESERVE     256u  /* descriptors kept for other things than tokens */
 #define KP_READY_MS       10000u
+#define KP_ENDING         "ending\n" /* in keeper.pid, behind the number: the next one may wait */
 #define KP_TERM_MS        3000u
 #define KP_BACKOFF_MIN_MS 10u
 #define KP_BACKOFF_MAX_MS 1000u

@@ -18,6 +18,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/privileges.h"
@@ -25,6 +26,10 @@
 #include "common/log.h"
 
 #include "region.h"
+
+#define PREDECESSOR_MS 10000 /* until one that is ending is gone; it gives each child KP_TERM_MS   \
+			      */
+#define PREDECESSOR_LOOK_MS 20
 
 #ifndef TOE_VERSION
 #define TOE_VERSION "0"
@@ -130,17 +135,36 @@ static int make_dirs(const char *path)
 	}
 }
 
-static int32_t read_pid(const char *path)
+/* Who has the lock; 0: not said.  *ending: not for long. */
+static int32_t read_pid(const char *path, bool *ending)
 {
-	char buf[16] = "";
+	char buf[32] = "";
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 
+	*ending = false;
 	if (fd < 0)
 		return 0;
 	if (read(fd, buf, sizeof(buf) - 1) < 0)
 		buf[0] = '\0';
 	close(fd);
+	*ending = strstr(buf, KP_ENDING) != NULL;
 	return atoi(buf);
+}
+
+/* One that is ending is waited for. */
+static int lock_pid_file(const char *path)
+{
+	const struct timespec pause = {.tv_nsec = PREDECESSOR_LOOK_MS * 1000000L};
+	int fd = kp_lock_file(path, 0644);
+	bool ending = true;
+
+	for (int ms = 0; fd == -EBUSY && ending && ms < PREDECESSOR_MS; ms += PREDECESSOR_LOOK_MS) {
+		read_pid(path, &ending);
+		if (ending)
+			nanosleep(&pause, NULL);
+		fd = kp_lock_file(path, 0644);
+	}
+	return fd;
 }
 
 static int open_run_dir(struct kp_keeper *kp)
@@ -154,10 +178,13 @@ static int open_run_dir(struct kp_keeper *kp)
 		return fail(kp, text);
 	}
 	toe_config_path(&kp->cfg, "keeper.pid", path, sizeof(path));
-	kp->pid_fd = kp_lock_file(path, 0644);
+	kp->pid_fd = lock_pid_file(path);
 	if (kp->pid_fd == -EBUSY) {
+		bool ending;
+		int pid = read_pid(path, &ending);
+
 		snprintf(text, sizeof(text), "already running in %s (process %d): `toe down` first",
-			 kp->cfg.run_dir, read_pid(path));
+			 kp->cfg.run_dir, pid);
 		return fail(kp, text);
 	}
 	if (kp->pid_fd < 0) {

@@ -104,6 +104,8 @@ void kp_stop(struct kp_keeper *kp, int exit_code, const char *reason)
 	kp_report(kp, false, reason ? reason : "stopped before it was up");
 	kp->state = KP_STOPPING;
 	kp->exit_code = exit_code;
+	if (kp->pid_fd >= 0)
+		dprintf(kp->pid_fd, KP_ENDING);
 	kp_clients_stop_listening(kp);
 	if (kp->cp.in_loop)
 		uv_timer_stop(&kp->cp.timer);
