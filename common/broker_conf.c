@@ -32,6 +32,7 @@ enum when {
 	IF_SHORT_QUEUE, /* a limit below mosquitto's own */
 	IF_TLS,         /* once per listener */
 	IF_WEBSOCKETS,
+	IF_LAZY,
 	BY_LISTENER, /* true, and something else was found */
 };
 
@@ -52,6 +53,8 @@ static const struct rule {
 	{"auth_plugin", ALWAYS, true, false, "it may refuse messages that it would not see"},
 	{"connection", ALWAYS, false, false,
 	 "topics it takes out (out, both) go slow while it is connected"},
+	{"start_type", IF_LAZY, true, false,
+	 "such a bridge must get messages while it is not connected"},
 	{"mount_point", ALWAYS, true, true, "its clients see other topics than the broker"},
 	{"queue_qos0_messages", IF_TRUE, true, false,
 	 "sessions without a client must get messages of QoS 0 later"},
@@ -93,7 +96,8 @@ struct scan {
 	char db_file[PATH_MAX];
 	struct broker_bridges bridges;
 	int bridge_n;
-	bool bridges_lost; /* more than fit */
+	bool bridges_lost; /* more than fit, or not as mosquitto reads it */
+	bool lazy;
 };
 
 /* Where we are in one file. */
@@ -103,6 +107,7 @@ struct place {
 	char port[16]; /* of the listener that options belong to */
 	bool tls_said; /* of this listener */
 	bool bridge;   /* behind a connection line */
+	bool tab;      /* in the line: no blank to mosquitto */
 	bool top;      /* not included */
 };
 
@@ -152,6 +157,8 @@ static bool applies(const struct rule *r, const char *value, struct place *at)
 		return number != 0 && number < QUEUE_MSGS;
 	case IF_WEBSOCKETS:
 		return strcmp(value, "websockets") == 0;
+	case IF_LAZY:
+		return strcmp(value, "lazy") == 0;
 	case IF_TLS:
 		if (at->tls_said)
 			return false;
@@ -196,7 +203,7 @@ static bool take_db(struct scan *s, const char *option, const char *value)
 
 static const struct rule too_many = {
 	"topic", ALWAYS, true, false,
-	"too much of bridges to be followed: while one is connected, all topics go slow"};
+	"too much to be followed, or with a tab: while a bridge is connected, all topics go slow"};
 
 static void lose_bridges(struct scan *s, const struct place *at)
 {
@@ -209,11 +216,15 @@ static void lose_bridges(struct scan *s, const struct place *at)
 	add(s, &f);
 }
 
-/* The next word of mosquitto's, which is ended in place; NULL: none is left. */
-static char *word(char **rest)
+/* The next word of mosquitto's, which is ended in place; NULL: none is left, or a comment. */
+static char *word(char *begin, char **rest)
 {
-	char *w = strtok_r(NULL, " \t", rest);
+	char *w = strtok_r(begin, " ", rest);
 
+	if (w && w[0] == '#' && !begin) {
+		*rest += strlen(*rest);
+		return NULL;
+	}
 	return w && strcmp(w, "\"\"") == 0 ? w + 2 : w;
 }
 
@@ -238,7 +249,7 @@ static void take_addresses(struct scan *s, char *value, const struct place *at)
 {
 	char *rest = value;
 
-	for (char *w = strtok_r(value, " \t", &rest); w && w[0] != '#'; w = word(&rest)) {
+	for (char *w = word(value, &rest); w && w[0] != '#'; w = word(NULL, &rest)) {
 		char *colon = strrchr(w, ':');
 
 		take_port(s, at, strtoul(PORT_DEFAULT, NULL, 10));
@@ -252,17 +263,14 @@ static void take_topic(struct scan *s, char *value, const struct place *at)
 {
 	struct broker_bridges *b = &s->bridges;
 	char *rest = value;
-	const char *pattern = strtok_r(value, " \t", &rest);
-	const char *way = word(&rest);
-	const char *prefix;
+	const char *pattern = word(value, &rest);
+	const char *way = word(NULL, &rest);
+	const char *qos = way ? word(NULL, &rest) : NULL;
+	const char *prefix = qos ? word(NULL, &rest) : NULL;
 	size_t len;
 
-	word(&rest); /* QoS */
-	prefix = word(&rest);
 	if (!pattern || (way && strcasecmp(way, "in") == 0))
 		return;
-	if (strcmp(pattern, "\"\"") == 0)
-		pattern += 2;
 	len = strlen(pattern) + (prefix ? strlen(prefix) : 0);
 	if (len == 0)
 		return;
@@ -287,6 +295,10 @@ static bool take_bridge(struct scan *s, const char *option, char *value, struct 
 	}
 	if (!at->bridge)
 		return false;
+	if (at->tab)
+		lose_bridges(s, at);
+	if (strcmp(option, "start_type") == 0 && strcmp(value, "lazy") == 0)
+		s->lazy = true;
 	if (strcmp(option, "address") == 0 || strcmp(option, "addresses") == 0)
 		take_addresses(s, value, at);
 	else if (strcmp(option, "topic") == 0)
@@ -357,6 +369,7 @@ static int take_line(struct scan *s, char *line, struct place *at)
 	char *value;
 
 	at->line++;
+	at->tab = strchr(line, '\t') != NULL;
 	if (!split(line, &option, &value))
 		return 0;
 	if (strcmp(option, "include_dir") == 0)
@@ -423,8 +436,10 @@ int broker_conf_bridges(const char *path, struct broker_bridges *out)
 
 	if (rc < 0)
 		return rc;
+	if (s.bridges_lost || s.lazy)
+		return s.lazy ? -ENOTSUP : -E2BIG;
 	*out = s.bridges;
-	return s.bridges_lost ? -E2BIG : s.bridge_n;
+	return s.bridge_n;
 }
 
 /* ---- for toe run ---- */
@@ -439,8 +454,9 @@ const char *broker_conf_of(char *const *cmd)
 	for (int i = 1; cmd[i]; i++) {
 		if (strcmp(cmd[i], "-c") != 0 && strcmp(cmd[i], "--config-file") != 0)
 			continue;
-		file = cmd[i + 1]; /* several: mosquitto's business; NULL: likewise */
-		break;
+		if (file)
+			return NULL; /* it reads all of them */
+		file = cmd[i + 1];   /* NULL: mosquitto's business */
 	}
 	return file;
 }

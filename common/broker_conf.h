@@ -45,7 +45,8 @@ struct broker_bridges {
 	uint8_t filters[BROKER_BRIDGE_BYTES]; /* {length (1 byte), local topic filter}, ... */
 };
 
-/* How many there are, and *out; -errno: not known, as above, or (-E2BIG) more than it can hold. */
+/* How many there are, and *out; -errno: not known, as above; (-E2BIG) more than it can hold;
+ * (-ENOTSUP) one that takes messages while it is not connected. */
 int broker_conf_bridges(const char *path, struct broker_bridges *out);
 
 /* The configuration file of a command line, if that starts mosquitto with one; else NULL. */

@@ -324,8 +324,10 @@ static bool plain_swap(struct toe_app *a, uint32_t slot, unsigned from, unsigned
 /* early: it may not have come yet.  It comes at most once meanwhile. */
 static int follow_plain(struct toe_app *a, uint32_t slot, uint32_t ctx, bool early)
 {
-	if (early && plain_swap(a, slot, TOE_PLAIN_NONE, TOE_PLAIN_EARLY + ctx))
+	if (early && plain_swap(a, slot, TOE_PLAIN_NONE, TOE_PLAIN_EARLY + ctx)) {
+		atomic_fetch_add_explicit(&a->plain_conns, 1, memory_order_release);
 		return 0;
+	}
 	if (!plain_swap(a, slot, TOE_PLAIN_UNSEEN, TOE_PLAIN_FOLLOWED + ctx))
 		return -ENODEV; /* a module's, or gone */
 	atomic_fetch_sub_explicit(&a->plain_unseen, 1, memory_order_release);
@@ -335,8 +337,10 @@ static int follow_plain(struct toe_app *a, uint32_t slot, uint32_t ctx, bool ear
 /* One that has left meanwhile has given back what it was. */
 static void unfollow_plain(struct toe_app *a, uint32_t slot, uint32_t ctx)
 {
-	if (plain_swap(a, slot, TOE_PLAIN_EARLY + ctx, TOE_PLAIN_NONE))
+	if (plain_swap(a, slot, TOE_PLAIN_EARLY + ctx, TOE_PLAIN_NONE)) {
+		atomic_fetch_sub_explicit(&a->plain_conns, 1, memory_order_release);
 		return;
+	}
 	atomic_fetch_add_explicit(&a->plain_unseen, 1, memory_order_release);
 	if (!plain_swap(a, slot, TOE_PLAIN_FOLLOWED + ctx, TOE_PLAIN_UNSEEN))
 		atomic_fetch_sub_explicit(&a->plain_unseen, 1, memory_order_release);
@@ -375,26 +379,34 @@ static void unfollow_all(struct toe_app *a, uint32_t ctx)
 	}
 }
 
-/* True: it is followed already. */
-static bool come_plain(struct toe_app *a, uint32_t slot)
+/* Returns what it was.  Announced and opened by the application, it is followed already; one that
+ * was accepted has the number of one that did not come, and that nobody took back. */
+static uint8_t come_plain(struct toe_app *a, uint32_t slot, bool active)
 {
-	uint8_t was = atomic_load(&a->plain[slot]);
+	uint8_t was;
+	bool early;
 
 	/* at most one change between: who announced it takes that back */
-	while (!plain_swap(a, slot, was,
-			   was < TOE_PLAIN_EARLY ? TOE_PLAIN_UNSEEN
-						 : was - TOE_PLAIN_EARLY + TOE_PLAIN_FOLLOWED))
+	do {
 		was = atomic_load(&a->plain[slot]);
-	return was >= TOE_PLAIN_EARLY;
+		early = active && was >= TOE_PLAIN_EARLY;
+	} while (
+		!plain_swap(a, slot, was,
+			    early ? was + TOE_PLAIN_FOLLOWED - TOE_PLAIN_EARLY : TOE_PLAIN_UNSEEN));
+	return was;
 }
 
-void toe_app_plain_add(struct toe_app *a, uint32_t slot)
+void toe_app_plain_add(struct toe_app *a, uint32_t slot, bool active)
 {
+	uint8_t was;
+
 	/* unseen before it can be followed; both pair with the acquire of stages that ask */
 	atomic_fetch_add_explicit(&a->plain_unseen, 1, memory_order_release);
-	if (come_plain(a, slot))
+	was = come_plain(a, slot, active);
+	if (active && was >= TOE_PLAIN_EARLY)
 		atomic_fetch_sub_explicit(&a->plain_unseen, 1, memory_order_release);
-	atomic_fetch_add_explicit(&a->plain_conns, 1, memory_order_release);
+	if (was < TOE_PLAIN_EARLY) /* else it counts already */
+		atomic_fetch_add_explicit(&a->plain_conns, 1, memory_order_release);
 }
 
 void toe_app_plain_del(struct toe_app *a, uint32_t slot)

@@ -80,8 +80,8 @@ struct toe_app {
 	_Atomic uint32_t reloads;  /* times it got SIGHUP; the same writer and rules */
 	_Atomic uint32_t followed; /* of kernel_conns, those whose subscriptions are told */
 	/* Connections in the pipeline that no stream module follows: of other ports, and those the
-	 * application opened.  Rises before the application can see one.  Writer: ctrl (release).
-	 */
+	 * application opened, or is going to (EARLY).  Rises before the application can see one.
+	 * Writers: ctrl, of EARLY the keeper-link thread (release). */
 	_Atomic uint32_t plain_conns;
 	/* Of these, those whose subscriptions are not told; for moments too many, never too few.
 	 * plain: which, enum toe_plain per slot.  Writers: ctrl when one comes and goes, the
@@ -135,8 +135,9 @@ int toe_app_kernel_conn(struct toe_engine *e, const struct toe_ctl_kconn *k);
  * process has, of others one that is in plain_conns, or (BRIDGE) will be. */
 int toe_app_follow(struct toe_engine *e, const struct toe_ctl_kconn *k, bool on);
 
-/* The ctrl stage's calls: a connection that no module follows comes and goes. */
-void toe_app_plain_add(struct toe_app *a, uint32_t slot);
+/* The ctrl stage's calls: a connection that no module follows, opened by the application (active)
+ * or accepted, comes and goes. */
+void toe_app_plain_add(struct toe_app *a, uint32_t slot, bool active);
 void toe_app_plain_del(struct toe_app *a, uint32_t slot);
 
 /* Applications evicted since the last call, as a bit mask of ids. */

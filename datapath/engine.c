@@ -110,6 +110,12 @@ static struct rte_mempool *make_mbuf_pool(const struct toe_config *cfg)
 		rte_mempool_free(mp);
 		return NULL;
 	}
+	if (strcmp(cfg->port_driver, "af_xdp") == 0 && mp->nb_mem_chunks != 1) {
+		LOG_ERROR(
+			"af_xdp wants all packet buffers in one piece: set port.hugepages = false");
+		rte_mempool_free(mp);
+		return NULL;
+	}
 	rte_mempool_obj_iter(mp, rte_pktmbuf_init, NULL);
 	return mp;
 }

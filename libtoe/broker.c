@@ -192,7 +192,7 @@ void lt_broker_listens(void)
 
 bool lt_broker_bridge(uint16_t port, struct lt_filters *f)
 {
-	for (unsigned i = 0; i < bridges.port_n; i++) {
+	for (unsigned i = 0; bridge_n > 0 && i < bridges.port_n; i++) {
 		if (bridges.ports[i] != port)
 			continue;
 		*f = (struct lt_filters){bridges.filters, bridges.len};

@@ -31,6 +31,9 @@
 #define PACKET_MAX 4096u /* of CONNECT and SUBSCRIBE, without the fixed header */
 #define FIRST_TLS  0x16u /* a handshake record; no control packet begins so */
 #define BUSY_TRIES 100u
+/* Two seconds of a process's life. */
+#define BRIDGE_TRIES    200u
+#define BRIDGE_PAUSE_NS 10000000
 /* In slot_of, until the descriptor is closed: not followed; nor known who it is, which is said
  * again at its end; or the engine believes to be told, so that nothing may be read. */
 #define NOT_MINE UINT16_MAX
@@ -125,7 +128,8 @@ static void say_missed(void)
 	lt_kconn_say(&k);
 }
 
-static struct slot *begin(int fd, uint32_t slot1, bool tls)
+/* NULL: no room. */
+static struct slot *open_slot(int fd, uint32_t slot1, bool tls)
 {
 	struct slot *s = take_slot();
 
@@ -138,10 +142,19 @@ static struct slot *begin(int fd, uint32_t slot1, bool tls)
 		s->conn = __atomic_add_fetch(&conns, 1, __ATOMIC_RELAXED);
 		s->slot1 = slot1;
 		LT_STORE(&s->state, IDLE);
-	} else {
-		say_missed();
 	}
-	LT_STORE(&slot_of[fd], s ? (uint16_t)(s - slots + 1) : MISSED);
+	LT_STORE(&slot_of[fd], s ? (uint16_t)(s - slots + 1) : NOT_MINE);
+	return s;
+}
+
+static struct slot *begin(int fd, uint32_t slot1, bool tls)
+{
+	struct slot *s = open_slot(fd, slot1, tls);
+
+	if (!s) {
+		say_missed();
+		LT_STORE(&slot_of[fd], MISSED);
+	}
 	return s;
 }
 
@@ -168,7 +181,8 @@ static int say(struct slot *s, uint8_t what, const uint8_t *data, size_t len)
 		memcpy(k.data, data, len);
 	rc = lt_kconn_say(&k);
 	s->heard |= rc == 0 || rc == -ESRCH || rc == -ENOSPC || rc == -ENODEV;
-	if (rc == 0)
+	/* what was not answered may have been done all the same */
+	if (rc == 0 || (rc == -ETIMEDOUT && toe_kconn_begins(what)))
 		s->told = what != TOE_KCONN_MQTT_END;
 	return rc;
 }
@@ -505,20 +519,37 @@ static bool alone(int fd)
 	return true;
 }
 
+/* While clients of the broker before it are still there the stage does not want to know; that is
+ * over soon, or there are two brokers. */
+static int say_bridge(struct slot *s)
+{
+	static uint32_t tries = BRIDGE_TRIES;
+	const struct timespec pause = {.tv_nsec = BRIDGE_PAUSE_NS};
+	int rc = say(s, TOE_KCONN_MQTT_BRIDGE, NULL, 0);
+
+	while (rc == -EAGAIN && LT_LOAD(&tries) > 0) {
+		__atomic_sub_fetch(&tries, 1, __ATOMIC_RELAXED);
+		nanosleep(&pause, NULL);
+		rc = say(s, TOE_KCONN_MQTT_BRIDGE, NULL, 0);
+	}
+	return rc;
+}
+
 /* Its topics go slow before the broker can have a message for it. */
 void lt_follow_connecting(int fd, uint32_t slot1, uint16_t port)
 {
 	struct lt_filters f;
 	int saved = errno;
-	struct slot *s;
+	struct slot *s = get(fd);
 
-	if (!slot_of || (unsigned)fd >= lt_fds.n || get(fd) || !lt_broker_bridge(port, &f))
+	if (!slot_of || (unsigned)fd >= lt_fds.n || (s && LT_LOAD(&s->bridge)) ||
+	    !lt_broker_bridge(port, &f))
 		return;
 	lt_follow_forget(fd, true); /* one that was closed behind our back */
-	s = alone(fd) ? begin(fd, slot1, true) : NULL;
+	s = alone(fd) ? open_slot(fd, slot1, true) : NULL;
 	if (s && hold(s)) {
 		LT_STORE(&s->bridge, true);
-		if (say(s, TOE_KCONN_MQTT_BRIDGE, NULL, 0) != 0 || !say_filters(s, &f))
+		if (say_bridge(s) != 0 || !say_filters(s, &f))
 			give_up(fd, s, false);
 		else
 			release(fd, s);

@@ -527,14 +527,13 @@ ssize_t lt_follow_read(int fd, const void *data, ssize_t n);
 ssize_t lt_follow_tls(int fd, const void *data, ssize_t n);
 /* The program has written n bytes to fd, or to TLS on it. */
 void lt_follow_wrote(int fd, const void *data, ssize_t n, bool tls);
-/* What is read from fd is not seen any more, unless it is closed.  False: and the engine does not
- * know. */
+/* What is read from fd is not seen any more, if not closed.  False: and the engine does not know.
+ */
 bool lt_follow_forget(int fd, bool closed);
 /* The next read from fd is not seen.  False: and the engine does not know. */
 bool lt_follow_unseen(int fd);
 void lt_follow_duplicated(int fd, int to);
-/* The program opens a connection to a port; before the kernel's begins, or when the engine's has a
- * slot (slot1: that and 1; 0: the kernel's). */
+/* It opens a connection: before the kernel's begins (slot1 0), or the engine's (slot and 1). */
 void lt_follow_connecting(int fd, uint32_t slot1, uint16_t port);
 
 /* ---- TLS (tls.c) ---- */
@@ -548,8 +547,7 @@ void lt_broker_init(void);
 void lt_broker_listens(void);
 /* It is told to read its configuration again.  Any context. */
 void lt_broker_reload(void);
-/* What bridges to that port of any broker take out, as in struct broker_bridges; false: there is no
- * such bridge. */
+/* What bridges to that port take out (struct broker_bridges); false: there is none. */
 struct lt_filters {
 	const uint8_t *data;
 	size_t len;

@@ -27,8 +27,9 @@
 
 #include "region.h"
 
-#define PREDECESSOR_MS 10000 /* until one that is ending is gone; it gives each child KP_TERM_MS   \
-			      */
+#define PREDECESSOR_MS                                                                             \
+	10000 /* until one that is ending is gone; it gives each child KP_TERM_MS                  \
+	       */
 #define PREDECESSOR_LOOK_MS 20
 
 #ifndef TOE_VERSION

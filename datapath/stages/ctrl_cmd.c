@@ -112,14 +112,14 @@ static bool claim_stream(const struct toe_engine *e, struct toe_cmd_install *in)
 
 /* A connection that no module follows is counted, so that a module that keeps an account of what
  * the application does knows that there is more. */
-static void count_plain(const struct toe_engine *e, struct ctrl_conn *conn)
+static void count_plain(const struct toe_engine *e, struct ctrl_conn *conn, bool active)
 {
 	struct toe_app *a = toe_app_get(e, conn->app_id);
 
 	if (conn->streamed || a == NULL)
 		return;
 	conn->plain_of = a->serial;
-	toe_app_plain_add(a, conn->slot);
+	toe_app_plain_add(a, conn->slot, active);
 }
 
 static void uncount_plain(const struct toe_engine *e, struct ctrl_conn *conn)
@@ -166,7 +166,7 @@ static enum outcome do_install(struct toe_stage *s, const struct command *c)
 				   .installed = true,
 				   .streamed = claim_stream(e, &in)};
 	toe_work_ctrl(w)->cmd.install = in;
-	count_plain(e, conn);
+	count_plain(e, conn, in.listener == TOE_NONE);
 	toe_emit(s, TOE_STAGE_SEQ, w);
 	return DONE;
 }

@@ -14,6 +14,8 @@
 #ifndef TOE_CTL_H
 #define TOE_CTL_H
 
+#include <stdbool.h>
+
 #include "toe/abi.h"
 #include "toe/region.h"
 

@@ -142,6 +142,7 @@ static int begin(struct mqtt_stage *st, uint32_t ctx, uint32_t conn, const struc
 	}
 	k = enter(st, ctx, conn);
 	k->session = session;
+	k->bridge = what == TOE_KCONN_MQTT_BRIDGE;
 	if (resumes)
 		k->id = toe_buf_get(st->sessions[known].id);
 	else if (what == TOE_KCONN_MQTT_NEW)
@@ -163,7 +164,8 @@ static int subscribe(struct mqtt_stage *st, const struct mqtt_kernel *k, const u
 		if (data[at] > len - at - 1)
 			return -EINVAL;
 		rc = mqtt_subs_add(st->subs, k->session, data + at + 1, data[at], &sub, &existed);
-		if (rc == -EINVAL) /* the broker will refuse it, or it matches nothing */
+		if (rc == -EINVAL &&
+		    !k->bridge) /* the broker will refuse it, or it matches nothing */
 			rc = 0;
 	}
 	return rc;
@@ -236,9 +238,12 @@ static int news_of(struct mqtt_stage *st, uint32_t ctx, uint32_t conn, uint32_t 
 }
 
 /* Programs that are no brokers lose connections, too: only what a broker says of itself makes the
- * stage follow it. */
+ * stage follow it.  A bridge does not take it away from one that lives, and comes again. */
 static bool concerns(struct mqtt_stage *st, uint32_t app, uint32_t what)
 {
+	if (what == TOE_KCONN_MQTT_BRIDGE && st->app_serial != 0 && app != st->app_id &&
+	    toe_stream_app_serial(st->s, st->app_id) == st->app_serial)
+		return false;
 	if (toe_kconn_begins(what) || what == TOE_KCONN_MQTT_RESTORE ||
 	    what == TOE_KCONN_MQTT_CHECKED)
 		return mqtt_follow(st, app);
@@ -258,7 +263,8 @@ int mqtt_kernel_news(struct mqtt_stage *st, const char *text)
 	if (len < 0)
 		return -EINVAL;
 	if (!concerns(st, app, what)) /* not the broker that is followed, or not yet */
-		return what == TOE_KCONN_MQTT_RESTORE ? -EAGAIN : -ESRCH;
+		return what == TOE_KCONN_MQTT_RESTORE || what == TOE_KCONN_MQTT_BRIDGE ? -EAGAIN
+										       : -ESRCH;
 	if (what == TOE_KCONN_MQTT_RESTORE)
 		return mqtt_restore(st, data, (uint32_t)len);
 	if (what == TOE_KCONN_MQTT_CHECKED)

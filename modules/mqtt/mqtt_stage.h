@@ -326,6 +326,7 @@ struct mqtt_kernel {
 	uint32_t session;   /* its subscriptions */
 	struct toe_buf *id; /* of a session that lasts, NULL: it ends with the connection */
 	bool used;
+	bool bridge; /* its filters are not the peer's words but of the broker's configuration */
 };
 
 struct mqtt_stage {

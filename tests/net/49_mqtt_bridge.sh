@@ -22,7 +22,7 @@ cat >>"$LOGS/mosquitto.conf" <<-END
 	connection to-far
 	address $CLI:1884
 	restart_timeout 1
-	topic up/# out 0
+	topic up/# out 0 # and a remark
 	topic down/# in 0
 	connection to-near
 	address 127.0.0.1:1885
@@ -65,9 +65,11 @@ seq 21 40 | in_srv mosquitto_pub -h 127.0.0.1 -p 1885 -t remote/n/y -l || fail "
 has sub local/n/y 21 40
 
 # ---- fast and slow in turn, from one publisher
+fast=$(of .publishes.FAST) slow=$(of .publishes.KERNEL)
 seq 1000 | awk '{ print $1 % 2 ? "up/x" : "a", 0, 20 + $1 }' | in_cli tests/mqtt/pub_lines.py $SRV || fail pub_lines.py
 wait_for 10 "the last of them" grep -qx 'a 1020' "$LOGS/sub.log"
 wait_for 10 "the last one at the other broker" grep -qx 'up/x 1019' "$LOGS/at-far.log"
+[ "$(of .publishes.FAST) $(of .publishes.KERNEL)" = "$((fast + 500)) $((slow + 500))" ] || fail "not in turn: $(m slow)"
 for who in sub at-far; do
 	cmp -s <(grep '^up/x ' "$LOGS/$who.log" | tail -500) <(seq 21 2 1019 | sed 's|^|up/x |') || fail "$who, up/x"
 done
@@ -108,6 +110,13 @@ why FAST a 1101 1120
 # ---- none is left
 end_process "$FAR"
 end_process "$NEAR"
-wait_for 10 "both to be gone" conns 0 0 0 0
-why FAST up/x 1081 1100
-why FAST local/n/x 21 40
+# each second they try to connect, and their topics are slow for that moment
+all_fast()
+{
+	local before
+	before=$(of .publishes.FAST)
+	publish "$1" 1 20
+	is .publishes.FAST $((before + 20))
+}
+wait_for 10 "topics of no bridge to be fast" all_fast up/x
+wait_for 10 "topics of no bridge to be fast" all_fast local/n/x

@@ -299,6 +299,10 @@ static int kernel_news(const struct toe_ctl_kconn *kc)
 		snprintf(news + at, sizeof(stats->news) - at, "refused;");
 		return -ESRCH;
 	}
+	if (kc->what == TOE_KCONN_MQTT_BRIDGE && stats->news_later > 0) {
+		stats->news_later--;
+		return -EAGAIN;
+	}
 	if (kc->slot1 == 0) {
 		stats->followed += toe_kconn_begins(kc->what);
 		stats->followed -= kc->what == TOE_KCONN_MQTT_END;

@@ -116,7 +116,8 @@ static bool has_filter(const struct broker_bridges *b, const char *filter)
 /* What goes out, with the local prefix; the ports they may be at. */
 static void test_bridges(void **state)
 {
-	static const char *const filters[] = {"up/#", "local/both/+", "plain", "alone", "#"};
+	static const char *const filters[] = {"up/#", "local/both/+", "plain", "alone",
+					      "#",    "said/#",       "more/#"};
 	static struct broker_bridges b;
 	size_t len = 0;
 
@@ -195,14 +196,34 @@ static void test_too_many_bridges(void **state)
 	assert_int_equal(broker_conf_bridges(path, &b), -E2BIG);
 	n = (size_t)snprintf(text, sizeof(text), "connection a\n");
 	for (unsigned i = 0; i < BROKER_BRIDGE_BYTES / 128; i++)
-		n += (size_t)snprintf(text + n, sizeof(text) - n, "topic %0127d\n", i);
+		n += (size_t)snprintf(text + n, sizeof(text) - n, "topic %0127u\n", i);
 	write_conf(text);
 	assert_int_equal(broker_conf_bridges(path, &b), 1);
 	assert_int_equal(b.len, BROKER_BRIDGE_BYTES);
 	assert_int_equal(b.filters[BROKER_BRIDGE_BYTES - 1], '1');
 	snprintf(text + n, sizeof(text) - n, "topic x\n");
 	write_conf(text);
+	memset(&b, 0, sizeof(b));
 	assert_int_equal(broker_conf_bridges(path, &b), -E2BIG);
+	assert_int_equal(b.len + b.port_n, 0);
+}
+
+/* Where a tab is no blank; one that wakes up by messages. */
+static void test_odd_bridges(void **state)
+{
+	static struct broker_bridges b;
+
+	(void)state;
+	write_conf("connection a\ntopic x\tout\n");
+	assert_int_equal(broker_conf_bridges(path, &b), -E2BIG);
+	assert_int_equal(broker_conf_scan(path, list, MAX), 2);
+	assert_true(list[1].unsafe);
+	write_conf("connection a\naddress h\ntopic x out\nstart_type automatic\n");
+	assert_int_equal(broker_conf_bridges(path, &b), 1);
+	write_conf("connection a\naddress h\ntopic x out\nstart_type lazy\n");
+	assert_int_equal(broker_conf_bridges(path, &b), -ENOTSUP);
+	assert_int_equal(broker_conf_scan(path, list, MAX), 2);
+	assert_true(list[1].unsafe && list[1].line == 4);
 }
 
 /* Where its database is, as mosquitto puts it together; the last of each counts. */
@@ -294,6 +315,7 @@ static void test_command(void **state)
 	assert_string_equal(conf_of("/usr/sbin/mosquitto", "-v", "--config-file", "f"), "f");
 	assert_null(conf_of("mosquitto", "-v", NULL, NULL));
 	assert_null(conf_of("mosquitto", "-v", "-c", NULL));
+	assert_null(broker_conf_of((char *const[]){"mosquitto", "-c", "f", "-c", "g", NULL}));
 	assert_null(conf_of("mosquitto_sub", "-c", "f", NULL));
 }
 
@@ -327,6 +349,7 @@ int main(void)
 		cmocka_unit_test(test_command),
 		cmocka_unit_test(test_bridges),
 		cmocka_unit_test(test_too_many_bridges),
+		cmocka_unit_test(test_odd_bridges),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

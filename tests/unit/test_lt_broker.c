@@ -359,7 +359,7 @@ static int bridge_to(int *port, const char *topics)
 {
 	struct sockaddr_in sa;
 	int fd = loopback_listener(&sa, true);
-	char text[256];
+	char text[512];
 
 	*port = ntohs(sa.sin_port);
 	snprintf(text, sizeof(text),
@@ -427,6 +427,37 @@ static void bridges_of_the_engine(void)
 	remove_files();
 }
 
+/* Clients of the broker before are still there; there are two brokers, or too many topics. */
+static void bridges_not_yet(void)
+{
+	struct sockaddr_in sa;
+	char topics[200];
+	int port, wide, fd, remote = bridge_to(&port, "topic u/# out\n");
+
+	wide = loopback_listener(&sa, false);
+	fake_stats->news_later = 2;
+	fd = to_port(port);
+	CHECK(fd >= 0 && news_are("B ;F u/#;") && fake_stats->followed == 1);
+	close(fd);
+	CHECK(news_are("E ;"));
+	fake_stats->news_later = UINT32_MAX;
+	fd = to_port(port);
+	CHECK(fd >= 0 && news_are("") && fake_stats->followed == 0 && told() == 1);
+	close(fd);
+	fd = to_port(port); /* at once: it has waited enough */
+	close(fd);
+	fake_stats->news_later = 0;
+	close(remote);
+	snprintf(topics, sizeof(topics), "topic u out\ntopic %0160d out\n", 0);
+	remote = bridge_to(&port, topics);
+	fd = to_port(port);
+	CHECK(fd >= 0 && news_are("") && told() == 1 && fake_stats->followed == 0);
+	close(fd);
+	close(remote);
+	close(wide);
+	remove_files();
+}
+
 static void bridges_changed(void)
 {
 	struct sockaddr_in sa;
@@ -463,6 +494,7 @@ int main(int argc, char **argv)
 		CASE(database_refused),
 		CASE(bridges_of_the_kernel),
 		CASE(bridges_of_the_engine),
+		CASE(bridges_not_yet),
 		CASE(bridges_changed),
 	};
 
