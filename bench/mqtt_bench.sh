@@ -9,6 +9,7 @@
 #    PUBLISHES=100               one every 20 ms  SATURATION=2e5 deliveries with WINDOW=16 publishes under way
 #    NAPI=threaded               the clients' end of the veth pair receives in a thread of its own, both times
 #    DRIVER=af_packet            of the engine's port, or af_xdp
+#    TESTS="latency saturation port"
 #    MQTT_CONF=...               lines for the engine's configuration, default the stage on every topic; MQTT_CONF= without
 #
 # latency: from just before the PUBLISH is written to the read of the last subscriber's copy.
@@ -21,6 +22,7 @@ set -u
 cd "$(dirname "$0")/.." || exit 1
 B=${B:-build} ROUNDS=${ROUNDS:-1} COUNTS=${COUNTS:-100 500 1000 5000}
 DRIVER=${DRIVER:-af_packet} PUBLISHES=${PUBLISHES:-100} SATURATION=${SATURATION:-200000} WINDOW=${WINDOW:-16}
+TESTS=${TESTS:-latency saturation port}
 [ -n "${MQTT_CONF+x}" ] || MQTT_CONF='mqtt: { ports = (1883); offload = ( "#" ); };'
 SATURATION=$(printf '%.0f' "$SATURATION")
 BIN=$PWD/$B OUT=$PWD/$B/bench PREFIX=tmb$$ K=kmb$$ SRV=10.99.0.1
@@ -67,6 +69,8 @@ engine_pids()
 	done
 }
 
+tests() { [[ " $TESTS " == *" $1 "* ]]; }
+
 # load WHO CONFIG TEST CLIENT_NETNS PROGRAM ARGS...: one JSON line more
 load()
 {
@@ -86,10 +90,11 @@ measure()
 {
 	local n rounds mac
 	for n in $COUNTS; do
-		load "$1" "$2" latency "$4" mqtt_load --subscribers "$n" --rounds "$PUBLISHES" --interval-us 20000 --watch "$5"
+		tests latency && load "$1" "$2" latency "$4" mqtt_load --subscribers "$n" --rounds "$PUBLISHES" --interval-us 20000 --watch "$5"
 		rounds=$((SATURATION / n > 100 ? SATURATION / n : 100))
-		load "$1" "$2" saturation "$4" mqtt_load --subscribers "$n" --rounds $rounds --window "$WINDOW" --watch "$5"
+		tests saturation && load "$1" "$2" saturation "$4" mqtt_load --subscribers "$n" --rounds $rounds --window "$WINDOW" --watch "$5"
 	done
+	tests port || return 0
 	own_tcp "$4"
 	mac=$(ip netns exec "$3" cat /sys/class/net/toe0/address)
 	for n in $COUNTS; do
@@ -123,12 +128,14 @@ floor()
 	mac=$(ip netns exec "$K-srv" cat /sys/class/net/toe0/address)
 	ip -n "$K-cli" neigh replace $SRV lladdr "$mac" dev cli0 nud permanent
 	for n in $COUNTS; do
+		tests latency || break
 		start_floor "$n"
 		load floor raw latency "$K-cli" mqtt_load --raw --subscribers "$n" --rounds "$PUBLISHES" --watch "${PIDS[-1]}"
 		stop_all
 	done
 	own_tcp "$K-cli"
 	for n in $COUNTS; do
+		tests port || break
 		start_floor "$n"
 		load floor raw port "$K-cli" mqtt_port --raw --mac "$mac" --subscribers "$n" --rounds "$PUBLISHES"
 		stop_all
