@@ -36,15 +36,15 @@
 #include "tests/progs/lib/mqtt.h"
 #include "tests/progs/lib/util.h"
 
-#define FIRST_PORT   10000u
-#define FIRST_SEQ    1000u
-#define PARALLEL     32u /* handshakes at once */
-#define RESEND_NS    300000000ull
-#define DELACK_NS    10000000ull
-#define ACK_PAUSE_NS 50000
-#define BLOCK_BYTES  65536u
-#define BLOCKS       64u
-#define BLOCK_MS     1u /* until a block that is not full is handed over */
+#define FIRST_PORT  10000u
+#define FIRST_SEQ   1000u
+#define PARALLEL    32u /* handshakes at once */
+#define RESEND_NS   300000000ull
+#define DELACK_NS   10000000ull
+#define PAUSE_NS    50000
+#define BLOCK_BYTES 65536u
+#define BLOCKS      64u
+#define BLOCK_MS    1u /* until a block that is not full is handed over */
 
 enum state { IDLE, SYN_SENT, WAIT_CONNACK, WAIT_SUBACK, READY };
 
@@ -106,19 +106,24 @@ static void ack(struct conn *c)
 	put(c, c->snd_nxt, TH_ACK, NULL, 0);
 }
 
-/* Not faster than links of many clients would bring them: what the queues of one interface do not
- * hold is lost. */
+/* Behind the nth of many frames: not faster than links of many clients would bring them.  What the
+ * queues of one interface do not hold is lost. */
+static void breathe(unsigned n)
+{
+	const struct timespec pause = {.tv_nsec = PAUSE_NS};
+
+	if (n % RAW_BATCH != RAW_BATCH - 1)
+		return;
+	raw_flush(&out);
+	nanosleep(&pause, NULL);
+}
+
 static void ack_all(void)
 {
-	const struct timespec pause = {.tv_nsec = ACK_PAUSE_NS};
-
 	for (unsigned i = 0; i < owing_n; i++) {
 		if (owing[i]->owed)
 			ack(owing[i]);
-		if (i % RAW_BATCH == RAW_BATCH - 1) {
-			raw_flush(&out);
-			nanosleep(&pause, NULL);
-		}
+		breathe(i);
 	}
 	owing_n = 0;
 }
@@ -356,8 +361,10 @@ static void run(void)
 /* The server may forget them, so that the next run can use the ports. */
 static void reset_all(void)
 {
-	for (unsigned i = 0; i < started; i++)
+	for (unsigned i = 0; i < started; i++) {
 		put(&conns[i], conns[i].snd_nxt, TH_RST | TH_ACK, NULL, 0);
+		breathe(i);
+	}
 	raw_flush(&out);
 }
 
