@@ -37,12 +37,14 @@ echo 'port: { interface = "dpdk0"; };' >"$LOGS/nodpdk.conf"
 expect_error 'librte_' unshare --mount --net sh -c "ip link add dpdk0 type veth peer name dpdk1 &&
 	mount --bind /dev/null '$eal' && exec '$BIN/toe' up --config '$LOGS/nodpdk.conf'"
 [ -e "$RUN_DIR.none/keeper.sock" ] && fail "half-started engine left a socket"
+rm -rf "$RUN_DIR.none"
 # not root
 expect_error 'root|CAP_|privilege|permission' setpriv --reuid=65534 --regid=65534 --clear-groups \
 	"$BIN/toe" up --config "$LOGS/noif.conf"
 expect_error 'root|CAP_|privilege|permission' unshare --user --map-root-user \
 	"$BIN/toe" testbed up --prefix "$PREFIX-u"
 ip netns list | grep -q "$PREFIX-u" && fail "testbed half made"
+rmdir "$RUN_DIR.none" 2>/dev/null
 export TOE_RUN_DIR=$RUN_DIR
 
 SRV_NS=(ip netns exec "$PREFIX-srv")
