@@ -11,11 +11,10 @@
  * it arrived: a wake-up per frame would be in the sender's time.  Copies are acknowledged as a
  * client would that has nothing to say: each second segment of a connection at once, else later,
  * here when the last copy has come or after DELACK_NS (RFC 1122 4.2.3.2 allows 500 ms, Linux takes
- * 40).  One PUBLISH every
- * --interval-us, QoS 0.  The kernel of this namespace has to drop segments from the server's
- * port (nft, ingress), or it would reset them.  --raw: no MQTT handshake, PUBLISHes come from
- * whoever accepts (mqtt_floor).  --watch: CPU time of those processes.  One JSON line; exit code 0
- * only if every copy came.
+ * 40).  One PUBLISH every --interval-us, QoS 0.  The kernel of this namespace has to drop segments
+ * from the server's port (nft, ingress), or it would reset them.  --raw: no MQTT handshake,
+ * PUBLISHes come from whoever accepts (mqtt_floor).  --watch: CPU time of those processes.  One
+ * JSON line; exit code 0 only if every copy came.
  */
 #include <arpa/inet.h>
 #include <getopt.h>

@@ -176,6 +176,8 @@ static void judge(struct scan *s, const char *option, const char *value, struct 
 		if (strcmp(rules[i].option, option) != 0 || !applies(&rules[i], value, at))
 			continue;
 		fill(&f, &rules[i], at);
+		if (rules[i].when == IF_LAZY)
+			s->lazy = true;
 		if (rules[i].when != BY_LISTENER) {
 			add(s, &f);
 		} else {
@@ -267,12 +269,10 @@ static void take_topic(struct scan *s, char *value, const struct place *at)
 	const char *way = word(NULL, &rest);
 	const char *qos = way ? word(NULL, &rest) : NULL;
 	const char *prefix = qos ? word(NULL, &rest) : NULL;
-	size_t len;
+	size_t head = prefix ? strlen(prefix) : 0;
+	size_t len = head + (pattern ? strlen(pattern) : 0);
 
-	if (!pattern || (way && strcasecmp(way, "in") == 0))
-		return;
-	len = strlen(pattern) + (prefix ? strlen(prefix) : 0);
-	if (len == 0)
+	if (!pattern || (way && strcasecmp(way, "in") == 0) || len == 0)
 		return;
 	if (len > BROKER_FILTER_MAX || b->len + 1u + len > sizeof(b->filters)) {
 		lose_bridges(s, at);
@@ -280,8 +280,8 @@ static void take_topic(struct scan *s, char *value, const struct place *at)
 	}
 	b->filters[b->len++] = (uint8_t)len;
 	if (prefix)
-		memcpy(b->filters + b->len, prefix, len - strlen(pattern));
-	memcpy(b->filters + b->len + len - strlen(pattern), pattern, strlen(pattern));
+		memcpy(b->filters + b->len, prefix, head);
+	memcpy(b->filters + b->len + head, pattern, len - head);
 	b->len = (uint16_t)(b->len + len);
 }
 
@@ -297,8 +297,6 @@ static bool take_bridge(struct scan *s, const char *option, char *value, struct 
 		return false;
 	if (at->tab)
 		lose_bridges(s, at);
-	if (strcmp(option, "start_type") == 0 && strcmp(value, "lazy") == 0)
-		s->lazy = true;
 	if (strcmp(option, "address") == 0 || strcmp(option, "addresses") == 0)
 		take_addresses(s, value, at);
 	else if (strcmp(option, "topic") == 0)

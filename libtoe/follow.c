@@ -31,6 +31,7 @@
 #define PACKET_MAX 4096u /* of CONNECT and SUBSCRIBE, without the fixed header */
 #define FIRST_TLS  0x16u /* a handshake record; no control packet begins so */
 #define BUSY_TRIES 100u
+#define NEWS_BYTES sizeof(((struct toe_ctl_kconn *)0)->data)
 /* Two seconds of a process's life. */
 #define BRIDGE_TRIES    200u
 #define BRIDGE_PAUSE_NS 10000000
@@ -221,30 +222,43 @@ static bool on_connect(struct slot *s)
 	return rc == -ESRCH && !con.clean && con.level != MQTT_LEVEL_31 && await_answer(s, id);
 }
 
+/* As many to a message as fit. */
+static bool say_filters(struct slot *s, const struct lt_filters *f)
+{
+	size_t from = 0;
+
+	for (size_t at = 0; at < f->len;) {
+		size_t to = at + 1 + f->data[at];
+
+		if (to - from > NEWS_BYTES) {
+			if (say(s, TOE_KCONN_MQTT_FILTER, f->data + from, at - from) != 0)
+				return false;
+			from = at;
+		}
+		at = to;
+	}
+	return from == f->len || say(s, TOE_KCONN_MQTT_FILTER, f->data + from, f->len - from) == 0;
+}
+
+/* Packed where they stand: length and filter take less than they did in the packet. */
 static bool on_subscribe(struct slot *s)
 {
-	uint8_t data[sizeof(((struct toe_ctl_kconn *)0)->data)];
+	struct lt_filters f = {body_of(s), 0};
 	struct mqtt_subscribe sub;
 	struct mqtt_sub_item item;
-	size_t n = 0;
 
 	if (mqtt_subscribe_parse(s->level, body_of(s), s->len, &sub) != 0)
 		return false;
 	while (mqtt_subscribe_next(&sub, &item)) {
-		size_t len = item.filter.len;
+		uint8_t *to = body_of(s) + f.len;
 
-		if (1 + len > sizeof(data))
+		if (1u + item.filter.len > NEWS_BYTES)
 			return false;
-		if (n + 1 + len > sizeof(data)) {
-			if (say(s, TOE_KCONN_MQTT_FILTER, data, n) != 0)
-				return false;
-			n = 0;
-		}
-		data[n] = (uint8_t)len;
-		memcpy(data + n + 1, item.filter.data, len);
-		n += 1 + len;
+		memmove(to + 1, item.filter.data, item.filter.len);
+		to[0] = (uint8_t)item.filter.len;
+		f.len += 1u + item.filter.len;
 	}
-	return n == 0 || say(s, TOE_KCONN_MQTT_FILTER, data, n) == 0;
+	return say_filters(s, &f);
 }
 
 /* ---- bytes ---- */
@@ -488,25 +502,6 @@ bool lt_follow_forget(int fd, bool closed)
 }
 
 /* ---- bridges ---- */
-
-/* As many to a message as fit. */
-static bool say_filters(struct slot *s, const struct lt_filters *f)
-{
-	const size_t room = sizeof(((struct toe_ctl_kconn *)0)->data);
-	size_t from = 0;
-
-	for (size_t at = 0; at < f->len;) {
-		size_t to = at + 1 + f->data[at];
-
-		if (to - from > room) {
-			if (say(s, TOE_KCONN_MQTT_FILTER, f->data + from, at - from) != 0)
-				return false;
-			from = at;
-		}
-		at = to;
-	}
-	return from == f->len || say(s, TOE_KCONN_MQTT_FILTER, f->data + from, f->len - from) == 0;
-}
 
 static bool alone(int fd)
 {

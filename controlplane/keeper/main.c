@@ -27,9 +27,7 @@
 
 #include "region.h"
 
-#define PREDECESSOR_MS                                                                             \
-	10000 /* until one that is ending is gone; it gives each child KP_TERM_MS                  \
-	       */
+#define PREDECESSOR_MS      10000 /* one that is ending gives each child KP_TERM_MS */
 #define PREDECESSOR_LOOK_MS 20
 
 #ifndef TOE_VERSION
@@ -136,20 +134,17 @@ static int make_dirs(const char *path)
 	}
 }
 
-/* Who has the lock; 0: not said.  *ending: not for long. */
-static int32_t read_pid(const char *path, bool *ending)
+/* What it says, "" for nothing: who has the lock, and perhaps KP_ENDING. */
+static const char *pid_text(const char *path)
 {
-	char buf[32] = "";
+	static char buf[32];
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : read(fd, buf, sizeof(buf) - 1);
 
-	*ending = false;
-	if (fd < 0)
-		return 0;
-	if (read(fd, buf, sizeof(buf) - 1) < 0)
-		buf[0] = '\0';
-	close(fd);
-	*ending = strstr(buf, KP_ENDING) != NULL;
-	return atoi(buf);
+	buf[n < 0 ? 0 : n] = '\0';
+	if (fd >= 0)
+		close(fd);
+	return buf;
 }
 
 /* One that is ending is waited for. */
@@ -160,7 +155,7 @@ static int lock_pid_file(const char *path)
 	bool ending = true;
 
 	for (int ms = 0; fd == -EBUSY && ending && ms < PREDECESSOR_MS; ms += PREDECESSOR_LOOK_MS) {
-		read_pid(path, &ending);
+		ending = strstr(pid_text(path), KP_ENDING) != NULL;
 		if (ending)
 			nanosleep(&pause, NULL);
 		fd = kp_lock_file(path, 0644);
@@ -181,11 +176,8 @@ static int open_run_dir(struct kp_keeper *kp)
 	toe_config_path(&kp->cfg, "keeper.pid", path, sizeof(path));
 	kp->pid_fd = lock_pid_file(path);
 	if (kp->pid_fd == -EBUSY) {
-		bool ending;
-		int pid = read_pid(path, &ending);
-
 		snprintf(text, sizeof(text), "already running in %s (process %d): `toe down` first",
-			 kp->cfg.run_dir, pid);
+			 kp->cfg.run_dir, atoi(pid_text(path)));
 		return fail(kp, text);
 	}
 	if (kp->pid_fd < 0) {

@@ -164,8 +164,9 @@ static int subscribe(struct mqtt_stage *st, const struct mqtt_kernel *k, const u
 		if (data[at] > len - at - 1)
 			return -EINVAL;
 		rc = mqtt_subs_add(st->subs, k->session, data + at + 1, data[at], &sub, &existed);
-		if (rc == -EINVAL &&
-		    !k->bridge) /* the broker will refuse it, or it matches nothing */
+		/* the broker will refuse it, or it matches nothing; in its configuration there is
+		 * none */
+		if (rc == -EINVAL && !k->bridge)
 			rc = 0;
 	}
 	return rc;
@@ -262,9 +263,11 @@ int mqtt_kernel_news(struct mqtt_stage *st, const char *text)
 	len = unhex(text + at, data, sizeof(data));
 	if (len < 0)
 		return -EINVAL;
-	if (!concerns(st, app, what)) /* not the broker that is followed, or not yet */
-		return what == TOE_KCONN_MQTT_RESTORE || what == TOE_KCONN_MQTT_BRIDGE ? -EAGAIN
-										       : -ESRCH;
+	if (!concerns(st, app, what)) { /* not the broker that is followed, or not yet */
+		bool again = what == TOE_KCONN_MQTT_RESTORE || what == TOE_KCONN_MQTT_BRIDGE;
+
+		return again ? -EAGAIN : -ESRCH;
+	}
 	if (what == TOE_KCONN_MQTT_RESTORE)
 		return mqtt_restore(st, data, (uint32_t)len);
 	if (what == TOE_KCONN_MQTT_CHECKED)

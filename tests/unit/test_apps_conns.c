@@ -59,6 +59,28 @@ static int news(uint16_t what, const char *data)
 	return news_of(0, what, data);
 }
 
+/* With one process, and a stage that takes everything. */
+static struct toe_app *one_app(void)
+{
+	struct toe_app *a;
+
+	rig_engine(4, 0);
+	a = rig_attach(1);
+	close(rig_proc(1, 0));
+	answer = 0;
+	return a;
+}
+
+static int proc_gone(void)
+{
+	struct toe_ctl_msg m;
+
+	toe_ctl_init(&m, TOE_CTL_DP_PROC_GONE);
+	m.u.app.app_id = 1;
+	toe_keeper_link_handle(&env.engine, &m, NULL, 0);
+	return m.status;
+}
+
 /* News of connections of the kernel's reach the module; no more are followed than there are. */
 static void test_kernel_news(void **state)
 {
@@ -103,14 +125,9 @@ static void test_kernel_news(void **state)
 static void test_plain_news(void **state)
 {
 	const uint16_t begin = TOE_KCONN_MQTT_CONNECT, end = TOE_KCONN_MQTT_END;
-	struct toe_ctl_msg m;
-	struct toe_app *a;
+	struct toe_app *a = one_app();
 
 	(void)state;
-	rig_engine(4, 0);
-	a = rig_attach(1);
-	close(rig_proc(1, 0));
-	answer = 0;
 	assert_int_equal(news_of(3, begin, "ab"), -ENODEV); /* a module has it */
 	assert_int_equal(news_of(a->slot_n + 1, begin, "ab"), -EINVAL);
 	toe_app_plain_add(a, 2, true);
@@ -138,10 +155,7 @@ static void test_plain_news(void **state)
 	/* its process is gone, the connection not yet */
 	assert_int_equal(news_of(4, begin, ""), 0);
 	assert_int_equal(a->plain_conns * 10 + a->plain_unseen, 10);
-	toe_ctl_init(&m, TOE_CTL_DP_PROC_GONE);
-	m.u.app.app_id = 1;
-	toe_keeper_link_handle(&env.engine, &m, NULL, 0);
-	assert_int_equal(m.status, 0);
+	assert_int_equal(proc_gone(), 0);
 	assert_string_equal(asked_arg, "1 0 0 9 ");
 	assert_int_equal(a->plain_conns * 10 + a->plain_unseen, 11);
 	toe_app_plain_del(a, 3);
@@ -153,14 +167,9 @@ static void test_plain_news(void **state)
 static void test_plain_early(void **state)
 {
 	const uint16_t begin = TOE_KCONN_MQTT_BRIDGE, end = TOE_KCONN_MQTT_END;
-	struct toe_ctl_msg m;
-	struct toe_app *a;
+	struct toe_app *a = one_app();
 
 	(void)state;
-	rig_engine(4, 0);
-	a = rig_attach(1);
-	close(rig_proc(1, 0));
-	answer = 0;
 	assert_int_equal(news_of(3, begin, ""), 0);
 	assert_string_equal(asked_arg, "1 0 9 10 ");
 	assert_int_equal(a->plain_conns * 10 + a->plain_unseen, 10);
@@ -192,9 +201,7 @@ static void test_plain_early(void **state)
 	assert_int_equal(a->plain_conns, 0);
 	answer = 0;
 	assert_int_equal(news_of(4, begin, ""), 0);
-	toe_ctl_init(&m, TOE_CTL_DP_PROC_GONE);
-	m.u.app.app_id = 1;
-	toe_keeper_link_handle(&env.engine, &m, NULL, 0);
+	assert_int_equal(proc_gone(), 0);
 	toe_app_plain_add(a, 2, true);
 	toe_app_plain_add(a, 3, true);
 	assert_int_equal(a->plain_conns * 10 + a->plain_unseen, 22);
