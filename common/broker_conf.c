@@ -62,8 +62,9 @@ static const struct rule {
 	 "messages of QoS 0 must be delivered with the QoS of the subscription"},
 	{"use_username_as_clientid", IF_TRUE, true, true,
 	 "sessions have another name than their clients say"},
-	{"protocol", IF_WEBSOCKETS, true, true,
-	 "its clients do not speak plain MQTT: what they subscribe to cannot be seen"},
+	{"protocol", IF_WEBSOCKETS, false, true,
+	 "its clients speak WebSocket: topics they subscribe to go slow; its port does not belong "
+	 "in mqtt.ports"},
 	{"cafile", IF_TLS, false, true, tls},
 	{"capath", IF_TLS, false, true, tls},
 	{"certfile", IF_TLS, false, true, tls},

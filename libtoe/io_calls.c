@@ -21,18 +21,28 @@ static ssize_t posix(ssize_t rc)
 	return -1;
 }
 
-static ssize_t recv_one(struct lt_sock *c, void *buf, size_t len, int flags)
+/* Their bytes are not in buf, or not all that were taken. */
+static bool hides(int flags)
 {
-	struct iovec iov = {buf, len};
-
-	return posix(lt_stream_recv(c, &iov, 1, flags));
+	return flags & (MSG_OOB | MSG_TRUNC | MSG_ERRQUEUE);
 }
 
-static ssize_t send_one(struct lt_sock *c, const void *buf, size_t len, int flags)
+static ssize_t recv_one(int fd, struct lt_sock *c, void *buf, size_t len, int flags)
+{
+	struct iovec iov = {buf, len};
+	ssize_t n;
+
+	if (hides(flags) && !lt_read_unseen(fd))
+		return posix(-ECONNRESET);
+	n = posix(lt_stream_recv(c, &iov, 1, flags));
+	return hides(flags) || (flags & MSG_PEEK) ? n : lt_read_done(fd, buf, n);
+}
+
+static ssize_t send_one(int fd, struct lt_sock *c, const void *buf, size_t len, int flags)
 {
 	struct iovec iov = {(void *)buf, len};
 
-	return posix(lt_stream_send(c, &iov, 1, flags));
+	return lt_write_done(fd, buf, posix(lt_stream_send(c, &iov, 1, flags)));
 }
 
 static ssize_t kernel_recv(int fd, void *buf, size_t len, int flags, struct sockaddr *addr,
@@ -40,11 +50,11 @@ static ssize_t kernel_recv(int fd, void *buf, size_t len, int flags, struct sock
 {
 	ssize_t n;
 
-	if ((flags & (MSG_OOB | MSG_TRUNC | MSG_ERRQUEUE)) && !lt_kconn_unseen(fd))
+	if (hides(flags) && !lt_read_unseen(fd))
 		return posix(-ECONNRESET);
 	n = addr_len || addr ? LT_REAL(recvfrom)(fd, buf, len, flags, addr, addr_len)
 			     : LT_REAL(recv)(fd, buf, len, flags);
-	return flags & MSG_PEEK ? n : lt_kconn_read(fd, buf, n);
+	return hides(flags) || (flags & MSG_PEEK) ? n : lt_read_done(fd, buf, n);
 }
 
 ssize_t lt_read(int fd, void *buf, size_t len)
@@ -52,16 +62,16 @@ ssize_t lt_read(int fd, void *buf, size_t len)
 	struct lt_sock c;
 
 	if (!lt_sock_get(fd, &c))
-		return lt_kconn_read(fd, buf, LT_REAL(read)(fd, buf, len));
-	return len ? recv_one(&c, buf, len, 0) : 0;
+		return lt_read_done(fd, buf, LT_REAL(read)(fd, buf, len));
+	return len ? recv_one(fd, &c, buf, len, 0) : 0;
 }
 
 ssize_t lt_write(int fd, const void *buf, size_t len)
 {
 	struct lt_sock c;
 
-	return lt_sock_get(fd, &c) ? send_one(&c, buf, len, 0)
-				   : lt_kconn_wrote(fd, buf, LT_REAL(write)(fd, buf, len));
+	return lt_sock_get(fd, &c) ? send_one(fd, &c, buf, len, 0)
+				   : lt_write_done(fd, buf, LT_REAL(write)(fd, buf, len));
 }
 
 ssize_t lt_readv(int fd, const struct iovec *iov, int n)
@@ -69,8 +79,10 @@ ssize_t lt_readv(int fd, const struct iovec *iov, int n)
 	struct lt_sock c;
 	size_t sum = 0;
 
+	if (!lt_read_unseen(fd))
+		return posix(-ECONNRESET);
 	if (!lt_sock_get(fd, &c))
-		return lt_kconn_unseen(fd) ? LT_REAL(readv)(fd, iov, n) : posix(-ECONNRESET);
+		return LT_REAL(readv)(fd, iov, n);
 	for (int i = 0; i < n && i < IOV_MAX; i++)
 		sum |= iov[i].iov_len;
 	/* as read(): nothing asked for is no reason to wait, other than with recv() */
@@ -81,6 +93,7 @@ ssize_t lt_writev(int fd, const struct iovec *iov, int n)
 {
 	struct lt_sock c;
 
+	lt_write_unseen(fd);
 	return lt_sock_get(fd, &c) ? posix(lt_stream_send(&c, iov, n, 0))
 				   : LT_REAL(writev)(fd, iov, n);
 }
@@ -89,7 +102,7 @@ ssize_t lt_recv(int fd, void *buf, size_t len, int flags)
 {
 	struct lt_sock c;
 
-	return lt_sock_get(fd, &c) ? recv_one(&c, buf, len, flags)
+	return lt_sock_get(fd, &c) ? recv_one(fd, &c, buf, len, flags)
 				   : kernel_recv(fd, buf, len, flags, NULL, NULL);
 }
 
@@ -97,8 +110,8 @@ ssize_t lt_send(int fd, const void *buf, size_t len, int flags)
 {
 	struct lt_sock c;
 
-	return lt_sock_get(fd, &c) ? send_one(&c, buf, len, flags)
-				   : lt_kconn_wrote(fd, buf, LT_REAL(send)(fd, buf, len, flags));
+	return lt_sock_get(fd, &c) ? send_one(fd, &c, buf, len, flags)
+				   : lt_write_done(fd, buf, LT_REAL(send)(fd, buf, len, flags));
 }
 
 /* TCP fills in no address and ignores one when connected. */
@@ -110,7 +123,7 @@ ssize_t lt_recvfrom(int fd, void *restrict buf, size_t len, int flags, __SOCKADD
 
 	if (!lt_sock_get(fd, &c))
 		return kernel_recv(fd, buf, len, flags, addr.__sockaddr__, addr_len);
-	n = recv_one(&c, buf, len, flags);
+	n = recv_one(fd, &c, buf, len, flags);
 	if (n >= 0 && addr_len)
 		*addr_len = 0;
 	return n;
@@ -121,8 +134,9 @@ ssize_t lt_sendto(int fd, const void *buf, size_t len, int flags, __CONST_SOCKAD
 {
 	struct lt_sock c;
 
-	return lt_sock_get(fd, &c) ? send_one(&c, buf, len, flags)
-				   : LT_REAL(sendto)(fd, buf, len, flags, addr, addr_len);
+	if (lt_sock_get(fd, &c))
+		return send_one(fd, &c, buf, len, flags);
+	return lt_write_done(fd, buf, LT_REAL(sendto)(fd, buf, len, flags, addr, addr_len));
 }
 
 /* A descriptor that arrives may be one of ours, or a listener. */
@@ -160,10 +174,10 @@ ssize_t lt_recvmsg(int fd, struct msghdr *msg, int flags)
 	struct lt_sock c;
 	ssize_t n;
 
+	if (!lt_read_unseen(fd))
+		return posix(-ECONNRESET);
 	if (lt_sock_get(fd, &c))
 		return recv_msg(&c, msg, flags);
-	if (!lt_kconn_unseen(fd))
-		return posix(-ECONNRESET);
 	n = LT_REAL(recvmsg)(fd, msg, flags);
 	if (n >= 0 && msg->msg_control && msg->msg_controllen && !(flags & MSG_PEEK)) {
 		int saved = errno;
@@ -178,6 +192,7 @@ ssize_t lt_sendmsg(int fd, const struct msghdr *msg, int flags)
 {
 	struct lt_sock c;
 
+	lt_write_unseen(fd);
 	return lt_sock_get(fd, &c)
 		       ? posix(lt_stream_send(&c, msg->msg_iov, (int)msg->msg_iovlen, flags))
 		       : LT_REAL(sendmsg)(fd, msg, flags);
@@ -189,9 +204,10 @@ int lt_recvmmsg(int fd, struct mmsghdr *msgs, unsigned n, int flags, struct time
 	int64_t deadline;
 	unsigned i;
 
+	if (!lt_read_unseen(fd))
+		return (int)posix(-ECONNRESET);
 	if (!lt_sock_get(fd, &c))
-		return lt_kconn_unseen(fd) ? LT_REAL(recvmmsg)(fd, msgs, n, flags, timeout)
-					   : (int)posix(-ECONNRESET);
+		return LT_REAL(recvmmsg)(fd, msgs, n, flags, timeout);
 	deadline = lt_deadline_ts(timeout);
 	for (i = 0; i < n; i++) {
 		ssize_t got = recv_msg(&c, &msgs[i].msg_hdr, flags & ~MSG_WAITFORONE);
@@ -212,6 +228,7 @@ int lt_sendmmsg(int fd, struct mmsghdr *msgs, unsigned n, int flags)
 	struct lt_sock c;
 	unsigned i;
 
+	lt_write_unseen(fd);
 	if (!lt_sock_get(fd, &c))
 		return LT_REAL(sendmmsg)(fd, msgs, n, flags);
 	for (i = 0; i < n; i++) {
@@ -299,6 +316,7 @@ ssize_t lt_sendfile64(int out, int in, off64_t *offset, size_t count)
 		errno = EINVAL;
 		return -1;
 	}
+	lt_write_unseen(out);
 	if (!lt_sock_get(out, &c))
 		return LT_REAL(sendfile64)(out, in, offset, count);
 	return posix(send_file(&c, in, offset, count));
@@ -322,7 +340,8 @@ ssize_t lt_splice(int in, off64_t *in_off, int out, off64_t *out_off, size_t len
 		errno = EINVAL;
 		return -1;
 	}
-	if (!lt_kconn_unseen(in))
+	if (!lt_read_unseen(in))
 		return posix(-ECONNRESET);
+	lt_write_unseen(out);
 	return LT_REAL(splice)(in, in_off, out, out_off, len, flags);
 }

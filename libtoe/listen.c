@@ -253,6 +253,7 @@ static int accept_ring(uint32_t index, int flags, struct lt_sock *c)
 	rc = lt_conn_open(&t, slot, flags & SOCK_CLOEXEC);
 	if (rc < 0)
 		return rc;
+	lt_follow_came(rc);
 	lt_sock_of(rc, lt_ent_make(LT_CONN, slot, lt.conns[slot].gen), c);
 	c->lib->opts.priority = 0; /* the one thing Linux does not inherit */
 	lt_opts_apply(c);

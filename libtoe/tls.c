@@ -2,12 +2,13 @@
 /*
  * What a program gets out of TLS (OpenSSL).
  *
- * In: calls of SSL_read() and SSL_write(), and of their _ex, in the program's own file; out: the
- * plaintext goes to follow.c, what is read before the program gets it.
+ * In: calls of SSL_read() and SSL_write(), and of their _ex, in the program's own file, and in
+ * libwebsockets, which reads for brokers; out: the plaintext goes to follow.c, what is read before
+ * the program gets it.
  *
  * Not by a name that we export, as with libc's functions: a plugin that loads OpenSSL for itself
- * would find ours, and we not its.  So the program's relocations of these symbols are done once
- * more, and point to us.  Calls of its libraries (libwebsockets) stay what they are.
+ * would find ours, and we not its.  So the relocations of these symbols in these files are done
+ * once more, and point to us.  Calls of other libraries stay what they are.
  *
  * State: the real functions; written once, before the first connection is accepted.
  */
@@ -19,6 +20,8 @@
 #include <unistd.h>
 
 #include "libtoe/lt.h"
+
+#define LIBWEBSOCKETS "libwebsockets.so"
 
 static struct {
 	int (*read)(void *ssl, void *buf, int len);
@@ -113,14 +116,11 @@ static void read_dynamic(struct image *m, const ElfW(Dyn) * d)
 		m->rela_bytes[1] = 0;
 }
 
-/* The program comes first. */
-static int find_program(struct dl_phdr_info *info, size_t size, void *arg)
+static void read_image(struct image *m, const struct dl_phdr_info *info)
 {
 	const ElfW(Addr) page = (ElfW(Addr))sysconf(_SC_PAGESIZE);
-	struct image *m = arg;
 	const ElfW(Dyn) *dyn = NULL;
 
-	(void)size;
 	m->base = info->dlpi_addr;
 	for (unsigned i = 0; i < info->dlpi_phnum; i++) {
 		const ElfW(Phdr) *p = &info->dlpi_phdr[i];
@@ -138,7 +138,6 @@ static int find_program(struct dl_phdr_info *info, size_t size, void *arg)
 	}
 	if (dyn)
 		read_dynamic(m, dyn);
-	return 1;
 }
 
 static void store(const struct image *m, ElfW(Addr) at, void *fn)
@@ -203,22 +202,41 @@ static bool find(void *theirs, const char *name)
 		relocate((m), (name), fn_);                                                        \
 	} while (0)
 
-void lt_tls_watch(void)
+static bool reads_for_programs(const char *path)
 {
-	static bool done;
+	const char *name = strrchr(path, '/');
+
+	return strncmp(name ? name + 1 : path, LIBWEBSOCKETS, strlen(LIBWEBSOCKETS)) == 0;
+}
+
+/* The program comes first. */
+static int take_image(struct dl_phdr_info *info, size_t size, void *arg)
+{
+	unsigned *seen = arg;
 	struct image m = {0};
 
-	if (__atomic_exchange_n(&done, true, __ATOMIC_ACQ_REL))
-		return;
-	if (!find(&real.read, "SSL_read") || !find(&real.read_ex, "SSL_read_ex") ||
-	    !find(&real.write, "SSL_write") || !find(&real.write_ex, "SSL_write_ex") ||
-	    !find(&real.get_fd, "SSL_get_fd"))
-		return;
-	dl_iterate_phdr(find_program, &m);
+	(void)size;
+	if ((*seen)++ > 0 && !reads_for_programs(info->dlpi_name))
+		return 0;
+	read_image(&m, info);
 	if (!m.sym || !m.str)
-		return;
+		return 0;
 	TAKE(&m, "SSL_read", tls_read);
 	TAKE(&m, "SSL_read_ex", tls_read_ex);
 	TAKE(&m, "SSL_write", tls_write);
 	TAKE(&m, "SSL_write_ex", tls_write_ex);
+	return 0;
+}
+
+void lt_tls_watch(void)
+{
+	static bool done;
+	unsigned seen = 0;
+
+	if (__atomic_exchange_n(&done, true, __ATOMIC_ACQ_REL))
+		return;
+	if (find(&real.read, "SSL_read") && find(&real.read_ex, "SSL_read_ex") &&
+	    find(&real.write, "SSL_write") && find(&real.write_ex, "SSL_write_ex") &&
+	    find(&real.get_fd, "SSL_get_fd"))
+		dl_iterate_phdr(take_image, &seen);
 }

@@ -177,8 +177,9 @@ static void print_taint(FILE *out, const json_t *status)
 		const char *what;
 		const char *todo;
 	} taints[] = {
-		{"untracked", NULL, "clients cannot be followed (TLS, WebSocket, broken MQTT)",
-		 "end them"},
+		{"untracked", NULL,
+		 "clients of mqtt.ports cannot be followed (TLS, WebSocket, broken MQTT)",
+		 "end them, or give them a port of their own"},
 		{"kernel_conns", "kernel_followed",
 		 "connections of the broker are the kernel's and not followed",
 		 "let those clients connect through the port, or end them"},
@@ -211,8 +212,8 @@ static void print_taint(FILE *out, const json_t *status)
 			"");
 	if (followed > 0)
 		fprintf(out,
-			"%-14s topics of %lld clients that are read along (localhost, TLS): "
-			"toe mqtt subs\n",
+			"%-14s topics of %lld clients that are read along (localhost, TLS, "
+			"WebSocket): toe mqtt subs\n",
 			"slow for", followed);
 	if (json_is_true(json_object_get(status, "table_full")))
 		fprintf(out,

@@ -17,6 +17,14 @@ subscribed()
 	"$how" "$name" stdbuf -oL mosquitto_sub -d -v "$@"
 	wait_for 10 "$name to subscribe" grep -q 'Subscribed (mid' "$LOGS/$name.log"
 }
+# A certificate of the broker's, cert.pem and key.pem in the logs
+make_cert()
+{
+	openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj "/CN=$SRV" \
+		-addext "subjectAltName=IP:$SRV,IP:127.0.0.1" -keyout "$LOGS/key.pem" -out "$LOGS/cert.pem" 2>"$LOGS/openssl.log" ||
+		fail "openssl: $(tail -1 "$LOGS/openssl.log")"
+	chmod 644 "$LOGS/key.pem"
+}
 publish() { seq "$2" "$3" | in_cli mosquitto_pub -h "$SRV" -t "$1" -l || fail mosquitto_pub; }
 # has NAME TOPIC FIRST LAST: those, once, in order
 has()

@@ -9,10 +9,7 @@
 write_config 'mqtt: { ports = (1883); offload = ("#"); canary = 0; };'
 testbed_up
 ip -n "$PREFIX-srv" link set lo up
-openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj "/CN=$SRV" \
-	-addext "subjectAltName=IP:$SRV,IP:127.0.0.1" -keyout "$LOGS/key.pem" -out "$LOGS/cert.pem" 2>"$LOGS/openssl.log" ||
-	fail "openssl: $(tail -1 "$LOGS/openssl.log")"
-chmod 644 "$LOGS/key.pem"
+make_cert
 write_mosquitto_conf
 cat >>"$LOGS/mosquitto.conf" <<-END
 	listener 8883 0.0.0.0

@@ -2,11 +2,11 @@
 /* LINK: tests/unit/lt_fake.c tests/unit/lt_fake_keeper.c libtoe/addr.c libtoe/broker.c
  * libtoe/connect.c libtoe/ctx.c libtoe/dup_fork_exec.c libtoe/epoll.c libtoe/epoll_items.c
  * libtoe/fdtable.c libtoe/interpose.c libtoe/io_calls.c libtoe/kconn.c libtoe/follow.c
- * libtoe/reload.c libtoe/libc_real.c libtoe/listen.c libtoe/poll_select.c libtoe/shm.c
- * libtoe/sock.c libtoe/sockopt.c libtoe/sockopt_get.c libtoe/state.c libtoe/stream_io.c
- * libtoe/tls.c libtoe/token.c libtoe/wait.c common/ctl_sock.c common/log.c common/broker_conf.c
- * common/broker_db.c modules/mqtt/mqtt_wire.c modules/mqtt/mqtt_props.c
- * modules/mqtt/mqtt_framer.c */
+ * libtoe/follow_news.c libtoe/websocket.c libtoe/reload.c libtoe/libc_real.c libtoe/listen.c
+ * libtoe/poll_select.c libtoe/shm.c libtoe/sock.c libtoe/sockopt.c libtoe/sockopt_get.c
+ * libtoe/state.c libtoe/stream_io.c libtoe/tls.c libtoe/token.c libtoe/wait.c common/ctl_sock.c
+ * common/log.c common/broker_conf.c common/broker_db.c modules/mqtt/mqtt_wire.c
+ * modules/mqtt/mqtt_props.c modules/mqtt/mqtt_framer.c */
 /*
  * The other side of libtoe's shared memory and sockets: a keeper and an engine in one process,
  * without packets.  connect() to a port on which the application listens joins two slots; otherwise

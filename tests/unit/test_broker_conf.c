@@ -65,7 +65,7 @@ static void test_gateway(void **state)
 		{"gateway.conf", 20, "plugin", true},
 		{"gateway.conf", 22, "mount_point (port 8883)", true},
 		{"gateway.conf", 25, "psk_hint (port 8884)", false},
-		{"gateway.conf", 29, "protocol (port 9001)", true},
+		{"gateway.conf", 29, "protocol (port 9001)", false},
 		{"gateway.conf", 30, "certfile (port 9001)", false},
 		{"gateway.conf", 31, "auth_plugin", true},
 		{"gateway.conf", 33, "connection", false},
@@ -81,7 +81,7 @@ static void test_include_dir(void **state)
 {
 	static const struct want want[] = {
 		{"conf.d/a-acl.conf", 1, "acl_file", true},
-		{"conf.d/B-web.conf", 2, "protocol (port 1999)", true},
+		{"conf.d/B-web.conf", 2, "protocol (port 1999)", false},
 		{"conf.d/c.conf", 1, "certfile (port 1883)", false},
 		{"split.conf", 4, "mount_point (port 1884)", true},
 	};

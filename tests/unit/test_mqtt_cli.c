@@ -241,7 +241,8 @@ static void test_status(void **state)
 	assert_string_equal(server.asked[1], "mqtt slow");
 	assert_non_null(strstr(printed, "3 of 4 publishes (75.0 %), 12 copies delivered"));
 	assert_non_null(strstr(printed, "QOS 1: QoS 1 or 2"));
-	assert_non_null(strstr(printed, "all slow for   2 clients cannot be followed"));
+	assert_non_null(
+		strstr(printed, "all slow for   2 clients of mqtt.ports cannot be followed"));
 	assert_non_null(strstr(printed, " 1 connections of the broker are the kernel's"));
 	assert_non_null(strstr(printed, "slow for       topics of 3 clients"));
 	assert_null(strstr(printed, "were resumed"));

@@ -1,0 +1,120 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-3-Clause
+# Clients over WebSocket, with TLS and without, through the engine and through the kernel: what they subscribe to is read
+# along with the broker, only those topics go slow, nobody misses a message, and they are fast again when the client has
+# left.  mosquitto with libwebsockets.
+# PLACEMENTS: single spread
+# TIMEOUT: 180
+. "$(dirname "$0")/../lib/net.sh"
+. tests/lib/mqtt_slow.sh
+BROKER=$(tests/mqtt/mosquitto_ws.sh) || fail "no broker with WebSocket"
+write_config 'mqtt: { ports = (1883); offload = ("#"); canary = 0; };'
+testbed_up
+ip -n "$PREFIX-srv" link set lo up
+make_cert
+write_mosquitto_conf
+cat >>"$LOGS/mosquitto.conf" <<-END
+	listener 8080 0.0.0.0
+	protocol websockets
+	listener 8443 0.0.0.0
+	protocol websockets
+	certfile $LOGS/cert.pem
+	keyfile $LOGS/key.pem
+END
+app mosquitto "$BROKER" -c "$LOGS/mosquitto.conf"
+BROKER_PID=$SPAWNED
+wait_for 10 mosquitto broker_answers
+MANY=()
+WEB=(-p 8080)
+TLS=(-p 8443 --cafile "$LOGS/cert.pem")
+conns() { is '"\(.other_conns) \(.other_followed) \(.kernel_conns) \(.kernel_followed)"' "$*"; }
+# web SPAWN NAME ARGS...: as subscribed()
+web()
+{
+	local how=$1 name=$2
+	shift 2
+	"$how" "$name" tests/mqtt/web_sub.py "$@"
+	wait_for 20 "$name to subscribe" grep -q 'Subscribed (mid' "$LOGS/$name.log"
+}
+
+cli_spawn sub stdbuf -oL mosquitto_sub -i watcher -h $SRV -t '#' -v
+wait_for 10 "the subscription" state_is '#' active
+why FAST a 1 20
+
+# ---- through the engine
+web cli_spawn one -h $SRV "${WEB[@]}" -t 'b/+' -t c
+ONE=$SPAWNED
+conns 1 1 0 0 || fail "not followed: $(m status --json)"
+only_its_topics_are_slow one
+
+# ---- fast and slow in turn, from one publisher
+seq 1000 | awk '{ print $1 % 2 ? "b/x" : "a", 0, 40 + $1 }' | in_cli tests/mqtt/pub_lines.py $SRV || fail pub_lines.py
+wait_for 10 "the last of them" grep -qx 'a 1040' "$LOGS/sub.log"
+wait_for 20 "the last one at the one over WebSocket" grep -qx 'b/x 1039' "$LOGS/one.log"
+cmp -s <(grep '^a ' "$LOGS/sub.log" | tail -500) <(seq 42 2 1040 | sed 's|^|a |') || fail "sub, a"
+for who in sub one; do
+	cmp -s <(grep '^b/x ' "$LOGS/$who.log" | tail -500) <(seq 41 2 1039 | sed 's|^|b/x |') || fail "$who, b/x"
+done
+
+# ---- a publisher over WebSocket: the broker delivers, to clients with and without
+seq 1041 1060 | in_cli tests/mqtt/web_sub.py -h $SRV "${WEB[@]}" --publish b/x || fail "publish over WebSocket"
+wait_for 10 "its last message" grep -qx 'b/x 1060' "$LOGS/one.log"
+wait_for 10 "its last message" grep -qx 'b/x 1060' "$LOGS/sub.log"
+wait_for 10 "it to be gone" conns 1 1 0 0
+
+# ---- through the kernel, MQTT 5
+web srv_spawn two -h 127.0.0.1 "${WEB[@]}" -V 5 -t 'd/#'
+TWO=$SPAWNED
+conns 1 1 1 1 || fail "not followed: $(m status --json)"
+why FAST e 1 20
+why KERNEL d/x 1 20
+has two d/x 1 20
+
+# ---- WebSocket in TLS, through both
+web cli_spawn three -h $SRV "${TLS[@]}" -t 'f/#'
+THREE=$SPAWNED
+web srv_spawn four -h 127.0.0.1 "${TLS[@]}" -t 'g/#'
+FOUR=$SPAWNED
+conns 2 2 2 2 || fail "not followed: $(m status --json)"
+why KERNEL f/x 1 20
+why KERNEL g/x 1 20
+has three f/x 1 20
+has four g/x 1 20
+why FAST e 21 40
+end_process "$FOUR"
+kill -9 "$THREE"
+wait_for 10 "both to be gone" conns 1 1 1 1
+why FAST f/x 21 40
+
+# ---- a session that lasts: begun through the engine, where CONNACK says that it is new, resumed through the kernel
+web cli_spawn lasts -h $SRV "${WEB[@]}" -c -i lasts -q 1 -t h
+conns 2 2 1 1 || fail "not followed: $(m status --json)"
+why KERNEL h 1 20
+end_process "$SPAWNED"
+wait_for 10 "it to be gone" conns 1 1 1 1
+why FAST h 21 40
+web srv_spawn again -h 127.0.0.1 "${WEB[@]}" -c -i lasts -q 1 -t i
+conns 1 1 2 2 || fail "not followed when it comes back: $(m status --json)"
+why KERNEL h 41 60
+has again h 41 60
+end_process "$SPAWNED"
+wait_for 10 "it to be gone" conns 1 1 1 1
+
+# ---- what is no MQTT yet, or never: HTTP, half a handshake, nothing at all
+for hello in '' 'GET / HTTP/1.1\r\nHost: x\r\n\r\n' 'GET /mqtt HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n'; do
+	cli_spawn http bash -c "exec 3<>/dev/tcp/$SRV/8080; printf '$hello' >&3; exec sleep 60"
+	wait_for 10 "it to be counted: $hello" conns 2 1 1 1
+	N=$(of '.publishes.OTHER_PORT')
+	why OTHER_PORT e $((41 + N)) $((60 + N))
+	end_process "$SPAWNED"
+	wait_for 10 "it to be gone" conns 1 1 1 1
+done
+m status | grep -q 'all slow' && fail "all topics are said to be slow: $(m status)"
+
+# ---- fast again when they have left, by themselves or not
+end_process "$TWO"
+kill -9 "$ONE"
+wait_for 10 "both to be gone" conns 0 0 0 0
+why FAST d/x 21 40
+why FAST b/x 1061 1080
+[ -z "$(state 'b/+')$(state 'd/#')" ] || fail "subscriptions stay: $(m subs)"
