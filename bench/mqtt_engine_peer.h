@@ -47,7 +47,8 @@ static struct {
 	uint64_t slow; /* PUBLISH packets the broker got */
 	bool follow;
 	bool hold_acks;
-	uint32_t packet_len; /* of a PUBLISH */
+	uint32_t packet_len;  /* of a PUBLISH */
+	uint32_t message_max; /* 0: the default */
 	uint64_t tsc0;
 	uint32_t group_next[4];
 	struct bench_wire in, out; /* to and from the engine */
@@ -412,6 +413,8 @@ static inline void bench_configure(struct toe_config *c)
 	c->mqtt_canary = 0; /* none goes through the broker, which forgets it */
 	c->mqtt_offload_n = 1;
 	snprintf(c->mqtt_offload[0], sizeof(c->mqtt_offload[0]), "#");
+	if (bench.message_max != 0)
+		c->mqtt_message_max = bench.message_max;
 }
 
 static inline void bench_start(uint32_t subscribers)
