@@ -126,7 +126,8 @@ static bool expected(const struct toe_ctl_msg *m)
 
 	return m->type == TOE_CTL_DP_KERNEL_CONN && what != 0 &&
 	       (m->status == -ENODEV || m->status == -EAGAIN ||
-		(m->status == -ESRCH && what == TOE_KCONN_MQTT_RESUME));
+		(m->status == -ESRCH &&
+		 (what == TOE_KCONN_MQTT_RESUME || what == TOE_KCONN_MQTT_MISSED)));
 }
 
 void toe_keeper_link_handle(struct toe_engine *e, struct toe_ctl_msg *m, int *fds, unsigned nfds)

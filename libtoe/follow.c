@@ -11,12 +11,10 @@
  * Of a connection that the broker opens to where its configuration has a bridge (broker.c) nothing
  * is read: that says what it takes.
  *
- * A connection is followed from its CONNECT on; if that asks for a session the stage does not know,
- * from a CONNACK that says there was none, and until then what the program writes is looked at,
- * too; so it is until the answer to a WebSocket handshake.  What cannot be followed (another
- * protocol, a session that was there and that the stage does not know, a packet too long, a read
- * that is not seen as a run of bytes, a copy of the descriptor) is not, for good, and then counts
- * as it always did.
+ * A connection is followed from the CONNACK on that accepts it, so until then what the program
+ * writes is looked at, too.  What cannot be followed (another protocol, a session that was there
+ * and that the stage does not know, a packet too long, a read that is not seen as a run of bytes, a
+ * copy of the descriptor) is not, for good, and then counts as it always did.
  *
  * State: a pool of SLOTS connections, each of one thread at a time; of this process only.
  */
@@ -37,22 +35,24 @@
 /* In lt_follow_of, until the descriptor is closed, beside LT_FOLLOW_NOT: nor known who it is, which
  * is said again at its end; the engine believes to be told, so that nothing may be read; one of the
  * engine's that was accepted, and from which nothing has been read, or only TLS. */
-#define MISSED  (LT_FOLLOW_NOT - 1)
-#define REFUSED (LT_FOLLOW_NOT - 2)
-#define FRESH   (LT_FOLLOW_NOT - 3)
-#define RAW_TLS (LT_FOLLOW_NOT - 4)
+#define MISSED  (LT_FOLLOW_TLS - 1)
+#define REFUSED (LT_FOLLOW_TLS - 2)
+#define FRESH   (LT_FOLLOW_TLS - 3)
 
 static struct lt_follow slots[SLOTS];
-static struct lt_follow_room *rooms; /* of each */
-uint16_t *lt_follow_of;              /* by descriptor: index + 1, or a mark */
+static struct lt_follow_room *rooms; /* of each, as webs */
+static struct lt_follow_web *webs;
+uint16_t *lt_follow_of; /* by descriptor: index + 1, or a mark */
 static uint32_t conns;
-static uint32_t next; /* where to look for a free slot */
+static uint32_t next; /* where to look for a free slot: the last one that was left */
 
 int lt_follow_init(void)
 {
 	if (!rooms)
 		rooms = toe_map_sparse(SLOTS * sizeof(*rooms));
-	if (!lt_follow_of && rooms)
+	if (!webs)
+		webs = toe_map_sparse(SLOTS * sizeof(*webs));
+	if (!lt_follow_of && rooms && webs)
 		lt_follow_of = calloc(lt_fds.n, sizeof(*lt_follow_of));
 	return lt_follow_of ? 0 : -ENOMEM;
 }
@@ -93,17 +93,18 @@ static struct lt_follow *take_slot(void)
 		    !__atomic_compare_exchange_n(&slots[at].state, &none, LT_FOLLOW_BUSY, false,
 						 __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
 			continue;
-		LT_STORE(&next, at + 1);
 		return &slots[at];
 	}
 	return NULL;
 }
 
-/* Whatever it does to any session, nobody sees it. */
-static void say_missed(void)
+/* What it does to the session of that ClientID, with len 0 to any, nobody sees. */
+static void say_missed(const uint8_t *id, uint16_t len)
 {
-	struct toe_ctl_kconn k = {.what = TOE_KCONN_MQTT_MISSED};
+	struct toe_ctl_kconn k = {.what = TOE_KCONN_MQTT_MISSED, .len = len};
 
+	if (len > 0)
+		memcpy(k.data, id, len);
 	lt_kconn_say(&k);
 }
 
@@ -113,11 +114,13 @@ static struct lt_follow *open_slot(int fd, uint32_t slot1, bool tls)
 	struct lt_follow *s = take_slot();
 
 	if (s) {
-		s->told = s->lost = s->heard = s->any = s->asked = false;
+		s->told = s->lost = s->deaf = s->bridge = s->heard = s->watch = false;
+		s->asked = s->accepted = s->any = false;
 		s->tls = tls;
-		s->bridge = s->web = s->watch = false;
+		s->web = NULL;
 		s->level = 0;
-		s->framer = (struct mqtt_framer){0};
+		s->framer = s->ack = (struct mqtt_framer){0};
+		s->ack_n = 0;
 		s->conn = __atomic_add_fetch(&conns, 1, __ATOMIC_RELAXED);
 		s->slot1 = slot1;
 		s->room = &rooms[s - slots];
@@ -132,7 +135,7 @@ static struct lt_follow *begin(int fd, uint32_t slot1, bool tls)
 	struct lt_follow *s = open_slot(fd, slot1, tls);
 
 	if (!s) {
-		say_missed();
+		say_missed(NULL, 0);
 		LT_STORE(&lt_follow_of[fd], MISSED);
 	}
 	return s;
@@ -154,14 +157,29 @@ void lt_follow_came(int fd)
 
 /* ---- bytes ---- */
 
+/* One that is followed no more and that the stage has not heard of.  True: to be said again when it
+ * is closed.  What is refused, or no MQTT, changes no session; of one that left without an answer
+ * nobody knows. */
+static bool say_unread(struct lt_follow *s, bool closed)
+{
+	bool known = s->asked && !s->any;
+	bool other = s->web && lt_ws_open(&s->web->in) && !s->web->in.mqtt && !s->asked;
+
+	if (s->heard || other || (known && s->id_len == 0))
+		return false;
+	if (!LT_LOAD(&s->lost) && !s->accepted && !(closed && known))
+		return false;
+	say_missed(s->room->id, known ? s->id_len : 0);
+	return !known && !closed;
+}
+
 /* closed: all that was read of it was seen.  False: the engine still takes it for followed; next
  * time again. */
 static bool give_up(int fd, struct lt_follow *s, bool closed)
 {
 	const uint8_t lost[1] = {1};
 	size_t len = closed && !LT_LOAD(&s->lost) ? 0 : 1;
-	uint16_t after = 0;
-	bool missed;
+	uint16_t after = closed ? 0 : LT_FOLLOW_NOT;
 	uint16_t index = (uint16_t)(s - slots + 1);
 	int rc = s->told ? lt_follow_say(s, TOE_KCONN_MQTT_END, lost, len) : 0;
 
@@ -174,14 +192,12 @@ static bool give_up(int fd, struct lt_follow *s, bool closed)
 		LT_STORE(&s->state, LT_FOLLOW_IDLE);
 		return false;
 	}
-	missed = !s->heard && (LT_LOAD(&s->lost) || (!closed && s->any));
-	if (missed)
-		say_missed();
-	if (!closed)
-		after = missed ? MISSED : LT_FOLLOW_NOT;
+	if (say_unread(s, closed))
+		after = MISSED;
 	/* unless the number belongs to another one by now */
 	__atomic_compare_exchange_n(&lt_follow_of[fd], &index, after, false, __ATOMIC_ACQ_REL,
 				    __ATOMIC_RELAXED);
+	LT_STORE(&next, (uint32_t)(s - slots));
 	LT_STORE(&s->state, LT_FOLLOW_FREE);
 	return true;
 }
@@ -192,6 +208,17 @@ static bool hold(struct lt_follow *s)
 
 	return __atomic_compare_exchange_n(&s->state, &idle, LT_FOLLOW_BUSY, false,
 					   __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
+}
+
+/* One thread may write while another reads. */
+static bool hold_soon(struct lt_follow *s)
+{
+	for (unsigned i = 0; i < BUSY_TRIES; i++) {
+		if (hold(s))
+			return true;
+		sched_yield();
+	}
+	return false;
 }
 
 /* Ends hold().  Whoever came meanwhile has left word in lost, or holds it now itself: both sides
@@ -219,9 +246,9 @@ static void look(struct lt_follow *s, uint8_t first, bool tls)
 	if (first == FIRST_TLS && !tls) {
 		LT_STORE(&s->tls, true);
 	} else if (first == FIRST_HTTP) {
-		s->web = true;
-		lt_ws_begin(&s->room->web_in, LT_WS_CLIENT);
-		lt_ws_begin(&s->room->web_out, LT_WS_SERVER);
+		s->web = &webs[s - slots];
+		lt_ws_begin(&s->web->in, LT_WS_CLIENT);
+		lt_ws_begin(&s->web->out, LT_WS_SERVER);
 		LT_STORE(&s->watch, true);
 	}
 }
@@ -232,7 +259,7 @@ static ssize_t take_in(int fd, struct lt_follow *s, const uint8_t *data, ssize_t
 	int saved = errno;
 	bool ok;
 
-	if (!hold(s)) {
+	if (LT_LOAD(&s->watch) ? !hold_soon(s) : !hold(s)) {
 		ok = lose(fd, s);
 	} else {
 		look(s, data[0], tls);
@@ -262,7 +289,7 @@ static struct lt_follow *fresh(int fd, uint8_t first)
 
 	if (first == FIRST_HTTP && lt_sock_get(fd, &c))
 		return begin(fd, c.slot + 1, false);
-	LT_STORE(&lt_follow_of[fd], first == FIRST_TLS ? RAW_TLS : LT_FOLLOW_NOT);
+	LT_STORE(&lt_follow_of[fd], first == FIRST_TLS ? LT_FOLLOW_TLS : LT_FOLLOW_NOT);
 	return NULL;
 }
 
@@ -279,7 +306,7 @@ ssize_t lt_follow_read(int fd, const void *data, ssize_t n)
 
 static bool untouched(uint16_t of)
 {
-	return of == 0 || of == FRESH || of == RAW_TLS;
+	return of == 0 || of == FRESH || of == LT_FOLLOW_TLS;
 }
 
 ssize_t lt_follow_tls(int fd, const void *data, ssize_t n)
@@ -305,7 +332,7 @@ void lt_follow_wrote(int fd, const void *data, ssize_t n, bool tls)
 
 	if (!s || !LT_LOAD(&s->watch) || LT_LOAD(&s->tls) != tls)
 		return;
-	if (!hold(s))
+	if (!hold_soon(s))
 		lose(fd, s);
 	else if (LT_LOAD(&s->lost) || !lt_follow_out(s, data, (size_t)n))
 		give_up(fd, s, false);
@@ -329,7 +356,7 @@ bool lt_follow_unseen(int fd)
 	struct lt_follow *s = get(fd);
 
 	if (!s && known(fd) && LT_LOAD(&lt_follow_of[fd]) == FRESH)
-		LT_STORE(&lt_follow_of[fd], RAW_TLS); /* nothing else can be told any more */
+		LT_STORE(&lt_follow_of[fd], LT_FOLLOW_TLS); /* nothing else can be told any more */
 	return !refused(fd) && ((s && LT_LOAD(&s->tls)) || lt_follow_forget(fd, false));
 }
 
@@ -345,7 +372,7 @@ bool lt_follow_forget(int fd, bool closed)
 		ok = lose(fd, s);
 	} else if (closed && known(fd) && LT_LOAD(&lt_follow_of[fd]) != 0) {
 		if (LT_LOAD(&lt_follow_of[fd]) == MISSED)
-			say_missed();
+			say_missed(NULL, 0);
 		LT_STORE(&lt_follow_of[fd], 0);
 	}
 	errno = saved;

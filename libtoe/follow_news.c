@@ -10,8 +10,7 @@
 
 #include "libtoe/follow.h"
 
-#define NEWS_BYTES sizeof(((struct toe_ctl_kconn *)0)->data)
-#define WEB_PART   512u /* bytes of WebSocket payload at a time */
+#define WEB_PART 512u /* bytes of WebSocket payload at a time */
 
 /* ---- packets ---- */
 
@@ -33,41 +32,47 @@ int lt_follow_say(struct lt_follow *s, uint8_t what, const uint8_t *data, size_t
 	return rc;
 }
 
-/* CONNACK will tell more.  id: of the session that nobody knows, in the body; NULL: any. */
-static bool await_answer(struct lt_follow *s, const struct mqtt_str *id)
+/* The broker's answer decides what this is. */
+static void await_answer(struct lt_follow *s)
 {
-	s->any = !id;
-	s->id_at = id ? (uint16_t)(id->data - s->room->body) : 0;
-	s->id_len = id ? id->len : 0;
-	s->ack = (struct mqtt_framer){0};
-	s->ack_n = 0;
+	s->early_len = 0;
 	s->asked = true;
 	LT_STORE(&s->watch, true);
-	return true;
 }
 
-/* The stage refuses one that may have subscriptions it does not know.  MQTT 3.1 does not say in
- * CONNACK whether there were any. */
 static bool on_connect(struct lt_follow *s)
 {
 	struct mqtt_connect con;
-	struct mqtt_str *id = &con.client_id;
-	uint8_t what = TOE_KCONN_MQTT_RESUME;
-	int rc;
 
 	if (mqtt_connect_parse(s->room->body, s->len, &con) != 0)
 		return false; /* the broker refuses it, too */
 	s->level = con.level;
-	if (con.clean)
-		what = con.session_expiry_s != 0 ? TOE_KCONN_MQTT_NEW : TOE_KCONN_MQTT_CONNECT;
-	rc = lt_follow_say(s, what, id->data, id->len);
-	if (rc == 0) {
-		LT_STORE(&s->watch, false);
-		return true;
+	s->clean = con.clean;
+	s->lasts = con.level == MQTT_LEVEL_5 ? con.session_expiry_s != 0 : !con.clean;
+	s->any = con.client_id.len > sizeof(s->room->id);
+	if (!s->any) {
+		s->id_len = con.client_id.len;
+		memcpy(s->room->id, con.client_id.data, s->id_len);
 	}
-	if (!s->heard)
-		return await_answer(s, NULL);
-	return rc == -ESRCH && !con.clean && con.level != MQTT_LEVEL_31 && await_answer(s, id);
+	await_answer(s);
+	return true;
+}
+
+/* The broker has taken it.  The stage refuses a session that may have subscriptions it does not
+ * know; MQTT 3.1 does not say in CONNACK whether there were any. */
+static bool on_accepted(struct lt_follow *s, bool present)
+{
+	bool resumes = !s->clean && (present || s->level == MQTT_LEVEL_31);
+	uint8_t what = s->lasts ? TOE_KCONN_MQTT_NEW : TOE_KCONN_MQTT_CONNECT;
+	const struct lt_filters early = {s->room->early, s->early_len};
+
+	if (s->any || s->deaf)
+		return false;
+	if (lt_follow_say(s, resumes ? TOE_KCONN_MQTT_RESUME : what, s->room->id, s->id_len) != 0)
+		return false;
+	s->asked = false;
+	LT_STORE(&s->watch, false);
+	return lt_follow_filters(s, &early);
 }
 
 /* As many to a message as fit. */
@@ -78,7 +83,7 @@ bool lt_follow_filters(struct lt_follow *s, const struct lt_filters *f)
 	for (size_t at = 0; at < f->len;) {
 		size_t to = at + 1 + f->data[at];
 
-		if (to - from > NEWS_BYTES) {
+		if (to - from > LT_FOLLOW_NEWS) {
 			if (lt_follow_say(s, TOE_KCONN_MQTT_FILTER, f->data + from, at - from) != 0)
 				return false;
 			from = at;
@@ -101,13 +106,19 @@ static bool on_subscribe(struct lt_follow *s)
 	while (mqtt_subscribe_next(&sub, &item)) {
 		uint8_t *to = s->room->body + f.len;
 
-		if (1u + item.filter.len > NEWS_BYTES)
+		if (1u + item.filter.len > LT_FOLLOW_NEWS)
 			return false;
 		memmove(to + 1, item.filter.data, item.filter.len);
 		to[0] = (uint8_t)item.filter.len;
 		f.len += 1u + item.filter.len;
 	}
-	return lt_follow_filters(s, &f);
+	if (!s->asked)
+		return lt_follow_filters(s, &f);
+	if (f.len > sizeof(s->room->early) - s->early_len)
+		return false;
+	memcpy(s->room->early + s->early_len, f.data, f.len);
+	s->early_len += (uint16_t)f.len;
+	return true;
 }
 
 /* ---- bytes ---- */
@@ -125,8 +136,6 @@ static bool may_begin(const struct lt_follow *s, uint8_t first, uint32_t remaini
 	if (connects != (s->level == 0) ||
 	    (!connects && is_kept(first) && remaining > LT_FOLLOW_PACKET_MAX))
 		return false;
-	if (s->asked && is_kept(first))
-		return false; /* the ClientID is still needed */
 	return mqtt_first_type(first) != 0 &&
 	       (!is_kept(first) || mqtt_first_valid(connects ? MQTT_LEVEL_311 : s->level, first));
 }
@@ -143,8 +152,12 @@ static bool take_part(struct lt_follow *s, enum mqtt_framer_event ev,
 	if (!is_kept(part->first))
 		return true;
 	if (part->remaining > LT_FOLLOW_PACKET_MAX) { /* CONNECT */
-		s->level = MQTT_LEVEL_5;
-		return !part->last || await_answer(s, NULL);
+		if (part->last) {
+			s->level = MQTT_LEVEL_5;
+			s->any = true;
+			await_answer(s);
+		}
+		return true;
 	}
 	if (ev == MQTT_FR_HEADER)
 		s->len = 0;
@@ -170,28 +183,29 @@ static bool take_in(struct lt_follow *s, const uint8_t *data, size_t len)
 	return true;
 }
 
-/* What the broker answers to CONNECT: flags and reason (3.2.2).  False: not to be followed. */
+/* What the broker answers to CONNECT: flags and reason (3.2.2); AUTH may come before (4.12). False:
+ * not to be followed. */
 static bool take_answer(struct lt_follow *s, const uint8_t *data, size_t len)
 {
-	while (len > 0 && s->asked) {
+	while (len > 0 && s->watch) {
 		enum mqtt_framer_event ev;
 		struct mqtt_frame_part part;
 		size_t n = mqtt_framer_feed(&s->ack, data, len, &ev, &part);
+		uint8_t type = mqtt_first_type(part.first);
 
 		if (ev == MQTT_FR_ERROR ||
-		    (ev == MQTT_FR_HEADER && mqtt_first_type(part.first) != MQTT_CONNACK))
+		    (ev == MQTT_FR_HEADER && type != MQTT_CONNACK && type != MQTT_AUTH))
 			return false;
-		for (size_t i = 0; ev == MQTT_FR_BODY && i < part.len && s->ack_n < 2; i++)
-			s->ack_body[s->ack_n++] = part.data[i];
-		if (s->ack_n == 2) {
-			s->asked = false;
-			LT_STORE(&s->watch, false);
-			if (s->ack_body[1] != 0)
-				s->any = false;
-			if (s->ack_body[0] != 0 || s->ack_body[1] != 0 || s->any)
-				return false; /* there was one, or the client is refused */
-			return lt_follow_say(s, TOE_KCONN_MQTT_NEW, s->room->body + s->id_at,
-					     s->id_len) == 0;
+		for (size_t i = 0; ev == MQTT_FR_BODY && type == MQTT_CONNACK && i < part.len;
+		     i++) {
+			if (s->ack_n < sizeof(s->ack_body))
+				s->ack_body[s->ack_n++] = part.data[i];
+		}
+		if (s->ack_n == sizeof(s->ack_body)) {
+			s->accepted = s->ack_body[1] == 0;
+			if (!s->asked)
+				s->any = true; /* that CONNECT nobody has read */
+			return s->accepted && on_accepted(s, s->ack_body[0] & 1);
 		}
 		data += n;
 		len -= n;
@@ -201,22 +215,42 @@ static bool take_answer(struct lt_follow *s, const uint8_t *data, size_t len)
 
 /* ---- WebSocket ---- */
 
-/* No frame may come before the broker has agreed: one that goes on with HTTP is none to follow. */
-bool lt_follow_in(struct lt_follow *s, const uint8_t *data, size_t len)
+/* The broker may have taken it. */
+static void on_unreadable(struct lt_follow *s)
+{
+	s->accepted = true;
+	if (!s->asked)
+		s->any = true;
+}
+
+static bool take_frames(struct lt_follow *s, const uint8_t *data, size_t len)
 {
 	uint8_t part[WEB_PART];
 
-	if (!s->web)
-		return take_in(s, data, len);
 	while (len > 0) {
-		size_t n, taken = lt_ws_feed(&s->room->web_in, data, len, part, sizeof(part), &n);
+		size_t n, taken = lt_ws_feed(&s->web->in, data, len, part, sizeof(part), &n);
 
-		if (taken == 0 ||
-		    (n > 0 && (!lt_ws_open(&s->room->web_out) || !take_in(s, part, n))))
+		if (taken == 0 || !take_in(s, part, n))
 			return false;
 		data += taken;
 		len -= taken;
 	}
+	return true;
+}
+
+/* What cannot be read, but may have been taken: the answer will say. */
+static bool undecided(const struct lt_follow *s)
+{
+	return s->asked || (s->web && !s->told && lt_ws_open(&s->web->in));
+}
+
+bool lt_follow_in(struct lt_follow *s, const uint8_t *data, size_t len)
+{
+	bool ok = s->deaf || (s->web ? take_frames(s, data, len) : take_in(s, data, len));
+
+	if (ok || !undecided(s))
+		return ok;
+	s->deaf = true;
 	return true;
 }
 
@@ -227,12 +261,13 @@ bool lt_follow_out(struct lt_follow *s, const uint8_t *data, size_t len)
 	if (!s->web)
 		return take_answer(s, data, len);
 	while (len > 0 && s->watch) {
-		struct lt_ws *w = &s->room->web_out;
+		struct lt_ws *w = &s->web->out;
 		size_t n, taken = lt_ws_feed(w, data, len, part, sizeof(part), &n);
 
-		if (taken == 0 && w->lines && !lt_ws_open(w))
-			s->any = true; /* it is WebSocket, and nobody reads it */
-		if (taken == 0 || (n > 0 && (!s->asked || !take_answer(s, part, n))))
+		/* it is WebSocket, for MQTT, and nobody can read it */
+		if (taken == 0 && w->lines && s->web->in.mqtt)
+			on_unreadable(s);
+		if (taken == 0 || !take_answer(s, part, n))
 			return false;
 		data += taken;
 		len -= taken;

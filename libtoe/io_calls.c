@@ -21,10 +21,28 @@ static ssize_t posix(ssize_t rc)
 	return -1;
 }
 
-/* Their bytes are not in buf, or not all that were taken. */
+/* Their bytes are not in buf, or not all that are taken. */
 static bool hides(int flags)
 {
-	return flags & (MSG_OOB | MSG_TRUNC | MSG_ERRQUEUE);
+	return (flags & (MSG_OOB | MSG_TRUNC | MSG_ERRQUEUE)) && !(flags & MSG_PEEK);
+}
+
+/* Before a read whose bytes lie in pieces. */
+static bool scatters(int fd, int flags)
+{
+	return (flags & MSG_PEEK) || lt_read_unseen(fd);
+}
+
+void lt_write_done_iov(int fd, const struct iovec *iov, int count, ssize_t n)
+{
+	if (LT_LIKELY(n <= 0 || !lt_follow_may(fd)))
+		return;
+	for (int i = 0; i < count && n > 0; i++) {
+		size_t part = (size_t)n < iov[i].iov_len ? (size_t)n : iov[i].iov_len;
+
+		lt_follow_wrote(fd, iov[i].iov_base, (ssize_t)part, false);
+		n -= (ssize_t)part;
+	}
 }
 
 static ssize_t recv_one(int fd, struct lt_sock *c, void *buf, size_t len, int flags)
@@ -92,10 +110,11 @@ ssize_t lt_readv(int fd, const struct iovec *iov, int n)
 ssize_t lt_writev(int fd, const struct iovec *iov, int n)
 {
 	struct lt_sock c;
+	ssize_t sent = lt_sock_get(fd, &c) ? posix(lt_stream_send(&c, iov, n, 0))
+					   : LT_REAL(writev)(fd, iov, n);
 
-	lt_write_unseen(fd);
-	return lt_sock_get(fd, &c) ? posix(lt_stream_send(&c, iov, n, 0))
-				   : LT_REAL(writev)(fd, iov, n);
+	lt_write_done_iov(fd, iov, n, sent);
+	return sent;
 }
 
 ssize_t lt_recv(int fd, void *buf, size_t len, int flags)
@@ -174,7 +193,7 @@ ssize_t lt_recvmsg(int fd, struct msghdr *msg, int flags)
 	struct lt_sock c;
 	ssize_t n;
 
-	if (!lt_read_unseen(fd))
+	if (!scatters(fd, flags))
 		return posix(-ECONNRESET);
 	if (lt_sock_get(fd, &c))
 		return recv_msg(&c, msg, flags);
@@ -191,11 +210,13 @@ ssize_t lt_recvmsg(int fd, struct msghdr *msg, int flags)
 ssize_t lt_sendmsg(int fd, const struct msghdr *msg, int flags)
 {
 	struct lt_sock c;
+	ssize_t n = lt_sock_get(fd, &c)
+			    ? posix(lt_stream_send(&c, msg->msg_iov, (int)msg->msg_iovlen, flags))
+			    : LT_REAL(sendmsg)(fd, msg, flags);
 
-	lt_write_unseen(fd);
-	return lt_sock_get(fd, &c)
-		       ? posix(lt_stream_send(&c, msg->msg_iov, (int)msg->msg_iovlen, flags))
-		       : LT_REAL(sendmsg)(fd, msg, flags);
+	if (n > 0)
+		lt_write_done_iov(fd, msg->msg_iov, (int)msg->msg_iovlen, n);
+	return n;
 }
 
 int lt_recvmmsg(int fd, struct mmsghdr *msgs, unsigned n, int flags, struct timespec *timeout)
@@ -204,7 +225,7 @@ int lt_recvmmsg(int fd, struct mmsghdr *msgs, unsigned n, int flags, struct time
 	int64_t deadline;
 	unsigned i;
 
-	if (!lt_read_unseen(fd))
+	if (!scatters(fd, flags))
 		return (int)posix(-ECONNRESET);
 	if (!lt_sock_get(fd, &c))
 		return LT_REAL(recvmmsg)(fd, msgs, n, flags, timeout);
@@ -228,9 +249,10 @@ int lt_sendmmsg(int fd, struct mmsghdr *msgs, unsigned n, int flags)
 	struct lt_sock c;
 	unsigned i;
 
-	lt_write_unseen(fd);
-	if (!lt_sock_get(fd, &c))
+	if (!lt_sock_get(fd, &c)) {
+		lt_write_unseen(fd);
 		return LT_REAL(sendmmsg)(fd, msgs, n, flags);
+	}
 	for (i = 0; i < n; i++) {
 		ssize_t sent = lt_sendmsg(fd, &msgs[i].msg_hdr, flags);
 

@@ -91,8 +91,9 @@ static inline bool lt_kconn_is(int fd)
 	return (unsigned)fd < lt_fds.n && LT_PEEK(&lt_kconn_marks[fd]);
 }
 
-/* By descriptor; 0 and LT_FOLLOW_NOT: nothing is to be done with its bytes (follow.c). */
+/* By descriptor; 0 and these: nothing is to be done with its bytes, or with what is around TLS. */
 #define LT_FOLLOW_NOT UINT16_MAX
+#define LT_FOLLOW_TLS (UINT16_MAX - 1)
 extern uint16_t *lt_follow_of;
 
 static inline bool lt_follow_may(int fd)
@@ -101,7 +102,7 @@ static inline bool lt_follow_may(int fd)
 
 	if (LT_LIKELY(lt_follow_of && (unsigned)fd < lt_fds.n))
 		of = LT_PEEK(&lt_follow_of[fd]);
-	return of != 0 && of != LT_FOLLOW_NOT;
+	return of != 0 && of < LT_FOLLOW_TLS;
 }
 
 /* After reading n bytes, or -1: what the program gets to see of that. */
@@ -110,13 +111,15 @@ static inline ssize_t lt_read_done(int fd, const void *data, ssize_t n)
 	return LT_UNLIKELY(n > 0 && lt_follow_may(fd)) ? lt_follow_read(fd, data, n) : n;
 }
 
-/* After writing. */
+/* After writing n bytes, or -1. */
 static inline ssize_t lt_write_done(int fd, const void *data, ssize_t n)
 {
 	if (LT_UNLIKELY(n > 0 && lt_follow_may(fd)))
 		lt_follow_wrote(fd, data, n, false);
 	return n;
 }
+
+void lt_write_done_iov(int fd, const struct iovec *iov, int count, ssize_t n);
 
 /* Before reading in another way.  False: it may not be. */
 static inline bool lt_read_unseen(int fd)

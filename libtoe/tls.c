@@ -14,6 +14,7 @@
  */
 #include <dlfcn.h>
 #include <elf.h>
+#include <limits.h>
 #include <link.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -202,41 +203,71 @@ static bool find(void *theirs, const char *name)
 		relocate((m), (name), fn_);                                                        \
 	} while (0)
 
-static bool reads_for_programs(const char *path)
+/* The program, which comes first, and libwebsockets, if it is there. */
+struct images {
+	unsigned seen;
+	struct image program, library;
+	char path[PATH_MAX]; /* of the library */
+};
+
+static bool is_library(const char *path)
 {
 	const char *name = strrchr(path, '/');
 
 	return strncmp(name ? name + 1 : path, LIBWEBSOCKETS, strlen(LIBWEBSOCKETS)) == 0;
 }
 
-/* The program comes first. */
-static int take_image(struct dl_phdr_info *info, size_t size, void *arg)
+static int find_images(struct dl_phdr_info *info, size_t size, void *arg)
 {
-	unsigned *seen = arg;
-	struct image m = {0};
+	struct images *all = arg;
 
 	(void)size;
-	if ((*seen)++ > 0 && !reads_for_programs(info->dlpi_name))
-		return 0;
-	read_image(&m, info);
-	if (!m.sym || !m.str)
-		return 0;
-	TAKE(&m, "SSL_read", tls_read);
-	TAKE(&m, "SSL_read_ex", tls_read_ex);
-	TAKE(&m, "SSL_write", tls_write);
-	TAKE(&m, "SSL_write_ex", tls_write_ex);
+	if (all->seen++ == 0) {
+		read_image(&all->program, info);
+	} else if (is_library(info->dlpi_name) && !all->path[0]) {
+		snprintf(all->path, sizeof(all->path), "%s", info->dlpi_name);
+		read_image(&all->library, info);
+	}
 	return 0;
+}
+
+/* There may be another OpenSSL, for the library alone. */
+static bool uses_the_same(const char *path)
+{
+	void *lib = dlopen(path, RTLD_NOLOAD | RTLD_LAZY), *ours;
+	bool same = false;
+
+	memcpy(&ours, &real.read, sizeof(ours));
+	if (lib) {
+		same = dlsym(lib, "SSL_read") == ours;
+		dlclose(lib);
+	}
+	return same;
+}
+
+static void take(const struct image *m)
+{
+	if (!m->sym || !m->str)
+		return;
+	TAKE(m, "SSL_read", tls_read);
+	TAKE(m, "SSL_read_ex", tls_read_ex);
+	TAKE(m, "SSL_write", tls_write);
+	TAKE(m, "SSL_write_ex", tls_write_ex);
 }
 
 void lt_tls_watch(void)
 {
 	static bool done;
-	unsigned seen = 0;
+	static struct images all;
 
 	if (__atomic_exchange_n(&done, true, __ATOMIC_ACQ_REL))
 		return;
-	if (find(&real.read, "SSL_read") && find(&real.read_ex, "SSL_read_ex") &&
-	    find(&real.write, "SSL_write") && find(&real.write_ex, "SSL_write_ex") &&
-	    find(&real.get_fd, "SSL_get_fd"))
-		dl_iterate_phdr(take_image, &seen);
+	if (!find(&real.read, "SSL_read") || !find(&real.read_ex, "SSL_read_ex") ||
+	    !find(&real.write, "SSL_write") || !find(&real.write_ex, "SSL_write_ex") ||
+	    !find(&real.get_fd, "SSL_get_fd"))
+		return;
+	dl_iterate_phdr(find_images, &all);
+	take(&all.program);
+	if (all.path[0] && uses_the_same(all.path))
+		take(&all.library);
 }

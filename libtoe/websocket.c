@@ -43,6 +43,8 @@ static bool head_line(struct lt_ws *w)
 		return line_is(w, w->side == LT_WS_CLIENT ? "get " : "http/1.1 101");
 	if (line_is(w, "upgrade:"))
 		w->upgrade = true;
+	if (line_is(w, "sec-websocket-protocol:"))
+		w->mqtt = w->line_n == LT_WS_LINE || memmem(w->line, w->line_n, "mqtt", 4) != NULL;
 	/* asked for is not given */
 	return w->side == LT_WS_CLIENT || !line_is(w, "sec-websocket-extensions:");
 }
@@ -62,7 +64,7 @@ static bool head_byte(struct lt_ws *w, uint8_t c)
 			w->line[w->line_n++] = lower(c);
 		return true;
 	}
-	if (w->line_n == 1 && w->line[0] == '\r') {
+	if (w->line_n == 0 || (w->line_n == 1 && w->line[0] == '\r')) {
 		w->state = FIRST;
 		return w->upgrade;
 	}
@@ -87,7 +89,7 @@ static bool first_byte(struct lt_ws *w, uint8_t c)
 
 static void length_known(struct lt_ws *w)
 {
-	if (w->side == LT_WS_CLIENT) {
+	if (w->masked) {
 		w->state = MASK;
 		w->want = sizeof(w->mask);
 		return;
@@ -99,9 +101,10 @@ static bool length_byte(struct lt_ws *w, uint8_t c)
 {
 	uint8_t len = c & 0x7fu;
 
-	if ((c & BIT_MASK) != (w->side == LT_WS_CLIENT ? BIT_MASK : 0) ||
-	    (w->opcode >= OP_CLOSE && len > CONTROL_MAX))
+	w->masked = c & BIT_MASK;
+	if ((w->masked && w->side == LT_WS_SERVER) || (w->opcode >= OP_CLOSE && len > CONTROL_MAX))
 		return false;
+	memset(w->mask, 0, sizeof(w->mask));
 	w->left = len;
 	if (len < LEN_2) {
 		length_known(w);

@@ -4,9 +4,10 @@
  * the opening handshake, then frames.  No I/O, no memory of its own.
  *
  * What MQTT over WebSocket does not have is not read along but refused: extensions, which would
- * change the payload, frames that are masked where they should not be or the other way round.  So a
- * stream that is not refused has the same payload for everybody who reads it.  Frames of text are
- * data: a broker that takes them would (mosquitto does), one that does not closes ([MQTT-6.0.0-1]).
+ * change the payload, and frames that nobody may send.  So a stream that is not refused has the
+ * same payload for everybody who reads it.  Three things that are forbidden, too, are taken as
+ * data, since mosquitto (libwebsockets) takes them, and another broker would close: frames of text
+ * ([MQTT-6.0.0-1]), frames of a client without a mask, lines of the head that end without CR.
  */
 #ifndef LT_WEBSOCKET_H
 #define LT_WEBSOCKET_H
@@ -16,10 +17,10 @@
 #include <stdint.h>
 
 #define LT_WS_HEAD_MAX 16384u /* bytes of a handshake's head */
-#define LT_WS_LINE     26u    /* of each line so many are looked at */
+#define LT_WS_LINE     64u    /* of each line so many are looked at */
 
 enum lt_ws_side {
-	LT_WS_CLIENT, /* what a client sends: GET, then masked frames (RFC 6455 §5.1) */
+	LT_WS_CLIENT, /* what a client sends: GET, then frames, masked (RFC 6455 §5.1) */
 	LT_WS_SERVER, /* 101, then frames without a mask */
 };
 
@@ -35,6 +36,8 @@ struct lt_ws {
 	uint8_t mask_at;
 	bool lines;   /* the head's first one is over, and is what it should be */
 	bool upgrade; /* the head says so */
+	bool masked;  /* the frame */
+	bool mqtt;    /* and asks for that subprotocol, or may */
 	uint8_t line_n;
 	char line[LT_WS_LINE]; /* its beginning, lower case */
 };

@@ -8,6 +8,8 @@ import sys
 import threading
 
 import paho.mqtt.client as paho
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 
 arg = argparse.ArgumentParser(add_help=False)
 arg.add_argument("-h", dest="host", required=True)
@@ -17,6 +19,9 @@ arg.add_argument("-i", dest="client_id", default="")
 arg.add_argument("-q", dest="qos", type=int, default=0)
 arg.add_argument("-c", dest="keep", action="store_true")
 arg.add_argument("-V", dest="level", type=int, default=4)
+arg.add_argument("-u", dest="user")
+arg.add_argument("-P", dest="password")
+arg.add_argument("--expiry", type=int, help="with -V 5: seconds the new session outlives the connection")
 arg.add_argument("--cafile")
 arg.add_argument("--publish")
 opt = arg.parse_args()
@@ -36,9 +41,16 @@ client = paho.Client(opt.client_id, transport="websockets", protocol=opt.level, 
 client.on_connect = on_connect
 client.on_subscribe = lambda _c, _d, mid, *_: print(f"Subscribed (mid: {mid})", flush=True)
 client.on_message = lambda _c, _d, m: print(m.topic, m.payload.decode(), flush=True)
+if opt.user:
+    client.username_pw_set(opt.user, opt.password)
 if opt.cafile:
     client.tls_set(opt.cafile)
-client.connect(opt.host, opt.port)
+if opt.expiry:
+    lasts = Properties(PacketTypes.CONNECT)
+    lasts.SessionExpiryInterval = opt.expiry
+    client.connect(opt.host, opt.port, clean_start=True, properties=lasts)
+else:
+    client.connect(opt.host, opt.port)
 if not opt.publish:
     client.loop_forever()
 client.loop_start()

@@ -13,7 +13,11 @@ testbed_up
 ip -n "$PREFIX-srv" link set lo up
 make_cert
 write_mosquitto_conf
+echo known:right >"$LOGS/passwords"
+mosquitto_passwd -U "$LOGS/passwords"
+chmod 644 "$LOGS/passwords"
 cat >>"$LOGS/mosquitto.conf" <<-END
+	password_file $LOGS/passwords
 	listener 8080 0.0.0.0
 	protocol websockets
 	listener 8443 0.0.0.0
@@ -93,10 +97,26 @@ why KERNEL h 1 20
 end_process "$SPAWNED"
 wait_for 10 "it to be gone" conns 1 1 1 1
 why FAST h 21 40
+# refused ARGS...: the broker refuses it, and who it says it is loses nothing
+refused() { in_cli tests/mqtt/web_sub.py -h $SRV "${WEB[@]}" -u known -P wrong -t x "$@" >>"$LOGS/refused.log" 2>&1 && fail "not refused: $*"; }
+refused -V 5 --expiry 1000 -i lasts
+refused -i lasts
+refused -i "$(printf 'z%.0s' $(seq 170))"
+[ "$(grep -c '^refused: ' "$LOGS/refused.log")" = 3 ] || fail "no answer of the broker: $(tail -3 "$LOGS/refused.log")"
+wait_for 10 "them to be gone" conns 1 1 1 1
 web srv_spawn again -h 127.0.0.1 "${WEB[@]}" -c -i lasts -q 1 -t i
 conns 1 1 2 2 || fail "not followed when it comes back: $(m status --json)"
 why KERNEL h 41 60
 has again h 41 60
+end_process "$SPAWNED"
+wait_for 10 "it to be gone" conns 1 1 1 1
+
+# ---- what brokers take, against the standards
+cli_spawn odd tests/mqtt/web_odd.py $SRV 8080 o
+wait_for 10 "it to subscribe" grep -q 'Subscribed (mid' "$LOGS/odd.log"
+conns 2 2 1 1 || fail "not followed: $(m status --json)"
+why KERNEL o 1 20
+has odd o 1 20
 end_process "$SPAWNED"
 wait_for 10 "it to be gone" conns 1 1 1 1
 

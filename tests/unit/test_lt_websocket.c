@@ -187,11 +187,11 @@ static void test_refused_frames(void **state)
 	static const struct {
 		uint8_t first, second;
 	} t[] = {
-		{0xc2, 0},                                       /* an extension's bits */
-		{0xa2, 0},   {0x92, 0},    {0x83, 0},            /* reserved */
-		{0x87, 0},   {0x8b, 0},    {0x8f, 0}, {0x09, 0}, /* a control frame in parts */
-		{0x89, 126},                                     /* or too long */
-		{0x88, 127}, {0x82, 0x80}, /* masked by the server, not by the client */
+		{0xc2, 0},                                    /* an extension's bits */
+		{0xa2, 0},   {0x92, 0}, {0x83, 0},            /* reserved */
+		{0x87, 0},   {0x8b, 0}, {0x8f, 0}, {0x09, 0}, /* a control frame in parts */
+		{0x89, 126},                                  /* or too long */
+		{0x88, 127},
 	};
 
 	(void)state;
@@ -204,10 +204,15 @@ static void test_refused_frames(void **state)
 			assert_int_equal(feed(side, in, n, 1, 1), -1);
 			assert_int_equal(feed(side, in, n, n, 1), -1);
 		}
+		/* masked by the server; without a mask by the client is taken */
+		size_t n = put_head(side);
+
+		memcpy(in + n, "\x82\x81\1\1\1\1x\x82\1y", 10);
+		assert_int_equal(feed(side, in, n + 10, 1, 1), side == LT_WS_CLIENT ? 2 : -1);
+		assert_true(side != LT_WS_CLIENT || (out[0] == ('x' ^ 1) && out[1] == 'y'));
 		/* no length is as long */
 		for (unsigned top = 0; top < 2; top++) {
-			size_t n = put_head(side);
-
+			n = put_head(side);
 			n += put_frame(in + n, side, 0x82, NULL, (uint64_t)(1 + top) << 62);
 			in[n++] = 'x';
 			assert_int_equal(feed(side, in, n, 1, 1), top ? -1 : 1);
