@@ -9,6 +9,7 @@
 #    PUBLISHES=100               one every 20 ms  SATURATION=2e5 deliveries with WINDOW=16 publishes under way
 #    NAPI=threaded               the clients' end of the veth pair receives in a thread of its own, both times
 #    DRIVER=af_packet            of the engine's port, or af_xdp
+#    PIN=1                       clients have CPU 1 and servers (broker, engine) CPU 0, as if they were two machines
 #    TESTS="latency saturation port"
 #    MQTT_CONF=...               lines for the engine's configuration, default the stage on every topic; MQTT_CONF= without
 #
@@ -47,7 +48,7 @@ run_broker()
 		echo "max_queued_messages 100000" # none of the broker's own drops
 		[ "$dup" = duplicates ] && echo "allow_duplicate_messages true"
 	} >"$TMP/mosquitto.conf"
-	ip netns exec "$ns" "$@" mosquitto -c "$TMP/mosquitto.conf" >"$TMP/mosquitto.log" 2>&1 &
+	"${ON_SERVER[@]}" ip netns exec "$ns" "$@" mosquitto -c "$TMP/mosquitto.conf" >"$TMP/mosquitto.log" 2>&1 &
 	BROKER=$!
 	PIDS+=("$BROKER")
 	for _ in $(seq 100); do
@@ -69,6 +70,10 @@ engine_pids()
 	done
 }
 
+# in front of a command
+ON_SERVER=() ON_CLIENT=()
+[ -n "${PIN:-}" ] && ON_SERVER=(taskset -c 0) ON_CLIENT=(taskset -c 1)
+
 tests() { [[ " $TESTS " == *" $1 "* ]]; }
 
 # load WHO CONFIG TEST CLIENT_NETNS PROGRAM ARGS...: one JSON line more
@@ -76,7 +81,7 @@ load()
 {
 	local who=$1 config=$2 test=$3 cli=$4 program=$5 line
 	shift 5
-	line=$(ip netns exec "$cli" "$BIN/bench/$program" --host $SRV "$@")
+	line=$("${ON_CLIENT[@]}" ip netns exec "$cli" "$BIN/bench/$program" --host $SRV "$@")
 	[ -n "$line" ] || line='{"ok":false,"error":"no result"}'
 	jq -c --arg who "$who" --arg config "$config" --arg test "$test" \
 		'{who: $who, config: $config, test: $test} + .
@@ -115,7 +120,7 @@ own_tcp()
 
 start_floor()
 {
-	ip netns exec "$K-srv" "$BIN/bench/mqtt_floor" --interface toe0 --clients "$1" \
+	"${ON_SERVER[@]}" ip netns exec "$K-srv" "$BIN/bench/mqtt_floor" --interface toe0 --clients "$1" \
 		--rounds $((PUBLISHES + 10)) >"$TMP/floor.log" 2>&1 &
 	PIDS+=($!)
 	until grep -q ready "$TMP/floor.log"; do sleep 0.05; done
@@ -154,7 +159,7 @@ for round in $(seq "$ROUNDS"); do
 		measure kernel $config "$K-srv" "$K-cli" "$BROKER"
 		stop_all
 		kernel_down
-		"$BIN/toe" testbed up --prefix $PREFIX --config-extra "$TMP/toe.conf" >/dev/null || exit 1
+		"${ON_SERVER[@]}" "$BIN/toe" testbed up --prefix $PREFIX --config-extra "$TMP/toe.conf" >/dev/null || exit 1
 		client_napi $PREFIX-cli $PREFIX-srv
 		run_broker $PREFIX-srv $PREFIX-cli $config "$BIN/toe" run --
 		measure toe $config $PREFIX-srv $PREFIX-cli "$BROKER$(engine_pids $PREFIX-srv)"
