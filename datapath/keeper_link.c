@@ -103,6 +103,9 @@ static int do_kernel_news(struct toe_engine *e, const struct toe_ctl_kconn *k)
 	if (rc != 0)
 		return rc;
 	rc = tell_module(e, k);
+	if (rc == -ETIMEDOUT)
+		rc = -EBUSY; /* taken back: other than a time-out of whoever asks, that is certain
+			      */
 	if (rc != 0 && begins)
 		toe_app_follow(e, k, false);
 	return k->what == TOE_KCONN_MQTT_END ? 0 : rc;

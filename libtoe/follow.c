@@ -25,10 +25,11 @@
 #include "common/map_sparse.h"
 #include "libtoe/follow.h"
 
-#define SLOTS      4096u
-#define FIRST_TLS  0x16u /* a handshake record; no control packet begins so */
-#define FIRST_HTTP 'G'   /* nor so */
-#define BUSY_TRIES 100u
+#define SLOTS         4096u
+#define FIRST_TLS     0x16u /* a handshake record; no control packet begins so */
+#define FIRST_TLS2    0x80u /* this bit: a ClientHello as of SSL 2, which some servers take */
+#define BUSY_TRIES    100u
+#define HOLD_PAUSE_NS 40000000 /* of half of them: two seconds in all, longer than any call */
 /* Two seconds of a process's life. */
 #define BRIDGE_TRIES    200u
 #define BRIDGE_PAUSE_NS 10000000
@@ -99,13 +100,13 @@ static struct lt_follow *take_slot(void)
 }
 
 /* What it does to the session of that ClientID, with len 0 to any, nobody sees. */
-static void say_missed(const uint8_t *id, uint16_t len)
+static int say_missed(const uint8_t *id, uint16_t len)
 {
 	struct toe_ctl_kconn k = {.what = TOE_KCONN_MQTT_MISSED, .len = len};
 
 	if (len > 0)
 		memcpy(k.data, id, len);
-	lt_kconn_say(&k);
+	return lt_kconn_say(&k);
 }
 
 /* NULL: no room. */
@@ -157,20 +158,27 @@ void lt_follow_came(int fd)
 
 /* ---- bytes ---- */
 
-/* One that is followed no more and that the stage has not heard of.  True: to be said again when it
- * is closed.  What is refused, or no MQTT, changes no session; of one that left without an answer
- * nobody knows. */
-static bool say_unread(struct lt_follow *s, bool closed)
+/* One that is followed no more and that the stage has not heard of: 0 or -errno; *again: to be said
+ * at its end, too.  What is refused, or no MQTT, changes no session; of one that left without an
+ * answer nobody knows. */
+static int say_unread(struct lt_follow *s, bool closed, bool *again)
 {
 	bool known = s->asked && !s->any;
 	bool other = s->web && lt_ws_open(&s->web->in) && !s->web->in.mqtt && !s->asked;
 
+	*again = false;
 	if (s->heard || other || (known && s->id_len == 0))
-		return false;
+		return 0;
 	if (!LT_LOAD(&s->lost) && !s->accepted && !(closed && known))
-		return false;
-	say_missed(s->room->id, known ? s->id_len : 0);
-	return !known && !closed;
+		return 0;
+	*again = !known && !closed;
+	return say_missed(s->room->id, known ? s->id_len : 0);
+}
+
+/* If not, it may be said later; what nobody wants to know is done. */
+static bool said(int rc)
+{
+	return rc != -EBUSY && rc != -EDEADLK && rc != -ETIMEDOUT;
 }
 
 /* closed: all that was read of it was seen.  False: the engine still takes it for followed; next
@@ -180,6 +188,7 @@ static bool give_up(int fd, struct lt_follow *s, bool closed)
 	const uint8_t lost[1] = {1};
 	size_t len = closed && !LT_LOAD(&s->lost) ? 0 : 1;
 	uint16_t after = closed ? 0 : LT_FOLLOW_NOT;
+	bool again = false;
 	uint16_t index = (uint16_t)(s - slots + 1);
 	int rc = s->told ? lt_follow_say(s, TOE_KCONN_MQTT_END, lost, len) : 0;
 
@@ -187,12 +196,14 @@ static bool give_up(int fd, struct lt_follow *s, bool closed)
 		sched_yield();
 		rc = lt_follow_say(s, TOE_KCONN_MQTT_END, lost, len);
 	}
-	if (rc != 0) {
+	if (rc == 0)
+		s->told = false;
+	if (rc != 0 || !said(say_unread(s, closed, &again))) {
 		LT_STORE(&s->lost, true);
 		LT_STORE(&s->state, LT_FOLLOW_IDLE);
 		return false;
 	}
-	if (say_unread(s, closed))
+	if (again)
 		after = MISSED;
 	/* unless the number belongs to another one by now */
 	__atomic_compare_exchange_n(&lt_follow_of[fd], &index, after, false, __ATOMIC_ACQ_REL,
@@ -210,13 +221,18 @@ static bool hold(struct lt_follow *s)
 					   __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
 }
 
-/* One thread may write while another reads. */
+/* One thread may write while another reads, and wait for the engine. */
 static bool hold_soon(struct lt_follow *s)
 {
+	const struct timespec pause = {.tv_nsec = HOLD_PAUSE_NS};
+
 	for (unsigned i = 0; i < BUSY_TRIES; i++) {
 		if (hold(s))
 			return true;
-		sched_yield();
+		if (i < BUSY_TRIES / 2)
+			sched_yield();
+		else
+			nanosleep(&pause, NULL);
 	}
 	return false;
 }
@@ -238,14 +254,20 @@ static bool lose(int fd, struct lt_follow *s)
 	return !hold(s) || give_up(fd, s, false);
 }
 
+/* HTTP begins so, whatever the method; no control packet of a client does before CONNECT. */
+static bool is_letter(uint8_t c)
+{
+	return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
+}
+
 /* What is around MQTT, if anything, as the connection's first byte says. */
 static void look(struct lt_follow *s, uint8_t first, bool tls)
 {
 	if (s->web || s->level || !mqtt_framer_idle(&s->framer))
 		return;
-	if (first == FIRST_TLS && !tls) {
+	if (!tls && (first == FIRST_TLS || (first & FIRST_TLS2))) {
 		LT_STORE(&s->tls, true);
-	} else if (first == FIRST_HTTP) {
+	} else if (is_letter(first)) {
 		s->web = &webs[s - slots];
 		lt_ws_begin(&s->web->in, LT_WS_CLIENT);
 		lt_ws_begin(&s->web->out, LT_WS_SERVER);
@@ -287,9 +309,9 @@ static struct lt_follow *fresh(int fd, uint8_t first)
 {
 	struct lt_sock c;
 
-	if (first == FIRST_HTTP && lt_sock_get(fd, &c))
+	if (is_letter(first) && lt_sock_get(fd, &c))
 		return begin(fd, c.slot + 1, false);
-	LT_STORE(&lt_follow_of[fd], first == FIRST_TLS ? LT_FOLLOW_TLS : LT_FOLLOW_NOT);
+	LT_STORE(&lt_follow_of[fd], LT_FOLLOW_TLS);
 	return NULL;
 }
 
@@ -339,6 +361,14 @@ void lt_follow_wrote(int fd, const void *data, ssize_t n, bool tls)
 	else
 		release(fd, s);
 	errno = saved;
+}
+
+/* The peer is gone, so nothing comes after it.  If that was the answer to CONNECT, it decides: data
+ * that did not get out is as good as data that did. */
+void lt_follow_tried(int fd, const void *data, size_t n, bool tls)
+{
+	if (n > 0 && (errno == EPIPE || errno == ECONNRESET || errno == ETIMEDOUT))
+		lt_follow_wrote(fd, data, (ssize_t)n, tls);
 }
 
 void lt_follow_wrote_unseen(int fd)

@@ -25,7 +25,8 @@ int lt_follow_say(struct lt_follow *s, uint8_t what, const uint8_t *data, size_t
 	if (len > 0)
 		memcpy(k.data, data, len);
 	rc = lt_kconn_say(&k);
-	s->heard |= rc == 0 || rc == -ESRCH || rc == -ENOSPC || rc == -ENODEV;
+	s->heard |= toe_kconn_begins(what) &&
+		    (rc == 0 || rc == -ESRCH || rc == -ENOSPC || rc == -ENODEV);
 	/* what was not answered may have been done all the same */
 	if (rc == 0 || (rc == -ETIMEDOUT && toe_kconn_begins(what)))
 		s->told = what != TOE_KCONN_MQTT_END;
@@ -183,6 +184,11 @@ static bool take_in(struct lt_follow *s, const uint8_t *data, size_t len)
 	return true;
 }
 
+static bool answers(uint8_t first)
+{
+	return mqtt_first_type(first) == MQTT_CONNACK || mqtt_first_type(first) == MQTT_AUTH;
+}
+
 /* What the broker answers to CONNECT: flags and reason (3.2.2); AUTH may come before (4.12). False:
  * not to be followed. */
 static bool take_answer(struct lt_follow *s, const uint8_t *data, size_t len)
@@ -191,14 +197,11 @@ static bool take_answer(struct lt_follow *s, const uint8_t *data, size_t len)
 		enum mqtt_framer_event ev;
 		struct mqtt_frame_part part;
 		size_t n = mqtt_framer_feed(&s->ack, data, len, &ev, &part);
-		uint8_t type = mqtt_first_type(part.first);
 
-		if (ev == MQTT_FR_ERROR ||
-		    (ev == MQTT_FR_HEADER && type != MQTT_CONNACK && type != MQTT_AUTH))
+		if (ev == MQTT_FR_ERROR || (ev == MQTT_FR_HEADER && !answers(part.first)))
 			return false;
-		for (size_t i = 0; ev == MQTT_FR_BODY && type == MQTT_CONNACK && i < part.len;
-		     i++) {
-			if (s->ack_n < sizeof(s->ack_body))
+		if (ev == MQTT_FR_BODY && mqtt_first_type(part.first) == MQTT_CONNACK) {
+			for (size_t i = 0; i < part.len && s->ack_n < sizeof(s->ack_body); i++)
 				s->ack_body[s->ack_n++] = part.data[i];
 		}
 		if (s->ack_n == sizeof(s->ack_body)) {

@@ -60,7 +60,7 @@ static ssize_t send_one(int fd, struct lt_sock *c, const void *buf, size_t len, 
 {
 	struct iovec iov = {(void *)buf, len};
 
-	return lt_write_done(fd, buf, posix(lt_stream_send(c, &iov, 1, flags)));
+	return lt_write_done(fd, buf, len, posix(lt_stream_send(c, &iov, 1, flags)));
 }
 
 static ssize_t kernel_recv(int fd, void *buf, size_t len, int flags, struct sockaddr *addr,
@@ -89,7 +89,7 @@ ssize_t lt_write(int fd, const void *buf, size_t len)
 	struct lt_sock c;
 
 	return lt_sock_get(fd, &c) ? send_one(fd, &c, buf, len, 0)
-				   : lt_write_done(fd, buf, LT_REAL(write)(fd, buf, len));
+				   : lt_write_done(fd, buf, len, LT_REAL(write)(fd, buf, len));
 }
 
 ssize_t lt_readv(int fd, const struct iovec *iov, int n)
@@ -129,8 +129,9 @@ ssize_t lt_send(int fd, const void *buf, size_t len, int flags)
 {
 	struct lt_sock c;
 
-	return lt_sock_get(fd, &c) ? send_one(fd, &c, buf, len, flags)
-				   : lt_write_done(fd, buf, LT_REAL(send)(fd, buf, len, flags));
+	return lt_sock_get(fd, &c)
+		       ? send_one(fd, &c, buf, len, flags)
+		       : lt_write_done(fd, buf, len, LT_REAL(send)(fd, buf, len, flags));
 }
 
 /* TCP fills in no address and ignores one when connected. */
@@ -155,7 +156,7 @@ ssize_t lt_sendto(int fd, const void *buf, size_t len, int flags, __CONST_SOCKAD
 
 	if (lt_sock_get(fd, &c))
 		return send_one(fd, &c, buf, len, flags);
-	return lt_write_done(fd, buf, LT_REAL(sendto)(fd, buf, len, flags, addr, addr_len));
+	return lt_write_done(fd, buf, len, LT_REAL(sendto)(fd, buf, len, flags, addr, addr_len));
 }
 
 /* A descriptor that arrives may be one of ours, or a listener. */

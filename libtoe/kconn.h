@@ -49,6 +49,8 @@ ssize_t lt_follow_read(int fd, const void *data, ssize_t n);
 ssize_t lt_follow_tls(int fd, const void *data, ssize_t n);
 /* The program has written n bytes to fd, or to TLS on it. */
 void lt_follow_wrote(int fd, const void *data, ssize_t n, bool tls);
+/* It could not, for good (errno). */
+void lt_follow_tried(int fd, const void *data, size_t n, bool tls);
 /* It is about to write in a way that is not seen. */
 void lt_follow_wrote_unseen(int fd);
 /* What is read from fd is not seen any more, if not closed.  False: and the engine does not know.
@@ -111,11 +113,15 @@ static inline ssize_t lt_read_done(int fd, const void *data, ssize_t n)
 	return LT_UNLIKELY(n > 0 && lt_follow_may(fd)) ? lt_follow_read(fd, data, n) : n;
 }
 
-/* After writing n bytes, or -1. */
-static inline ssize_t lt_write_done(int fd, const void *data, ssize_t n)
+/* After writing n of len bytes, or -1. */
+static inline ssize_t lt_write_done(int fd, const void *data, size_t len, ssize_t n)
 {
-	if (LT_UNLIKELY(n > 0 && lt_follow_may(fd)))
+	if (LT_LIKELY(!lt_follow_may(fd)))
+		return n;
+	if (n > 0)
 		lt_follow_wrote(fd, data, n, false);
+	else if (n < 0)
+		lt_follow_tried(fd, data, len, false);
 	return n;
 }
 

@@ -48,17 +48,27 @@ static int tls_read_ex(void *ssl, void *buf, size_t len, size_t *n)
 
 static int tls_write(void *ssl, const void *buf, int len)
 {
-	int n = real.write(ssl, buf, len);
+	int n;
 
-	lt_follow_wrote(real.get_fd(ssl), buf, n, true);
+	errno = 0;
+	n = real.write(ssl, buf, len);
+	if (n > 0)
+		lt_follow_wrote(real.get_fd(ssl), buf, n, true);
+	else if (len > 0)
+		lt_follow_tried(real.get_fd(ssl), buf, (size_t)len, true);
 	return n;
 }
 
 static int tls_write_ex(void *ssl, const void *buf, size_t len, size_t *n)
 {
-	int ok = real.write_ex(ssl, buf, len, n);
+	int ok;
 
-	lt_follow_wrote(real.get_fd(ssl), buf, ok == 1 ? (ssize_t)*n : 0, true);
+	errno = 0;
+	ok = real.write_ex(ssl, buf, len, n);
+	if (ok == 1)
+		lt_follow_wrote(real.get_fd(ssl), buf, (ssize_t)*n, true);
+	else
+		lt_follow_tried(real.get_fd(ssl), buf, len, true);
 	return ok;
 }
 

@@ -39,8 +39,10 @@ static bool line_is(const struct lt_ws *w, const char *begin)
 /* A whole line; false: refused. */
 static bool head_line(struct lt_ws *w)
 {
-	if (!w->lines)
-		return line_is(w, w->side == LT_WS_CLIENT ? "get " : "http/1.1 101");
+	if (!w->lines && w->side == LT_WS_SERVER)
+		return line_is(w, "http/1.1 101");
+	if (!w->lines) /* of any method: libwebsockets is not particular */
+		return w->line_n == LT_WS_LINE || memmem(w->line, w->line_n, " http/1.", 8);
 	if (line_is(w, "upgrade:"))
 		w->upgrade = true;
 	if (line_is(w, "sec-websocket-protocol:"))
@@ -122,7 +124,7 @@ static bool length_more(struct lt_ws *w, uint8_t c)
 	if (--w->want > 0)
 		return true;
 	length_known(w);
-	return w->left >> 63 == 0;
+	return w->left >> 63 == 0 && (w->masked || w->left > 0);
 }
 
 static void mask_byte(struct lt_ws *w, uint8_t c)

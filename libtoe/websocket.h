@@ -20,7 +20,7 @@
 #define LT_WS_LINE     64u    /* of each line so many are looked at */
 
 enum lt_ws_side {
-	LT_WS_CLIENT, /* what a client sends: GET, then frames, masked (RFC 6455 §5.1) */
+	LT_WS_CLIENT, /* what a client sends: a request, then frames, masked (RFC 6455 §5.1) */
 	LT_WS_SERVER, /* 101, then frames without a mask */
 };
 

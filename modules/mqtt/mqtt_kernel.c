@@ -94,6 +94,31 @@ static int add_all(struct mqtt_stage *st, uint32_t to, uint32_t from)
 	return rc;
 }
 
+/* The connection that has the session of that ClientID, NULL: none. */
+static struct mqtt_kernel *holder(struct mqtt_stage *st, const struct mqtt_str *id)
+{
+	uint32_t left = st->kernel_n;
+
+	for (uint32_t i = 0; i < MQTT_KERNEL_MAX && left > 0; i++) {
+		const struct toe_buf *b = st->kernel[i].used ? st->kernel[i].id : NULL;
+
+		left -= st->kernel[i].used;
+		if (b != NULL && b->len == id->len && memcmp(b->data, id->data, id->len) == 0)
+			return &st->kernel[i];
+	}
+	return NULL;
+}
+
+/* The broker has given it to another connection, and may be slow to close this one: nothing that
+ * happens here any more, and not its end, is about the session. */
+static void supersede(struct mqtt_stage *st, const struct mqtt_str *id)
+{
+	struct mqtt_kernel *k;
+
+	while (id->len != 0 && (k = holder(st, id)) != NULL)
+		mqtt_put(st, &k->id);
+}
+
 /* lost: it may go on, and what it does is not seen. */
 static void end(struct mqtt_stage *st, struct mqtt_kernel *k, bool lost)
 {
@@ -112,6 +137,24 @@ static void end(struct mqtt_stage *st, struct mqtt_kernel *k, bool lost)
 	leave(st, k);
 }
 
+/* Filters of a session that is resumed, for session to: of one that is offline, and of the
+ * connection that had it until now.  0, -ESRCH: some are not known, -ENOSPC: no room. */
+static int inherit(struct mqtt_stage *st, const struct mqtt_str *id, uint32_t to,
+		   const struct mqtt_kernel *old)
+{
+	uint32_t known = mqtt_session_known(st, id->data, id->len);
+
+	if (known == MQTT_NONE && (old == NULL || mqtt_session_named(st, id->data, id->len)))
+		return -ESRCH;
+	if (old != NULL &&
+	    (st->sessions[old->session].missed != st->missed || st->sessions[old->session].full))
+		return -ESRCH;
+	if ((known != MQTT_NONE && add_all(st, to, known) != 0) ||
+	    (old != NULL && add_all(st, to, old->session) != 0))
+		return -ENOSPC;
+	return 0;
+}
+
 /* What a new session's ClientID had before, it has not any more; and what it makes now nobody will
  * know should it come back through the port and be resumed.  One that may be resumed (RESUME) has
  * what it had, or less: it may UNSUBSCRIBE.  That is enough here, not at the port. */
@@ -119,14 +162,13 @@ static int begin(struct mqtt_stage *st, uint32_t ctx, uint32_t conn, const struc
 		 uint32_t what)
 {
 	bool resumes = what == TOE_KCONN_MQTT_RESUME;
-	uint32_t known = resumes ? mqtt_session_known(st, id->data, id->len) : MQTT_NONE;
 	struct mqtt_kernel *k = find(st, ctx, conn);
+	struct toe_buf *name = NULL;
 	uint32_t session;
+	int rc = 0;
 
 	if (memchr(id->data, 0, id->len) != NULL)
 		return -EINVAL; /* no ClientID (1.5.3); names of the stage's own begin so */
-	if (resumes && known == MQTT_NONE)
-		return -ESRCH;
 	if (k != NULL)
 		end(st, k, true);
 	if (st->kernel_unused == MQTT_NONE)
@@ -135,18 +177,19 @@ static int begin(struct mqtt_stage *st, uint32_t ctx, uint32_t conn, const struc
 	if (session == MQTT_NONE)
 		return -ENOSPC;
 	/* making the session may have taken the place of the one that is offline */
-	if (resumes && (mqtt_session_known(st, id->data, id->len) != known ||
-			add_all(st, session, known) != 0)) {
+	if (resumes)
+		rc = inherit(st, id, session, holder(st, id));
+	if (resumes && rc == 0 && (name = mqtt_session_name(st, id)) == NULL)
+		rc = -ENOSPC;
+	if (rc != 0) {
 		mqtt_session_drop(st, session);
-		return -ENOSPC;
+		return rc;
 	}
+	supersede(st, id);
 	k = enter(st, ctx, conn);
 	k->session = session;
 	k->bridge = what == TOE_KCONN_MQTT_BRIDGE;
-	if (resumes)
-		k->id = toe_buf_get(st->sessions[known].id);
-	else if (what == TOE_KCONN_MQTT_NEW)
-		k->id = mqtt_session_new(st, id);
+	k->id = what == TOE_KCONN_MQTT_NEW ? mqtt_session_new(st, id) : name;
 	if (what != TOE_KCONN_MQTT_BRIDGE)
 		mqtt_session_cut(st, id->data, id->len, resumes);
 	return 0;
@@ -184,10 +227,12 @@ static void end_all(struct mqtt_stage *st, uint32_t ctx)
 /* It may begin, resume or change a session, and nobody will see it. */
 static int missed(struct mqtt_stage *st, const struct mqtt_str *id)
 {
-	if (id->len == 0)
+	if (id->len == 0) {
 		st->missed++;
-	else
-		mqtt_session_cut(st, id->data, id->len, false);
+		return 0;
+	}
+	supersede(st, id);
+	mqtt_session_cut(st, id->data, id->len, false);
 	return 0;
 }
 

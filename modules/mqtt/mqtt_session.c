@@ -189,6 +189,16 @@ void mqtt_session_cut(struct mqtt_stage *st, const uint8_t *id, uint32_t len, bo
 		return;
 	st->sessions[i].cut = 1;
 	st->sessions[i].unseen |= !fewer;
+	/* Online here: which of the two connections had it last nobody can tell. */
+	if (!fewer && st->sessions[i].conn != MQTT_NONE && !st->sessions[i].unknown) {
+		st->sessions[i].unknown = 1;
+		st->unknown_n++;
+	}
+}
+
+bool mqtt_session_named(const struct mqtt_stage *st, const uint8_t *id, uint32_t len)
+{
+	return len != 0 && find(st, id, len) != MQTT_NONE;
 }
 
 uint32_t mqtt_session_known(const struct mqtt_stage *st, const uint8_t *id, uint32_t len)
@@ -251,9 +261,14 @@ static struct toe_buf *keep_id(struct mqtt_stage *st, const struct mqtt_str *id)
 	return keep_string(st, name, sizeof(name));
 }
 
+struct toe_buf *mqtt_session_name(struct mqtt_stage *st, const struct mqtt_str *id)
+{
+	return id->len != 0 ? keep_id(st, id) : NULL;
+}
+
 struct toe_buf *mqtt_session_new(struct mqtt_stage *st, const struct mqtt_str *id)
 {
-	struct toe_buf *b = id->len != 0 ? keep_id(st, id) : NULL;
+	struct toe_buf *b = mqtt_session_name(st, id);
 	uint32_t i = b != NULL ? find(st, b->data, b->len) : MQTT_NONE;
 
 	if (i != MQTT_NONE && st->sessions[i].conn == MQTT_NONE)

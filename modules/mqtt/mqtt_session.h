@@ -37,10 +37,14 @@ void mqtt_session_reset(struct mqtt_stage *st);
 /* A session for subscriptions of a client through the kernel, MQTT_NONE: no room; and its end. */
 uint32_t mqtt_session_kernel(struct mqtt_stage *st, uint32_t ctx, uint32_t conn);
 void mqtt_session_drop(struct mqtt_stage *st, uint32_t session);
-/* Of that ClientID: it may have fewer, or just other, subscriptions when it is resumed. */
+/* Of that ClientID: it may have fewer, or just other, subscriptions when it is resumed; if other,
+ * also now, should it be online. */
 void mqtt_session_cut(struct mqtt_stage *st, const uint8_t *id, uint32_t len, bool fewer);
 /* Offline, and it has no subscriptions but those that are known; MQTT_NONE: there is no such. */
 uint32_t mqtt_session_known(const struct mqtt_stage *st, const uint8_t *id, uint32_t len);
+bool mqtt_session_named(const struct mqtt_stage *st, const uint8_t *id, uint32_t len);
+/* The caller's reference; NULL: it has none, or there is no memory. */
+struct toe_buf *mqtt_session_name(struct mqtt_stage *st, const struct mqtt_str *id);
 /* The broker begins a session of that ClientID that may be resumed: what is known of one that is
  * offline is over.  Its name, NULL: it has none, or there is no memory, then it will be unknown. */
 struct toe_buf *mqtt_session_new(struct mqtt_stage *st, const struct mqtt_str *id);

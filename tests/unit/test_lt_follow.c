@@ -210,6 +210,30 @@ static void mqtt_answered(void)
 	}
 }
 
+/* An answer that did not get out, as the client is gone, decides all the same. */
+static void mqtt_unanswered(void)
+{
+	static const struct {
+		const char *answer;
+		const char *news, *end;
+	} cases[] = {{CONNACK, "C A;", "E ;"}, {"\x20\2\0\5", "", ""}, {NULL, "", "M A;"}};
+	const struct linger reset = {1, 0};
+
+	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct client k = client();
+
+		passes(&k, BYTES(CONNECT_A), 256);
+		CHECK(setsockopt(k.c, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset)) == 0);
+		close(k.c);
+		k.c = -1;
+		if (cases[i].answer)
+			CHECK(send(k.s, cases[i].answer, 4, MSG_NOSIGNAL) < 0);
+		CHECK(news_are(cases[i].news));
+		leave(&k);
+		CHECK(news_are(cases[i].end));
+	}
+}
+
 /* One that the stage cannot be told of: once it is accepted, any session may change. */
 static void mqtt_missed(void)
 {
@@ -344,7 +368,7 @@ int main(int argc, char **argv)
 	static const struct lt_case cases[] = {
 		CASE(mqtt_followed),  CASE(mqtt_not_followed), CASE(mqtt_resumed),
 		CASE(mqtt_unseen),    CASE(mqtt_tls),          CASE(mqtt_answered),
-		CASE(mqtt_impatient), CASE(mqtt_missed),
+		CASE(mqtt_impatient), CASE(mqtt_missed),       CASE(mqtt_unanswered),
 	};
 
 	return case_main(cases, sizeof(cases) / sizeof(cases[0]), argc, argv);

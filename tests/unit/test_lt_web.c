@@ -296,7 +296,7 @@ static void web_ways(void)
 /* Of the engine's connections only the first bytes are looked at. */
 static void web_only_first(void)
 {
-	static const char *const first[] = {"\x10", "X", "g", ""};
+	static const char *const first[] = {"\x10", "1", "\x16", ""};
 	char c;
 
 	for (unsigned i = 0; i < sizeof(first) / sizeof(first[0]); i++) {

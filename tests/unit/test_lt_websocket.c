@@ -153,7 +153,8 @@ static void test_refused_heads(void **state)
 		const uint8_t *data;
 		size_t n;
 	} t[] = {
-		{LT_WS_CLIENT, LIT("POST / HTTP/1.1\r\nUpgrade: websocket\r\n\r\n")},
+		{LT_WS_CLIENT, LIT("GET /\r\nUpgrade: websocket\r\n\r\n")},
+		{LT_WS_CLIENT, LIT("PRI * HTTP/2.0\r\n")},
 		{LT_WS_CLIENT, LIT("GET / HTTP/1.1\r\nHost: x\r\n\r\n")},
 		{LT_WS_CLIENT, LIT("GET\r\n")},
 		{LT_WS_CLIENT, LIT("\r\n\r\n")},
@@ -175,6 +176,10 @@ static void test_refused_heads(void **state)
 				  "upgrade:websocket\r\n\r\n"),
 			      100, 100),
 			 0);
+	/* whatever the method */
+	assert_int_equal(feed(LT_WS_CLIENT,
+			      LIT("post / http/1.1\r\nUpgrade: websocket\r\n\r\n\x82\1x"), 1, 1),
+			 1);
 	/* a head without end */
 	memset(in, 'a', LT_WS_HEAD_MAX + 1);
 	memcpy(in, "GET ", 4);
@@ -217,6 +222,10 @@ static void test_refused_frames(void **state)
 			in[n++] = 'x';
 			assert_int_equal(feed(side, in, n, 1, 1), top ? -1 : 1);
 		}
+		/* of nothing, said in eight bytes: what libwebsockets takes for no end at all */
+		n = put_head(side);
+		memcpy(in + n, "\x82\x7f\0\0\0\0\0\0\0\0", 10);
+		assert_int_equal(feed(side, in, n + 10, 1, 1), -1);
 	}
 }
 

@@ -146,6 +146,93 @@ static void kernel_lasts(void **state)
 	rig_stop(&r);
 }
 
+static uint64_t fast_of(struct rig *r, struct pair *p)
+{
+	uint64_t before = rig_slow(r, MQTT_R_FAST);
+
+	publish(r, p);
+	return rig_slow(r, MQTT_R_FAST) - before;
+}
+
+/* From one connection to the next, of which the broker closes the first too late: what was
+ * subscribed there goes along, and its end is about nothing. */
+static void kernel_moves(void **state)
+{
+	static const char *const begins[] = {"7 0 1 7 6162", "7 0 1 6 6162"};
+
+	(void)state;
+	for (unsigned i = 0; i < 2; i++) {
+		struct rig r;
+		struct pair p = start_pair(&r);
+
+		fake_followed(r.f, 1);
+		if (i == 1) { /* one that was offline */
+			assert_int_equal(news(&r, "7 0 9 7 6162"), 0);
+			assert_int_equal(news(&r, "7 0 9 2 0178"), 0);
+			assert_int_equal(news(&r, "7 0 9 3 "), 0);
+		}
+		assert_int_equal(news(&r, begins[i]), 0);
+		assert_int_equal(news(&r, "7 0 1 2 0174"), 0); /* t */
+		fake_followed(r.f, 2);
+		assert_int_equal(news(&r, "7 0 2 6 6162"), 0);
+		assert_int_equal(news(&r, "7 0 1 3 "), 0);
+		fake_followed(r.f, 1);
+		assert_int_equal(fast_of(&r, &p), 0);
+		/* it leaves, and comes back with all of it */
+		assert_int_equal(news(&r, "7 0 2 3 "), 0);
+		fake_followed(r.f, 0);
+		assert_int_equal(fast_of(&r, &p), 1);
+		fake_followed(r.f, 1);
+		assert_int_equal(news(&r, "7 0 3 6 6162"), 0);
+		assert_int_equal(fast_of(&r, &p), 0);
+		/* begun anew beside it: with nothing, also when the old one ends */
+		fake_followed(r.f, 2);
+		assert_int_equal(news(&r, "7 0 4 7 6162"), 0);
+		assert_int_equal(news(&r, "7 0 3 3 "), 0);
+		assert_int_equal(news(&r, "7 0 4 3 "), 0);
+		fake_followed(r.f, 1);
+		assert_int_equal(news(&r, "7 0 5 6 6162"), 0);
+		assert_int_equal(fast_of(&r, &p), 1);
+		/* taken over by one that nobody reads: what it has then nobody knows, whoever ends
+		 */
+		assert_int_equal(news(&r, "7 0 6 8 6162"), 0);
+		assert_int_equal(news(&r, "7 0 5 3 "), 0);
+		assert_int_equal(news(&r, "7 0 7 6 6162"), -ESRCH);
+		/* the same of a new one */
+		assert_int_equal(news(&r, "7 0 8 7 6162"), 0);
+		assert_int_equal(news(&r, "7 0 9 8 6162"), 0);
+		assert_int_equal(news(&r, "7 0 8 3 "), 0);
+		assert_int_equal(news(&r, "7 0 9 6 6162"), -ESRCH);
+		fake_followed(r.f, 0);
+		rig_stop(&r);
+	}
+}
+
+/* The broker has given it to a client of the port behind the one that is told of, or before: nobody
+ * can tell. */
+static void kernel_late(void **state)
+{
+	static const char *const late[] = {"7 0 1 8 77686f", "7 0 1 7 77686f", "7 0 1 1 77686f"};
+
+	(void)state;
+	for (unsigned i = 0; i < COUNT(late); i++) {
+		struct rig r;
+		uint32_t id;
+
+		rig_start(&r, "#", 1000);
+		fake_set_app(r.f, FAKE_APP, 1, 1);
+		fake_followed(r.f, 1);
+		id = rig_connect(&r, 4, "who", false, 0);
+		assert_int_equal(rig_stage(&r)->unknown_n, 0);
+		assert_int_equal(news(&r, late[i]), 0);
+		assert_int_equal(rig_stage(&r)->unknown_n, 1);
+		broker_gone(r.b, id);
+		fake_close(r.f, id);
+		assert_int_equal(rig_stage(&r)->unknown_n, 0);
+		rig_stop(&r);
+	}
+}
+
 /* Its ClientID had a session here: what it is subscribed to when it is resumed nobody knows. */
 static void kernel_takes_session(void **state)
 {
@@ -316,6 +403,7 @@ int main(void)
 		cmocka_unit_test(kernel_lasts),        cmocka_unit_test(kernel_takes_session),
 		cmocka_unit_test(kernel_news_refused), cmocka_unit_test(kernel_forgotten),
 		cmocka_unit_test(kernel_missed),       cmocka_unit_test(reloaded),
+		cmocka_unit_test(kernel_moves),        cmocka_unit_test(kernel_late),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
