@@ -9,6 +9,8 @@ of() { m status --json | jq -r "$1"; }
 is() { [ "$(of "$1")" = "$2" ]; }
 state() { m subs --json | jq -r "[.[] | select(.filter == \"$1\") | .state] | join(\",\")"; }
 state_is() { [ "$(state "$1")" = "$2" ]; }
+# Connections of the broker: in the engine but not of mqtt.ports, of them followed, the kernel's, of them followed
+conns() { is '"\(.other_conns) \(.other_followed) \(.kernel_conns) \(.kernel_followed)"' "$*"; }
 # subscribed SPAWN NAME ARGS...: mosquitto_sub -v, by srv_spawn or cli_spawn; returns when the broker has subscribed it
 subscribed()
 {
@@ -53,4 +55,16 @@ only_its_topics_are_slow()
 	has "$1" c 1 20
 	m status | grep -q 'all slow' && fail "all topics are said to be slow: $(m status)"
 	return 0
+}
+# fast_and_slow NAME: behind only_its_topics_are_slow, b/x and a in turn, 41 to 1040; sub and NAME get them in order
+fast_and_slow()
+{
+	local who
+	seq 1000 | awk '{ print $1 % 2 ? "b/x" : "a", 0, 40 + $1 }' | in_cli tests/mqtt/pub_lines.py "$SRV" || fail pub_lines.py
+	wait_for 10 "the last of them" grep -qx 'a 1040' "$LOGS/sub.log"
+	wait_for 20 "the last one at $1" grep -qx 'b/x 1039' "$LOGS/$1.log"
+	cmp -s <(grep '^a ' "$LOGS/sub.log" | tail -500) <(seq 42 2 1040 | sed 's|^|a |') || fail "sub, a"
+	for who in sub "$1"; do
+		cmp -s <(grep '^b/x ' "$LOGS/$who.log" | tail -500) <(seq 41 2 1039 | sed 's|^|b/x |') || fail "$who, b/x"
+	done
 }

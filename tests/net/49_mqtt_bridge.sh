@@ -32,7 +32,6 @@ END
 app mosquitto mosquitto -c "$LOGS/mosquitto.conf"
 BROKER_PID=$SPAWNED
 wait_for 10 mosquitto broker_answers
-conns() { is '"\(.other_conns) \(.other_followed) \(.kernel_conns) \(.kernel_followed)"' "$*"; }
 wait_for 20 "both bridges to be followed" conns 1 1 1 1
 
 subscribed cli_spawn at-far -h $CLI -p 1884 -t '#'
