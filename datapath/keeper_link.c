@@ -104,8 +104,7 @@ static int do_kernel_news(struct toe_engine *e, const struct toe_ctl_kconn *k)
 		return rc;
 	rc = tell_module(e, k);
 	if (rc == -ETIMEDOUT)
-		rc = -EBUSY; /* taken back: other than a time-out of whoever asks, that is certain
-			      */
+		rc = -EBUSY; /* taken back: unlike a time-out of whoever asks, that is certain */
 	if (rc != 0 && begins)
 		toe_app_follow(e, k, false);
 	return k->what == TOE_KCONN_MQTT_END ? 0 : rc;

@@ -77,7 +77,7 @@ static bool known(int fd)
 
 static struct lt_follow *get(int fd)
 {
-	uint16_t i = known(fd) ? LT_LOAD(&lt_follow_of[fd]) : 0;
+	uint16_t i = lt_follow_mark(fd);
 
 	return i != 0 && i <= SLOTS ? &slots[i - 1] : NULL;
 }
@@ -297,7 +297,7 @@ static ssize_t take_in(int fd, struct lt_follow *s, const uint8_t *data, ssize_t
 
 static bool refused(int fd)
 {
-	if (!known(fd) || LT_LOAD(&lt_follow_of[fd]) != REFUSED)
+	if (lt_follow_mark(fd) != REFUSED)
 		return false;
 	errno = ECONNRESET;
 	return true;
@@ -321,7 +321,7 @@ ssize_t lt_follow_read(int fd, const void *data, ssize_t n)
 
 	if (LT_UNLIKELY(refused(fd)))
 		return -1;
-	if (n > 0 && !s && known(fd) && LT_LOAD(&lt_follow_of[fd]) == FRESH)
+	if (n > 0 && lt_follow_mark(fd) == FRESH)
 		s = fresh(fd, *(const uint8_t *)data);
 	return n > 0 && s && !LT_LOAD(&s->tls) ? take_in(fd, s, data, n, false) : n;
 }
@@ -342,17 +342,26 @@ ssize_t lt_follow_tls(int fd, const void *data, ssize_t n)
 		return -1;
 	if (s && LT_LOAD(&s->bridge))
 		return n;
-	if (!s && untouched(LT_LOAD(&lt_follow_of[fd])) && lt_sock_get(fd, &c))
+	if (!s && untouched(lt_follow_mark(fd)) && lt_sock_get(fd, &c))
 		s = begin(fd, c.slot + 1, true);
 	return s ? take_in(fd, s, data, n, true) : n;
 }
 
-void lt_follow_wrote(int fd, const void *data, ssize_t n, bool tls)
+/* If the peer is gone, nothing comes after it: what did not get out is as good as what did.  If it
+ * was the answer to CONNECT, it decides. */
+static bool peer_gone(void)
 {
-	struct lt_follow *s = n > 0 ? get(fd) : NULL;
+	return errno == EPIPE || errno == ECONNRESET || errno == ETIMEDOUT;
+}
+
+void lt_follow_wrote(int fd, const void *data, size_t len, ssize_t n, bool tls)
+{
+	struct lt_follow *s = get(fd);
 	int saved = errno;
 
-	if (!s || !LT_LOAD(&s->watch) || LT_LOAD(&s->tls) != tls)
+	if (n < 0 && peer_gone())
+		n = (ssize_t)len;
+	if (n <= 0 || !s || !LT_LOAD(&s->watch) || LT_LOAD(&s->tls) != tls)
 		return;
 	if (!hold_soon(s))
 		lose(fd, s);
@@ -361,14 +370,6 @@ void lt_follow_wrote(int fd, const void *data, ssize_t n, bool tls)
 	else
 		release(fd, s);
 	errno = saved;
-}
-
-/* The peer is gone, so nothing comes after it.  If that was the answer to CONNECT, it decides: data
- * that did not get out is as good as data that did. */
-void lt_follow_tried(int fd, const void *data, size_t n, bool tls)
-{
-	if (n > 0 && (errno == EPIPE || errno == ECONNRESET || errno == ETIMEDOUT))
-		lt_follow_wrote(fd, data, (ssize_t)n, tls);
 }
 
 void lt_follow_wrote_unseen(int fd)
@@ -385,7 +386,7 @@ bool lt_follow_unseen(int fd)
 {
 	struct lt_follow *s = get(fd);
 
-	if (!s && known(fd) && LT_LOAD(&lt_follow_of[fd]) == FRESH)
+	if (lt_follow_mark(fd) == FRESH)
 		LT_STORE(&lt_follow_of[fd], LT_FOLLOW_TLS); /* nothing else can be told any more */
 	return !refused(fd) && ((s && LT_LOAD(&s->tls)) || lt_follow_forget(fd, false));
 }
@@ -400,8 +401,8 @@ bool lt_follow_forget(int fd, bool closed)
 		ok = give_up(fd, s, true);
 	} else if (s) {
 		ok = lose(fd, s);
-	} else if (closed && known(fd) && LT_LOAD(&lt_follow_of[fd]) != 0) {
-		if (LT_LOAD(&lt_follow_of[fd]) == MISSED)
+	} else if (closed && lt_follow_mark(fd) != 0) {
+		if (lt_follow_mark(fd) == MISSED)
 			say_missed(NULL, 0);
 		LT_STORE(&lt_follow_of[fd], 0);
 	}
@@ -464,7 +465,7 @@ void lt_follow_duplicated(int fd, int to)
 {
 	bool ok = (unsigned)fd >= lt_fds.n || lt_follow_forget(fd, false);
 
-	if (known(fd) && untouched(LT_LOAD(&lt_follow_of[fd])))
+	if (known(fd) && untouched(lt_follow_mark(fd)))
 		LT_STORE(&lt_follow_of[fd], LT_FOLLOW_NOT);
 	if (known(to))
 		LT_STORE(&lt_follow_of[to], ok ? LT_FOLLOW_NOT : REFUSED);

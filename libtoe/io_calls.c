@@ -27,6 +27,12 @@ static bool hides(int flags)
 	return (flags & (MSG_OOB | MSG_TRUNC | MSG_ERRQUEUE)) && !(flags & MSG_PEEK);
 }
 
+/* After reading n bytes, or -1. */
+static ssize_t got(int fd, const void *buf, ssize_t n, int flags)
+{
+	return hides(flags) || (flags & MSG_PEEK) ? n : lt_read_done(fd, buf, n);
+}
+
 /* Before a read whose bytes lie in pieces. */
 static bool scatters(int fd, int flags)
 {
@@ -38,22 +44,20 @@ void lt_write_done_iov(int fd, const struct iovec *iov, int count, ssize_t n)
 	if (LT_LIKELY(n <= 0 || !lt_follow_may(fd)))
 		return;
 	for (int i = 0; i < count && n > 0; i++) {
-		size_t part = (size_t)n < iov[i].iov_len ? (size_t)n : iov[i].iov_len;
+		ssize_t part = (size_t)n < iov[i].iov_len ? n : (ssize_t)iov[i].iov_len;
 
-		lt_follow_wrote(fd, iov[i].iov_base, (ssize_t)part, false);
-		n -= (ssize_t)part;
+		lt_follow_wrote(fd, iov[i].iov_base, iov[i].iov_len, part, false);
+		n -= part;
 	}
 }
 
 static ssize_t recv_one(int fd, struct lt_sock *c, void *buf, size_t len, int flags)
 {
 	struct iovec iov = {buf, len};
-	ssize_t n;
 
 	if (hides(flags) && !lt_read_unseen(fd))
 		return posix(-ECONNRESET);
-	n = posix(lt_stream_recv(c, &iov, 1, flags));
-	return hides(flags) || (flags & MSG_PEEK) ? n : lt_read_done(fd, buf, n);
+	return got(fd, buf, posix(lt_stream_recv(c, &iov, 1, flags)), flags);
 }
 
 static ssize_t send_one(int fd, struct lt_sock *c, const void *buf, size_t len, int flags)
@@ -72,7 +76,7 @@ static ssize_t kernel_recv(int fd, void *buf, size_t len, int flags, struct sock
 		return posix(-ECONNRESET);
 	n = addr_len || addr ? LT_REAL(recvfrom)(fd, buf, len, flags, addr, addr_len)
 			     : LT_REAL(recv)(fd, buf, len, flags);
-	return hides(flags) || (flags & MSG_PEEK) ? n : lt_read_done(fd, buf, n);
+	return got(fd, buf, n, flags);
 }
 
 ssize_t lt_read(int fd, void *buf, size_t len)

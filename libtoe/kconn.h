@@ -47,10 +47,8 @@ void lt_follow_came(int fd);
 ssize_t lt_follow_read(int fd, const void *data, ssize_t n);
 /* The same of n bytes that TLS on fd has decrypted. */
 ssize_t lt_follow_tls(int fd, const void *data, ssize_t n);
-/* The program has written n bytes to fd, or to TLS on it. */
-void lt_follow_wrote(int fd, const void *data, ssize_t n, bool tls);
-/* It could not, for good (errno). */
-void lt_follow_tried(int fd, const void *data, size_t n, bool tls);
+/* The program has written n of len bytes to fd, or to TLS on it; -1: it could not (errno). */
+void lt_follow_wrote(int fd, const void *data, size_t len, ssize_t n, bool tls);
 /* It is about to write in a way that is not seen. */
 void lt_follow_wrote_unseen(int fd);
 /* What is read from fd is not seen any more, if not closed.  False: and the engine does not know.
@@ -98,12 +96,15 @@ static inline bool lt_kconn_is(int fd)
 #define LT_FOLLOW_TLS (UINT16_MAX - 1)
 extern uint16_t *lt_follow_of;
 
+static inline uint16_t lt_follow_mark(int fd)
+{
+	return LT_LIKELY(lt_follow_of && (unsigned)fd < lt_fds.n) ? LT_LOAD(&lt_follow_of[fd]) : 0;
+}
+
 static inline bool lt_follow_may(int fd)
 {
-	uint16_t of = 0;
+	uint16_t of = lt_follow_mark(fd);
 
-	if (LT_LIKELY(lt_follow_of && (unsigned)fd < lt_fds.n))
-		of = LT_PEEK(&lt_follow_of[fd]);
 	return of != 0 && of < LT_FOLLOW_TLS;
 }
 
@@ -116,12 +117,8 @@ static inline ssize_t lt_read_done(int fd, const void *data, ssize_t n)
 /* After writing n of len bytes, or -1. */
 static inline ssize_t lt_write_done(int fd, const void *data, size_t len, ssize_t n)
 {
-	if (LT_LIKELY(!lt_follow_may(fd)))
-		return n;
-	if (n > 0)
-		lt_follow_wrote(fd, data, n, false);
-	else if (n < 0)
-		lt_follow_tried(fd, data, len, false);
+	if (LT_UNLIKELY(lt_follow_may(fd)))
+		lt_follow_wrote(fd, data, len, n, false);
 	return n;
 }
 

@@ -52,10 +52,8 @@ static int tls_write(void *ssl, const void *buf, int len)
 
 	errno = 0;
 	n = real.write(ssl, buf, len);
-	if (n > 0)
-		lt_follow_wrote(real.get_fd(ssl), buf, n, true);
-	else if (len > 0)
-		lt_follow_tried(real.get_fd(ssl), buf, (size_t)len, true);
+	if (len > 0)
+		lt_follow_wrote(real.get_fd(ssl), buf, (size_t)len, n > 0 ? n : -1, true);
 	return n;
 }
 
@@ -65,10 +63,7 @@ static int tls_write_ex(void *ssl, const void *buf, size_t len, size_t *n)
 
 	errno = 0;
 	ok = real.write_ex(ssl, buf, len, n);
-	if (ok == 1)
-		lt_follow_wrote(real.get_fd(ssl), buf, (ssize_t)*n, true);
-	else
-		lt_follow_tried(real.get_fd(ssl), buf, len, true);
+	lt_follow_wrote(real.get_fd(ssl), buf, len, ok == 1 ? (ssize_t)*n : -1, true);
 	return ok;
 }
 

@@ -11,12 +11,13 @@ state() { m subs --json | jq -r "[.[] | select(.filter == \"$1\") | .state] | jo
 state_is() { [ "$(state "$1")" = "$2" ]; }
 # Connections of the broker: in the engine but not of mqtt.ports, of them followed, the kernel's, of them followed
 conns() { is '"\(.other_conns) \(.other_followed) \(.kernel_conns) \(.kernel_followed)"' "$*"; }
-# subscribed SPAWN NAME ARGS...: mosquitto_sub -v, by srv_spawn or cli_spawn; returns when the broker has subscribed it
+SUBSCRIBER=(stdbuf -oL mosquitto_sub -d -v)
+# subscribed SPAWN NAME ARGS...: SUBSCRIBER, by srv_spawn or cli_spawn; returns when the broker has subscribed it
 subscribed()
 {
 	local how=$1 name=$2
 	shift 2
-	"$how" "$name" stdbuf -oL mosquitto_sub -d -v "$@"
+	"$how" "$name" "${SUBSCRIBER[@]}" "$@"
 	wait_for 10 "$name to subscribe" grep -q 'Subscribed (mid' "$LOGS/$name.log"
 }
 # A certificate of the broker's, cert.pem and key.pem in the logs
@@ -67,4 +68,46 @@ fast_and_slow()
 	for who in sub "$1"; do
 		cmp -s <(grep '^b/x ' "$LOGS/$who.log" | tail -500) <(seq 41 2 1039 | sed 's|^|b/x |') || fail "$who, b/x"
 	done
+}
+# slow_publisher COMMAND...: publishes what it reads on b/x; the broker delivers, to sub and one
+slow_publisher()
+{
+	seq 1041 1060 | in_cli "$@" || fail "$*"
+	wait_for 10 "its last message" grep -qx 'b/x 1060' "$LOGS/one.log"
+	wait_for 10 "its last message" grep -qx 'b/x 1060' "$LOGS/sub.log"
+	wait_for 10 "it to be gone" conns 1 1 0 0
+}
+# through_the_kernel ARGS...: beside one through the engine; MQTT 5; pid in TWO, which stays
+through_the_kernel()
+{
+	subscribed srv_spawn two -h 127.0.0.1 "$@" -V 5 -t 'd/#'
+	TWO=$SPAWNED
+	conns 1 1 1 1 || fail "not followed: $(m status --json)"
+	why FAST e 1 20
+	why KERNEL d/x 1 20
+	has two d/x 1 20
+}
+# session_begins TOPIC ARGS...: one that lasts, through the engine, beside these two
+session_begins()
+{
+	local topic=$1
+	shift
+	subscribed cli_spawn lasts -h "$SRV" "$@" -c -i lasts -q 1 -t "$topic"
+	conns 2 2 1 1 || fail "not followed: $(m status --json)"
+	why KERNEL "$topic" 1 20
+	end_process "$SPAWNED"
+	wait_for 10 "it to be gone" conns 1 1 1 1
+	why FAST "$topic" 21 40
+}
+# session_resumed TOPIC OTHER ARGS...: that session, through the kernel, where it subscribes to OTHER, too
+session_resumed()
+{
+	local topic=$1 other=$2
+	shift 2
+	subscribed srv_spawn again -h 127.0.0.1 "$@" -c -i lasts -q 1 -t "$other"
+	conns 1 1 2 2 || fail "not followed when it comes back: $(m status --json)"
+	why KERNEL "$topic" 41 60
+	has again "$topic" 41 60
+	end_process "$SPAWNED"
+	wait_for 10 "it to be gone" conns 1 1 1 1
 }

@@ -31,21 +31,14 @@ wait_for 10 mosquitto broker_answers
 MANY=()
 WEB=(-p 8080)
 TLS=(-p 8443 --cafile "$LOGS/cert.pem")
-# web SPAWN NAME ARGS...: as subscribed()
-web()
-{
-	local how=$1 name=$2
-	shift 2
-	"$how" "$name" tests/mqtt/web_sub.py "$@"
-	wait_for 20 "$name to subscribe" grep -q 'Subscribed (mid' "$LOGS/$name.log"
-}
+SUBSCRIBER=(tests/mqtt/web_sub.py)
 
 cli_spawn sub stdbuf -oL mosquitto_sub -i watcher -h $SRV -t '#' -v
 wait_for 10 "the subscription" state_is '#' active
 why FAST a 1 20
 
 # ---- through the engine
-web cli_spawn one -h $SRV "${WEB[@]}" -t 'b/+' -t c
+subscribed cli_spawn one -h $SRV "${WEB[@]}" -t 'b/+' -t c
 ONE=$SPAWNED
 conns 1 1 0 0 || fail "not followed: $(m status --json)"
 only_its_topics_are_slow one
@@ -54,23 +47,15 @@ only_its_topics_are_slow one
 fast_and_slow one
 
 # ---- a publisher over WebSocket: the broker delivers, to clients with and without
-seq 1041 1060 | in_cli tests/mqtt/web_sub.py -h $SRV "${WEB[@]}" --publish b/x || fail "publish over WebSocket"
-wait_for 10 "its last message" grep -qx 'b/x 1060' "$LOGS/one.log"
-wait_for 10 "its last message" grep -qx 'b/x 1060' "$LOGS/sub.log"
-wait_for 10 "it to be gone" conns 1 1 0 0
+slow_publisher tests/mqtt/web_sub.py -h $SRV "${WEB[@]}" --publish b/x
 
 # ---- through the kernel, MQTT 5
-web srv_spawn two -h 127.0.0.1 "${WEB[@]}" -V 5 -t 'd/#'
-TWO=$SPAWNED
-conns 1 1 1 1 || fail "not followed: $(m status --json)"
-why FAST e 1 20
-why KERNEL d/x 1 20
-has two d/x 1 20
+through_the_kernel "${WEB[@]}"
 
 # ---- WebSocket in TLS, through both
-web cli_spawn three -h $SRV "${TLS[@]}" -t 'f/#'
+subscribed cli_spawn three -h $SRV "${TLS[@]}" -t 'f/#'
 THREE=$SPAWNED
-web srv_spawn four -h 127.0.0.1 "${TLS[@]}" -t 'g/#'
+subscribed srv_spawn four -h 127.0.0.1 "${TLS[@]}" -t 'g/#'
 FOUR=$SPAWNED
 conns 2 2 2 2 || fail "not followed: $(m status --json)"
 why KERNEL f/x 1 20
@@ -84,12 +69,7 @@ wait_for 10 "both to be gone" conns 1 1 1 1
 why FAST f/x 21 40
 
 # ---- a session that lasts: begun through the engine, where CONNACK says that it is new, resumed through the kernel
-web cli_spawn lasts -h $SRV "${WEB[@]}" -c -i lasts -q 1 -t h
-conns 2 2 1 1 || fail "not followed: $(m status --json)"
-why KERNEL h 1 20
-end_process "$SPAWNED"
-wait_for 10 "it to be gone" conns 1 1 1 1
-why FAST h 21 40
+session_begins h "${WEB[@]}"
 # refused ARGS...: the broker refuses it, and who it says it is loses nothing
 refused() { in_cli tests/mqtt/web_sub.py -h $SRV "${WEB[@]}" -u known -P wrong -t x "$@" >>"$LOGS/refused.log" 2>&1 && fail "not refused: $*"; }
 refused -V 5 --expiry 1000 -i lasts
@@ -97,12 +77,7 @@ refused -i lasts
 refused -i "$(printf 'z%.0s' $(seq 170))"
 [ "$(grep -c '^refused: ' "$LOGS/refused.log")" = 3 ] || fail "no answer of the broker: $(tail -3 "$LOGS/refused.log")"
 wait_for 10 "them to be gone" conns 1 1 1 1
-web srv_spawn again -h 127.0.0.1 "${WEB[@]}" -c -i lasts -q 1 -t i
-conns 1 1 2 2 || fail "not followed when it comes back: $(m status --json)"
-why KERNEL h 41 60
-has again h 41 60
-end_process "$SPAWNED"
-wait_for 10 "it to be gone" conns 1 1 1 1
+session_resumed h i "${WEB[@]}"
 
 # ---- what brokers take, against the standards
 cli_spawn odd tests/mqtt/web_odd.py $SRV 8080 o

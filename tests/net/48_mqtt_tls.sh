@@ -37,32 +37,14 @@ m status | grep -q '^slow for  *topics of 1 clients' || fail "status does not sa
 fast_and_slow one
 
 # ---- a publisher with TLS: the broker delivers, to clients with and without
-seq 1041 1060 | in_cli mosquitto_pub -h $SRV "${TLS[@]}" -t b/x -l || fail "publish with TLS"
-wait_for 10 "its last message" grep -qx 'b/x 1060' "$LOGS/one.log"
-wait_for 10 "its last message" grep -qx 'b/x 1060' "$LOGS/sub.log"
-wait_for 10 "it to be gone" conns 1 1 0 0
+slow_publisher mosquitto_pub -h $SRV "${TLS[@]}" -t b/x -l
 
 # ---- through the kernel, MQTT 5
-subscribed srv_spawn two -h 127.0.0.1 "${TLS[@]}" -V 5 -t 'd/#'
-TWO=$SPAWNED
-conns 1 1 1 1 || fail "not followed: $(m status --json)"
-why FAST e 1 20
-why KERNEL d/x 1 20
-has two d/x 1 20
+through_the_kernel "${TLS[@]}"
 
 # ---- a session that lasts, begun through the engine, resumed through the kernel
-subscribed cli_spawn lasts -h $SRV "${TLS[@]}" -c -i lasts -q 1 -t g
-conns 2 2 1 1 || fail "not followed: $(m status --json)"
-why KERNEL g 1 20
-end_process "$SPAWNED"
-wait_for 10 "it to be gone" conns 1 1 1 1
-why FAST g 21 40
-subscribed srv_spawn again -h 127.0.0.1 "${TLS[@]}" -c -i lasts -q 1 -t h
-conns 1 1 2 2 || fail "not followed when it comes back: $(m status --json)"
-why KERNEL g 41 60
-has again g 41 60
-end_process "$SPAWNED"
-wait_for 10 "it to be gone" conns 1 1 1 1
+session_begins g "${TLS[@]}"
+session_resumed g h "${TLS[@]}"
 
 # ---- a session of the port's that TLS takes over and changes: what it has when it comes back nobody knows
 subscribed cli_spawn port -h $SRV -c -i moves -q 1 -t p

@@ -304,7 +304,7 @@ static void mqtt_tls(void)
 	CHECK(news_are(""));
 	CHECK(lt_follow_tls(k.s, CONNECT_A + 1, sizeof(CONNECT_A) - 2) > 0 && news_are(""));
 	CHECK(write(k.s, BYTES(CONNACK)) == 4 && news_are("")); /* ciphertext, too */
-	lt_follow_wrote(k.s, BYTES(CONNACK), true);
+	lt_follow_wrote(k.s, BYTES(CONNACK), sizeof(CONNACK) - 1, true);
 	CHECK(news_are("C A;"));
 	CHECK(lt_follow_tls(k.s, BYTES(SUB_TU)) > 0 && news_are("F t;F u;"));
 	CHECK(lt_follow_tls(k.s, NULL, -1) == -1 && fake_stats->followed == 1);

@@ -85,7 +85,7 @@ static void writes(const void *data, size_t n)
 	if (e.by == KERNEL || e.by == ENGINE)
 		CHECK(send(e.s, data, n, 0) == (ssize_t)n);
 	else
-		lt_follow_wrote(e.s, data, (ssize_t)n, true);
+		lt_follow_wrote(e.s, data, n, (ssize_t)n, true);
 }
 
 /* A masked frame. */
