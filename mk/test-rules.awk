@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # After links.awk: reads C files with a LINK comment and prints a make rule for each:
 # tests/unit/test_x.c -> B/tests/test_x; tests/progs/x.c, tests/oracle/x.c and bench/x.c keep their path.
+# A `/* LIBS: -lx */` line names libraries that only this one needs.
 # bench/ measures what the product runs: its objects are built without the checks of test builds.
 
 function emit(    n, i, parts, out, objs, base, dir, link, dpdk)
@@ -32,13 +33,13 @@ function emit(    n, i, parts, out, objs, base, dir, link, dpdk)
 		libs = "$(CP_LIBS)"
 	}
 	printf "%s: %s\n\t$(Q)mkdir -p $(@D)\n", out, objs
-	printf "\t$(call link,%s %s)\n\n", (cmocka ? "-lcmocka" : ""), libs
+	printf "\t$(call link,%s %s%s)\n\n", (cmocka ? "-lcmocka" : ""), libs, more
 }
 
 FNR == 1 {
 	emit()
 	file = FILENAME
-	guess = ""
+	guess = more = ""
 	cmocka = file ~ /unit/
 }
 # without a LINK comment the headers of common/ say it
@@ -48,5 +49,6 @@ FNR == 1 {
 	sub(/\.h$/, ".c", name)
 	guess = guess " " name
 }
+/^\/\* LIBS: .* \*\/$/ { more = substr($0, 9, length($0) - 11) }
 /#include "(\.\.\/)+tests\/sim\// { cmocka = 1 }
 END { emit() }
