@@ -211,7 +211,8 @@ static bool unproven(struct mqtt_stage *st, const struct mqtt_job *j,
 	uint32_t to = g->n - at > RUN_MAX ? at + RUN_MAX : g->n - 1;
 
 	for (uint32_t i = from; i <= to; i++) {
-		if (g->entry[i].session != en->session)
+		if (g->entry[i].session != en->session ||
+		    !mqtt_subs_alive(st->subs, g->entry[i].sub, g->entry[i].sub_gen))
 			continue;
 		if (mqtt_subs_get(st->subs, g->entry[i].sub)->state != MQTT_S_ACTIVE)
 			return true;

@@ -81,8 +81,9 @@ struct mqtt_subs *mqtt_subs_create(const struct mqtt_subs_limits *lim);
 void mqtt_subs_free(struct mqtt_subs *m); /* also groups still held; NULL is allowed */
 
 /* Adds (session, filter), or finds it: *existed says so and nothing is changed then.  "$share/g/f"
- * is stored under f, and g is part of its identity.  UTF-8 is the caller's to validate, placement
- * of wildcards is checked here.  0, -ENOSPC or -EINVAL.  Time: O(levels), O(1) at the leaf. */
+ * is stored under f, and g, which may be any levels' text, is part of its identity.  UTF-8 is the
+ * caller's to validate, placement of wildcards is checked here.  0, -ENOSPC or -EINVAL.  Time:
+ * O(levels), O(1) at the leaf. */
 int mqtt_subs_add(struct mqtt_subs *m, uint32_t session, const uint8_t *filter, size_t len,
 		  uint32_t *sub, bool *existed);
 /* MQTT_SUB_NONE if there is none; filters add refuses are not found. */

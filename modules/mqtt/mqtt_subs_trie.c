@@ -30,11 +30,6 @@ static bool level_is(const struct mqtt_levels *lv, uint32_t i, char c)
 	return lv->len[i] == 1 && lv->text[lv->off[i]] == (uint8_t)c;
 }
 
-static bool has_wildcard(const uint8_t *p, size_t len)
-{
-	return memchr(p, '+', len) || memchr(p, '#', len);
-}
-
 bool mqtt_filter_parse(struct mqtt_filter *f, const uint8_t *text, size_t len)
 {
 	static const char prefix[] = "$share/";
@@ -47,13 +42,11 @@ bool mqtt_filter_parse(struct mqtt_filter *f, const uint8_t *text, size_t len)
 	if (len >= plen && memcmp(text, prefix, plen) == 0) {
 		const uint8_t *slash = memchr(text + plen, '/', len - plen);
 
-		/* a name, without wildcards, and a filter: [MQTT-4.8.2-1], 4.8.2-2 */
-		if (!slash || slash == text + plen)
+		/* mosquitto takes names that 4.8.2-1 and 4.8.2-2 forbid: empty, a wildcard */
+		if (!slash || !toe_filter_wildcards_valid(text, len))
 			return false;
 		f->share = text + plen;
 		f->share_len = (uint32_t)(slash - f->share);
-		if (has_wildcard(f->share, f->share_len))
-			return false;
 		len -= (size_t)(slash + 1 - text);
 		text = slash + 1;
 	}

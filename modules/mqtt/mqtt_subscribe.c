@@ -36,7 +36,7 @@ static int subscribe_one(struct mqtt_stage *st, struct mqtt_conn *m,
 			       &existed);
 
 	if (rc == -EINVAL)
-		return 0; /* the broker will refuse it, or it matches nothing */
+		return 0; /* the broker refuses it, or it matches nothing that goes fast */
 	if (rc != 0)
 		return rc;
 	s = mqtt_subs_get(st->subs, sub);

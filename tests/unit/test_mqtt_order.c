@@ -457,6 +457,40 @@ static void stalled_does_without(void **state)
 	rig_stop(&t.r);
 }
 
+/* The broker refuses the unproven one of its subscriptions while a message, decided before, is on
+ * its way to it: what is left is proven. */
+static void refused_under_way(void **state)
+{
+	struct pk p = {.n = 0};
+	struct two t;
+
+	(void)state;
+	start_subscribed(&t);
+	pk_u16(&p, 8);
+	pk_str(&p, "+");
+	pk_u8(&p, 0);
+	rig_write(&t.r, t.to, 0x82, &p);
+	fake_settle(t.r.f);
+	block(&t, t.to);
+	for (unsigned i = 0; i <= MQTT_STALLED_MS; i += 100) {
+		fake_time(t.r.f, 100);
+		fake_settle(t.r.f);
+	}
+	publishes(&t, "1", false);
+	fake_offer(t.r.f, t.from, SIZE_MAX);
+	assert_int_equal(fast(&t), 1);
+	fake_client_read(t.r.f, t.to, NULL, SIZE_MAX);
+	says(&t, t.to, "\0\x90\3\0\x08\x80", 6);
+	while (fake_hc(t.r.f))
+		;
+	while (fake_fetch(t.r.f, t.to, SIZE_MAX) != 0)
+		;
+	assert_int_equal(sub_state(&t), MQTT_S_ACTIVE);
+	fake_settle(t.r.f);
+	assert_int_equal(rig_stage(&t.r)->counters[MQTT_C_DROP_UNPROVEN], 0);
+	rig_stop(&t.r);
+}
+
 /* Its other subscriptions wait too, as long as the broker may keep something back for it that only
  * a message of its own would push out. */
 static void message_that_pushes(void **state)
@@ -492,6 +526,7 @@ int main(void)
 		cmocka_unit_test(waiting_is_used_up),
 		cmocka_unit_test(blocked_queue_is_bounded),
 		cmocka_unit_test(stalled_does_without),
+		cmocka_unit_test(refused_under_way),
 		cmocka_unit_test(message_that_pushes),
 		cmocka_unit_test(slow_waits_for_no_stalled_one),
 	};

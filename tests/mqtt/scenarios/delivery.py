@@ -250,8 +250,12 @@ def shared_subscriptions(r):
             c = r.connected(f"m{ver}{i}", ver)
             c.subscribe((f"$share/g{ver}/" + r.t("s/#"), 1))
     r.connected("plain").subscribe((r.t("s/+"), 1))
+    for i, name in enumerate(("", "+")):  # names that OASIS forbids and mosquitto takes
+        r.connected(f"odd{i}", 4 + i).subscribe((f"$share/{name}/" + r.t("o/a"), 0))
     r.settle()
     r.begin("live")
+    for i in range(3):
+        p.publish(r.t("o/a"), f"o {i}", 0)
     for i in range(12):
         p.publish(r.t("s/a"), f"p {i}", i % 2)
     r.settle()
