@@ -88,10 +88,7 @@ static void give_up(struct toe_stage *s, struct toe_work *w)
 	if (is_fetch(w))
 		return;
 	w->todo &= (uint8_t) ~(TOE_TODO_TX | TOE_TODO_CTXQ);
-	w->snap.sendable = 0;
-	if (w->tx_mbuf != NULL && w->tx_mbuf != w->mbuf)
-		rte_pktmbuf_free(w->tx_mbuf);
-	w->tx_mbuf = NULL;
+	w->snap.sendable = 0; /* tx_mbuf stays the item's: a first copy may be on its way into it */
 }
 
 /* Hands on what has completed; returns how many copies that were. */
