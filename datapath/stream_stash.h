@@ -16,7 +16,7 @@
 #define TOE_STASH_BLOCK 4080u /* bytes; with its header a block of the arena */
 
 struct toe_stash {
-	struct toe_ooo have;   /* positions; the same set proto has */
+	struct toe_ooo have;   /* positions; proto's set, or what that was before it lost it */
 	struct toe_buf *table; /* ring of struct toe_buf *, by block; NULL: nothing is stored */
 	uint32_t first;        /* index of the block that holds base */
 	uint32_t n;            /* of the ring */

@@ -128,6 +128,7 @@ struct toe_snap {
 	uint8_t ect;      /* send with ECT(0) */
 	uint8_t dup_ack;
 	uint8_t fin_probe; /* 1 = a FIN occupies the last sequence number of the segment */
+	uint8_t had_holes; /* with a received payload: others were out of order before it */
 };
 
 struct toe_work {

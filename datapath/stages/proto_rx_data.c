@@ -178,6 +178,7 @@ void proto_rx_data(struct toe_flow_proto *fp, const struct toe_seg *seg, struct 
 			out->snap->pos = proto_rx_pos(fp, sp.left);
 			out->snap->len = (uint16_t)(sp.right - sp.left);
 			out->snap->skip = (uint16_t)(sp.left - seg->seq);
+			out->snap->had_holes = holes;
 		}
 	}
 	/* Discarded bytes are no news for the application, the end of the stream is. */

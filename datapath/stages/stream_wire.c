@@ -157,6 +157,10 @@ static void take_payload(struct stream_core *k, struct toe_stream_conn *c, struc
 	/* after SHUT_RD proto discards, too, as soon as it knows */
 	if ((c->flags & SC_DEAD) || (c->told_ctl & TOE_CTL_SHUT_RD))
 		return;
+	/* proto has no record of them any more (its scoreboard went to another connection), and
+	 * lets the peer send them again (RFC 2018 section 8) */
+	if (!w->snap.had_holes)
+		toe_stash_clear(k->arena, &c->ooo);
 	if (w->snap.pos != c->rx_pos) {
 		stash(k, c, w->snap.pos, data, len);
 		return;

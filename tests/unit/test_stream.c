@@ -71,6 +71,36 @@ static void test_lossy_wire(void **state)
 	assert_in_range(sent, 1200000, 2000000);
 }
 
+/* Proto forgets now and then what it has received out of order, as when another connection needs
+ * the memory for that. */
+static bool forgets_and_is_done(const struct sim_conn *c)
+{
+	struct toe_scoreboard *sb = sim.engine.flow_proto[c->id].sb;
+
+	if (sb != NULL && sim_rnd(5) == 0)
+		sb->ooo.n = 0;
+	return sim_is_done(c);
+}
+
+/* So the stream must not take for received what proto wants to receive again. */
+static void test_forgotten_holes(void **state)
+{
+	(void)state;
+	for (uint32_t seed = 1; seed <= 4; seed++) {
+		struct sim_setup u = sim_replicated;
+
+		u.seed = 200 + seed;
+		begin(&u, 1, 10);
+		sim.loss_percent = 3;
+		sim.shuffle_percent = 10;
+		sim_stream_all(200000, 50000);
+		assert_true(sim_run(forgets_and_is_done, 60000));
+		assert_true(sim_counter(TOE_C_SEGS_OOO) > 0);
+		sim_close_all();
+		end();
+	}
+}
+
 /* Copies that end later and queues that are full change the pace only. */
 static void test_slow_copies(void **state)
 {
@@ -337,6 +367,7 @@ int main(void)
 		cmocka_unit_test(test_both_ways),
 		cmocka_unit_test(test_replicated),
 		cmocka_unit_test(test_lossy_wire),
+		cmocka_unit_test(test_forgotten_holes),
 		cmocka_unit_test(test_slow_copies),
 		cmocka_unit_test(test_many_copies),
 		cmocka_unit_test(test_full_queue),
