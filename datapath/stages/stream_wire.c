@@ -21,6 +21,9 @@ void stream_wire_install(struct stream_core *k, const struct toe_work *w)
 	const struct toe_cmd_install *in = &((const struct toe_work_ctrl *)w)->cmd.install;
 	const struct toe_app *a = toe_app_get(k->engine, in->app_id);
 	struct toe_stream_conn *c = &k->conns[w->conn];
+	/* of the one before: it may still be on a list, and those behind it with it */
+	const uint32_t listed = c->flags & (SC_DIRTY | SC_STARVED);
+	struct toe_stream_conn *next = c->next_dirty;
 	struct toe_stream *t;
 
 	TOE_ASSERT(c->of == NULL);
@@ -39,7 +42,8 @@ void stream_wire_install(struct stream_core *k, const struct toe_work *w)
 				      .rx_wnd = in->rx_buf_bytes,
 				      .rx_size = in->rx_buf_bytes,
 				      .tx_size = in->rx_buf_bytes,
-				      .flags = a == NULL ? SC_NO_APP : 0};
+				      .next_dirty = next,
+				      .flags = listed | (a == NULL ? SC_NO_APP : 0)};
 	if (a != NULL) {
 		c->rx_size = a->rx_buf_bytes;
 		c->tx_size = a->tx_buf_bytes;

@@ -349,6 +349,37 @@ static void test_reuse(void **state)
 	end();
 }
 
+/* An id that is used again while the one before waits for memory: those that wait behind it are not
+ * forgotten.  Within a millisecond, so without the way of the commands. */
+static void test_reuse_while_starved(void **state)
+{
+	struct toe_work_ctrl w = {.cmd.install = {.rcv_nxt = 1, .snd_nxt = 1}};
+	struct toe_stream_conn *c[2];
+	struct stream_core *k;
+
+	(void)state;
+	begin(&sim_plain, 2, 0);
+	sim_settle();
+	k = pass_stream->core;
+	for (unsigned i = 0; i < 2; i++)
+		c[i] = &k->conns[sim_conn[i].id];
+	stream_starve(k, c[1]);
+	stream_starve(k, c[0]);
+	w.w.conn = c[0]->id;
+	w.w.gen = c[0]->gen;
+	w.cmd.install.app_id = c[0]->app_id;
+	w.cmd.install.slot = c[0]->slot;
+	w.cmd.install.rx_buf_bytes = c[0]->rx_wnd;
+	stream_wire_close(k, c[0]);
+	stream_wire_install(k, &w.w);
+	assert_true(k->starved == c[0] && c[0]->next_dirty == c[1] && c[1]->next_dirty == NULL);
+	sim_stream_all(20000, 20000);
+	assert_true(sim_run(sim_is_done, 5000));
+	assert_null(k->starved);
+	sim_close_all();
+	end();
+}
+
 /* Killed in full flight. */
 static void test_application_gone(void **state)
 {
@@ -455,6 +486,7 @@ int main(void)
 		cmocka_unit_test(test_abort_reset),
 		cmocka_unit_test(test_peer_reset),
 		cmocka_unit_test(test_reuse),
+		cmocka_unit_test(test_reuse_while_starved),
 		cmocka_unit_test(test_application_gone),
 		cmocka_unit_test(test_hostile_cursors),
 		cmocka_unit_test(test_hostile_random),
