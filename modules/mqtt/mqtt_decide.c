@@ -269,7 +269,7 @@ enum mqtt_reason mqtt_decide(struct mqtt_stage *st, struct mqtt_conn *m,
 			     const struct mqtt_publish *p, struct mqtt_group **group)
 {
 	enum mqtt_reason why = mqtt_decide_early(st, m, p);
-	struct mqtt_gate *gate;
+	const struct mqtt_gate *gate;
 
 	st->skips = false;
 	if (why != MQTT_R_FAST)
@@ -286,12 +286,7 @@ enum mqtt_reason mqtt_decide(struct mqtt_stage *st, struct mqtt_conn *m,
 		why = MQTT_R_FENCE;
 	if (why == MQTT_R_FAST)
 		why = policy(st);
-	if (why == MQTT_R_FAST) {
-		gate->fast++;
-		return why;
-	}
-	gate->slow++;
-	if (why == MQTT_R_SHADOW || why == MQTT_R_CANARY)
+	if (why == MQTT_R_FAST || why == MQTT_R_SHADOW || why == MQTT_R_CANARY)
 		return why;
 	if (*group != NULL)
 		mqtt_group_put(st->subs, *group);

@@ -51,12 +51,16 @@ static void pass_assembled(struct mqtt_stage *st, struct toe_stream_conn *c, str
 		packet_done(st, c, m);
 }
 
-/* A slow PUBLISH or PUBREL reaches the broker: order needs a proof before the next fast one. */
-static void note_slow(struct mqtt_stage *st, struct mqtt_conn *m, enum mqtt_reason why)
+/* A slow PUBLISH or PUBREL reaches the broker: order needs a proof before the next fast one.  gate:
+ * of its topic, MQTT_NONE if there is none or nobody has looked. */
+static void note_slow(struct mqtt_stage *st, struct mqtt_conn *m, enum mqtt_reason why,
+		      uint32_t gate)
 {
 	m->slow_event = ++m->events;
 	if (why != MQTT_R_FAST)
 		st->reasons[why]++;
+	if (gate != MQTT_NONE)
+		st->gate[gate].slow++;
 }
 
 /* ---- beginning of a packet ---- */
@@ -128,7 +132,7 @@ static void start_publish(struct mqtt_stage *st, struct toe_stream_conn *c, stru
 	m->rx_seen = (uint8_t)why;
 	mqtt_audit_noise(st, MQTT_NONE);
 	if (slow_may_go(st, m)) {
-		note_slow(st, m, why);
+		note_slow(st, m, why, MQTT_NONE);
 		pass_packet(st, c, m);
 	}
 }
@@ -160,7 +164,7 @@ static void start_packet(struct mqtt_stage *st, struct toe_stream_conn *c, struc
 	case MQTT_PUBREL: /* the broker distributes a QoS 2 message now */
 		if (!slow_may_go(st, m))
 			return;
-		note_slow(st, m, MQTT_R_FAST);
+		note_slow(st, m, MQTT_R_FAST, MQTT_NONE);
 		mqtt_audit_noise(st, MQTT_NONE);
 		break;
 	default:
@@ -182,7 +186,7 @@ static const uint8_t *body_of(const struct mqtt_conn *m, uint32_t *len)
 static void go_slow(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m,
 		    enum mqtt_reason why, struct mqtt_group *group, const struct mqtt_publish *p)
 {
-	note_slow(st, m, why);
+	note_slow(st, m, why, st->decided);
 	if (group != NULL)
 		mqtt_audit_expect(st, m, group, p, m->rx_buf->len - m->rx_hdr_n);
 	else if (st->decided != MQTT_NONE)
@@ -222,6 +226,7 @@ static void finish_publish(struct mqtt_stage *st, struct toe_stream_conn *c, str
 	}
 	if (why == MQTT_R_FAST) {
 		st->reasons[MQTT_R_FAST]++;
+		st->gate[st->decided].fast++;
 		mqtt_fanout_start(st, m, group, m->rx_buf, &p, m->rx_hdr_n);
 		m->rx_buf = NULL;
 		packet_done(st, c, m);
@@ -274,7 +279,8 @@ static void finish_packet(struct mqtt_stage *st, struct toe_stream_conn *c, stru
 	m->rx_mode = MQTT_RX_READY;
 	if (m->rx_buf == NULL) { /* slow by its header: waited for jobs only */
 		note_slow(st, m,
-			  mqtt_first_type(m->rx_first) == MQTT_PUBLISH ? m->rx_seen : MQTT_R_FAST);
+			  mqtt_first_type(m->rx_first) == MQTT_PUBLISH ? m->rx_seen : MQTT_R_FAST,
+			  MQTT_NONE);
 		pass_packet(st, c, m);
 		return;
 	}
@@ -314,10 +320,11 @@ static void look_early(struct mqtt_stage *st, struct toe_stream_conn *c, struct 
 
 	if (rc == 0)
 		return;
+	st->decided = MQTT_NONE;
 	m->rx_seen = (uint8_t)(rc < 0 ? MQTT_R_MALFORMED : mqtt_decide_early(st, m, &p));
 	if (m->rx_seen == MQTT_R_FAST || fast_pending(st, m))
 		return; /* decided again when it is complete */
-	note_slow(st, m, m->rx_seen);
+	note_slow(st, m, m->rx_seen, st->decided);
 	if (st->decided != MQTT_NONE)
 		mqtt_audit_noise(st, st->decided);
 	pass_assembled(st, c, m);
@@ -353,7 +360,7 @@ static void assembly_failed(struct mqtt_stage *st, struct toe_stream_conn *c, st
 		wait_for_jobs(st, m, MQTT_WAIT_JOBS); /* and then again */
 	} else {
 		m->rx_seen = MQTT_R_MEMORY;
-		note_slow(st, m, MQTT_R_MEMORY);
+		note_slow(st, m, MQTT_R_MEMORY, MQTT_NONE);
 		pass_assembled(st, c, m);
 	}
 }

@@ -307,7 +307,7 @@ struct mqtt_gate {
 	bool closed;       /* operator says: nobody unseen subscribes */
 	bool noise;        /* noise_ms holds */
 	uint32_t noise_ms; /* something of it went through the broker and was not compared */
-	uint64_t fast;
+	uint64_t fast;     /* messages, as they were delivered in the end */
 	uint64_t slow;
 	/* copies of slow messages that would have been fast */
 	uint64_t matched; /* the broker sent them */

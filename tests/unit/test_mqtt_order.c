@@ -457,6 +457,30 @@ static void stalled_does_without(void **state)
 	rig_stop(&t.r);
 }
 
+/* A message is counted for its filter once, however often it was looked at, and whatever made it
+ * slow. */
+static void counted_once(void **state)
+{
+	const struct mqtt_gate *g;
+	struct two t;
+
+	(void)state;
+	start_subscribed(&t);
+	g = &rig_stage(&t.r)->gate[0];
+	publishes(&t, "1", true);
+	publishes(&t, "2", true);
+	fake_settle(t.r.f);
+	publishes(&t, "3", false); /* waits for the fence */
+	fake_settle(t.r.f);
+	assert_true(g->fast == 0 && g->slow == 2);
+	says(&t, t.from, "\xd0\x00", 2);
+	fake_settle(t.r.f);
+	assert_true(g->fast == 1 && g->slow == 2);
+	assert_int_equal(fast(&t), 1);
+	assert_int_equal(rig_slow(&t.r, MQTT_R_RETAIN), 2);
+	rig_stop(&t.r);
+}
+
 /* The broker refuses the unproven one of its subscriptions while a message, decided before, is on
  * its way to it: what is left is proven. */
 static void refused_under_way(void **state)
@@ -527,6 +551,7 @@ int main(void)
 		cmocka_unit_test(blocked_queue_is_bounded),
 		cmocka_unit_test(stalled_does_without),
 		cmocka_unit_test(refused_under_way),
+		cmocka_unit_test(counted_once),
 		cmocka_unit_test(message_that_pushes),
 		cmocka_unit_test(slow_waits_for_no_stalled_one),
 	};
