@@ -262,9 +262,14 @@ void cli_mqtt_print_status(FILE *out, const json_t *status, const json_t *slow)
 		number(counters, "DELIVERED"));
 	print_reasons(out, slow);
 	print_taint(out, status);
-	fprintf(out, "%-14s %lld for slow subscribers, %lld too large for them, %lld for memory\n",
-		"copies dropped", number(counters, "DROP_QUEUE"), number(counters, "DROP_SIZE"),
-		number(counters, "DROP_MEMORY"));
+	fprintf(out,
+		"%-14s %lld for slow subscribers, %lld too large for them, %lld for memory, "
+		"%lld of ended connections\n",
+		"copies dropped",
+		number(counters, "DROP_QUEUE") + number(counters, "DROP_BLOCKED") +
+			number(counters, "DROP_UNPROVEN"),
+		number(counters, "DROP_SIZE"), number(counters, "DROP_MEMORY"),
+		number(counters, "DROP_ENDED"));
 	fprintf(out, "%-14s %.1f of %.1f MiB for messages\n\n", "memory",
 		(double)number(status, "memory_used") / 1048576.0,
 		(double)number(status, "memory") / 1048576.0);

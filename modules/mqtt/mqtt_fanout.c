@@ -238,11 +238,11 @@ static void give(struct mqtt_stage *st, struct mqtt_job *j, const struct mqtt_se
 	else if (encode(st, j, se->level, &sub->sub_id, &own) != 0)
 		e = NULL;
 	if (e == NULL)
-		mqtt_count(st, MQTT_C_DROP_MEMORY);
+		mqtt_tx_drop(st, m, MQTT_C_DROP_MEMORY);
 	else if (j->skips && unproven(st, j, en))
 		mqtt_tx_drop(st, m, MQTT_C_DROP_UNPROVEN);
 	else if (se->max_packet != 0 && e->len1 + e->len2 > se->max_packet)
-		mqtt_count(st, MQTT_C_DROP_SIZE); /* 3.1.2.11.4: as if it had been sent */
+		mqtt_tx_drop(st, m, MQTT_C_DROP_SIZE); /* 3.1.2.11.4: as if it had been sent */
 	else
 		mqtt_tx_copy(st, c, j, e, overlaps(j, en) ? NULL : en);
 	put_encoding(st, &own);

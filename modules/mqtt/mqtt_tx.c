@@ -19,9 +19,17 @@
 
 static int append(struct mqtt_stage *st, struct toe_stream_conn *c, const struct mqtt_encoding *e)
 {
-	if (e->b2 == NULL)
-		return toe_stream_send(st->s, c, e->b1, 0, e->len1);
-	return toe_stream_send2(st->s, c, e->b1, 0, e->len1, e->b2, e->off2, e->len2);
+	const struct mqtt_conn *m = toe_stream_state(c);
+	int rc = e->b2 == NULL
+			 ? toe_stream_send(st->s, c, e->b1, 0, e->len1)
+			 : toe_stream_send2(st->s, c, e->b1, 0, e->len1, e->b2, e->off2, e->len2);
+
+	if (rc != 0)
+		return rc;
+	mqtt_count(st, MQTT_C_DELIVERED);
+	if (m->session != MQTT_NONE)
+		st->sessions[m->session].delivered++;
+	return 0;
 }
 
 void mqtt_tx_drop(struct mqtt_stage *st, const struct mqtt_conn *m, enum mqtt_counter why)
@@ -153,13 +161,8 @@ void mqtt_tx_copy(struct mqtt_stage *st, struct toe_stream_conn *c, const struct
 		ok = append(st, c, e) == 0;
 	else
 		ok = defer(st, c, j, e, en);
-	if (!ok) {
+	if (!ok)
 		mqtt_tx_drop(st, m, MQTT_C_DROP_MEMORY);
-		return;
-	}
-	mqtt_count(st, MQTT_C_DELIVERED);
-	if (m->session != MQTT_NONE)
-		st->sessions[m->session].delivered++;
 }
 
 /* b leaves the queue of m and is done with; returns the publisher that it held. */
@@ -322,8 +325,10 @@ void mqtt_tx_flush(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt
 
 void mqtt_tx_drop_deferred(struct mqtt_stage *st, struct mqtt_conn *m)
 {
-	while (m->defer_first != NULL)
+	while (m->defer_first != NULL) {
+		mqtt_tx_drop(st, m, MQTT_C_DROP_ENDED);
 		pop_deferred(st, m);
+	}
 }
 
 /* ---- packets of the broker ---- */

@@ -348,6 +348,11 @@ static void blocked_queue_is_bounded(void **state)
 	assert_int_equal(fast(&t), 8);
 	assert_int_equal(rig_conn(&t.r, t.to)->defer_n, 5);
 	assert_int_equal(rig_stage(&t.r)->counters[MQTT_C_DROP_QUEUE], 3);
+	/* and all copies are, whatever became of them */
+	assert_int_equal(rig_stage(&t.r)->counters[MQTT_C_DELIVERED], 0);
+	broker_gone(t.r.b, t.to);
+	fake_close(t.r.f, t.to);
+	assert_int_equal(rig_stage(&t.r)->counters[MQTT_C_DROP_ENDED], 5);
 	rig_stop(&t.r);
 }
 
