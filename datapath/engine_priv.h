@@ -35,5 +35,7 @@ unsigned toe_engine_memory_mb(const struct toe_config *cfg);
 
 /* telemetry.c: the /toe/ commands.  Call once, before the lcores start. */
 void toe_telemetry_start(struct toe_engine *e);
+/* Waits for the answer under way; from then on there is none, and e may be taken apart. */
+void toe_telemetry_stop(void);
 
 #endif

@@ -263,6 +263,7 @@ static void stop(struct program *p)
 {
 	struct toe_engine *e = &p->engine;
 
+	toe_telemetry_stop();
 	toe_module_sock_stop(e);
 	if (p->link)
 		toe_keeper_link_stop(e);

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What people see of a running engine, by DPDK telemetry: /toe/stages, /toe/counters, /toe/drops,
- * /toe/lcores, /toe/graph.  Runs on the telemetry thread and reads the instances' counters without
+ * What people see of a running engine, by DPDK telemetry: the commands of the table at the end.
+ * Runs on threads of the telemetry library, which go on until the process ends, so the engine is
+ * theirs under a lock that the data path does not know.  Instances' counters are read without
  * synchronisation: each is one aligned word with one writer.  A parameter ("/toe/counters,pre.0")
  * limits counters and drops to one instance.
  */
 #include <ctype.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,7 +16,8 @@
 #include "engine_priv.h"
 #include "pipeline.h"
 
-static struct toe_engine *engine; /* set once before the commands are registered */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct toe_engine *engine; /* under lock; NULL: not there yet, or not any more */
 
 static void lower(const char *from, char *to, size_t len)
 {
@@ -58,13 +61,12 @@ static struct rte_tel_data *add_dict(struct rte_tel_data *d, const char *name)
 	return c;
 }
 
-static int cmd_stages(const char *cmd, const char *params, struct rte_tel_data *d)
+static int cmd_stages(const char *params, struct rte_tel_data *d)
 {
 	const struct toe_pipeline *p = engine->pipeline;
 	const struct toe_stage *s;
 	char name[32];
 
-	(void)cmd;
 	(void)params;
 	rte_tel_data_start_dict(d);
 	for (unsigned i = 0; (s = toe_pipeline_stage(p, i)) != NULL; i++) {
@@ -104,11 +106,10 @@ static int sum(const char *only, bool drops, uint64_t *total, unsigned n)
 	return found;
 }
 
-static int cmd_counters(const char *cmd, const char *params, struct rte_tel_data *d)
+static int cmd_counters(const char *params, struct rte_tel_data *d)
 {
 	uint64_t total[TOE_C_N] = {0};
 
-	(void)cmd;
 	if (sum(params, false, total, TOE_C_N) != 0)
 		return -1;
 	rte_tel_data_start_dict(d);
@@ -117,11 +118,10 @@ static int cmd_counters(const char *cmd, const char *params, struct rte_tel_data
 	return 0;
 }
 
-static int cmd_drops(const char *cmd, const char *params, struct rte_tel_data *d)
+static int cmd_drops(const char *params, struct rte_tel_data *d)
 {
 	uint64_t total[TOE_D_N] = {0};
 
-	(void)cmd;
 	if (sum(params, true, total, TOE_D_N) != 0)
 		return -1;
 	rte_tel_data_start_dict(d);
@@ -130,11 +130,10 @@ static int cmd_drops(const char *cmd, const char *params, struct rte_tel_data *d
 	return 0;
 }
 
-static int cmd_lcores(const char *cmd, const char *params, struct rte_tel_data *d)
+static int cmd_lcores(const char *params, struct rte_tel_data *d)
 {
 	const struct toe_pipeline *p = engine->pipeline;
 
-	(void)cmd;
 	(void)params;
 	rte_tel_data_start_dict(d);
 	for (unsigned i = 0; i < toe_pipeline_lcores(p); i++) {
@@ -159,14 +158,13 @@ static int cmd_lcores(const char *cmd, const char *params, struct rte_tel_data *
 }
 
 /* What never comes back shows here: at rest nothing is in use but the port's receive buffers. */
-static int cmd_pools(const char *cmd, const char *params, struct rte_tel_data *d)
+static int cmd_pools(const char *params, struct rte_tel_data *d)
 {
 	static const char *const names[TOE_WORK_TYPE_N] = {[TOE_WORK_RX] = "rx",
 							   [TOE_WORK_TX] = "tx",
 							   [TOE_WORK_HC] = "hc",
 							   [TOE_WORK_CTRL] = "ctrl"};
 
-	(void)cmd;
 	(void)params;
 	rte_tel_data_start_dict(d);
 	for (unsigned i = 0; i <= TOE_WORK_TYPE_N; i++) {
@@ -183,14 +181,13 @@ static int cmd_pools(const char *cmd, const char *params, struct rte_tel_data *d
 }
 
 /* DOT, one line of it per string: a single string would be cut at 8 KB. */
-static int cmd_graph(const char *cmd, const char *params, struct rte_tel_data *d)
+static int cmd_graph(const char *params, struct rte_tel_data *d)
 {
 	char *text = NULL;
 	size_t len = 0;
 	FILE *f = open_memstream(&text, &len);
 	char *save = NULL;
 
-	(void)cmd;
 	(void)params;
 	if (f == NULL)
 		return -1;
@@ -212,17 +209,42 @@ static int cmd_graph(const char *cmd, const char *params, struct rte_tel_data *d
 	return 0;
 }
 
+static const struct {
+	const char *name, *help;
+	int (*answer)(const char *params, struct rte_tel_data *d); /* 0 or -1 */
+} commands[] = {
+	{"/toe/stages", "Items, cycles and lcore of every stage instance", cmd_stages},
+	{"/toe/counters", "Things that happened. Parameter: stage instance", cmd_counters},
+	{"/toe/drops", "Why items were dropped. Parameter: stage instance", cmd_drops},
+	{"/toe/lcores", "How busy each lcore is", cmd_lcores},
+	{"/toe/pools", "Work items and packet buffers in use", cmd_pools},
+	{"/toe/graph", "The pipeline as DOT, by line, with ' for quotation marks", cmd_graph},
+};
+
+static int answer(const char *cmd, const char *params, struct rte_tel_data *d)
+{
+	int rc = -1;
+
+	pthread_mutex_lock(&lock);
+	for (unsigned i = 0; i < RTE_DIM(commands) && engine != NULL; i++)
+		if (strcmp(commands[i].name, cmd) == 0)
+			rc = commands[i].answer(params, d);
+	pthread_mutex_unlock(&lock);
+	return rc;
+}
+
 void toe_telemetry_start(struct toe_engine *e)
 {
+	pthread_mutex_lock(&lock);
 	engine = e;
-	rte_telemetry_register_cmd("/toe/stages", cmd_stages,
-				   "Items, cycles and lcore of every stage instance");
-	rte_telemetry_register_cmd("/toe/counters", cmd_counters,
-				   "Things that happened. Parameter: stage instance");
-	rte_telemetry_register_cmd("/toe/drops", cmd_drops,
-				   "Why items were dropped. Parameter: stage instance");
-	rte_telemetry_register_cmd("/toe/lcores", cmd_lcores, "How busy each lcore is");
-	rte_telemetry_register_cmd("/toe/pools", cmd_pools, "Work items and packet buffers in use");
-	rte_telemetry_register_cmd("/toe/graph", cmd_graph,
-				   "The pipeline as DOT, by line, with ' for quotation marks");
+	pthread_mutex_unlock(&lock);
+	for (unsigned i = 0; i < RTE_DIM(commands); i++)
+		rte_telemetry_register_cmd(commands[i].name, answer, commands[i].help);
+}
+
+void toe_telemetry_stop(void)
+{
+	pthread_mutex_lock(&lock);
+	engine = NULL;
+	pthread_mutex_unlock(&lock);
 }
