@@ -41,6 +41,7 @@
 #define SC_DEAD     0x100u /* reset: nothing is sent or forwarded any more */
 #define SC_NO_APP   0x200u /* its memory is gone */
 #define SC_STARVED  0x400u /* waits for memory: looked after again every millisecond */
+#define SC_RESET    0x800u /* the module keeps a reset from the application */
 
 struct toe_stream_conn {
 	struct toe_stream *of; /* the module's; NULL: closed */
@@ -84,8 +85,8 @@ struct toe_stream_conn {
 	struct toe_extq rxq;  /* from the peer, not taken by the module */
 	struct toe_extq txq;  /* from the application, not taken by the module */
 	struct toe_work *end; /* CLOSE that waits for the last byte */
-	/* Copies in flight, and REMOVE that waits for them: behind it the slot is somebody else's
-	 */
+	/* Copies in flight, and REMOVE that waits for them, or for a reset to be shown: behind it
+	 * the slot is somebody else's */
 	uint32_t copies;
 	struct toe_work *removed;
 	struct toe_stream_conn *next_dirty;
@@ -175,6 +176,8 @@ void stream_wire_install(struct stream_core *k, const struct toe_work *w);
 bool stream_wire_item(struct stream_core *k, struct toe_stream_conn *c, struct toe_work *w);
 void stream_wire_offer(struct stream_core *k, struct toe_stream_conn *c);
 void stream_wire_close(struct stream_core *k, struct toe_stream_conn *c);
+/* REMOVE has come (c->removed): closes and hands it on, if nothing has to come first. */
+void stream_wire_remove(struct stream_core *k, struct toe_stream_conn *c);
 /* Gives back the memory of what waits for the application or the module. */
 void stream_wire_drop(struct stream_core *k, struct toe_stream_conn *c);
 /* Tells proto about moved cursors; false: no item free. */

@@ -86,6 +86,8 @@ static unsigned dirty_turn(struct stream_core *k)
 			stream_mark(k, c);
 			break;
 		}
+		if (c->removed != NULL)
+			stream_wire_remove(k, c);
 	}
 	return n;
 }

@@ -176,6 +176,13 @@ static void take_payload(struct stream_core *k, struct toe_stream_conn *c, struc
 	stream_mark(k, c);
 }
 
+static void offer_reset(struct toe_stream_conn *c)
+{
+	c->flags |= SC_RESET | SC_RX_WAIT;
+	if (c->of->m->rx_reset(c->of, c))
+		c->flags &= ~(SC_RESET | SC_RX_WAIT);
+}
+
 void stream_wire_offer(struct stream_core *k, struct toe_stream_conn *c)
 {
 	const struct toe_extent *e;
@@ -191,6 +198,8 @@ void stream_wire_offer(struct stream_core *k, struct toe_stream_conn *c)
 		if (c->of->m->rx_end(c->of, c))
 			c->flags = (c->flags | SC_RX_ENDED) & ~SC_RX_WAIT;
 	}
+	if ((c->flags & (SC_RESET | SC_RX_WAIT | SC_DEAD)) == SC_RESET)
+		offer_reset(c);
 }
 
 /* ---- to the peer ---- */
@@ -224,6 +233,8 @@ static void take_error(struct stream_core *k, struct toe_stream_conn *c, uint32_
 	toe_extq_clear(k->arena, &c->txq);
 	toe_stash_clear(k->arena, &c->ooo);
 	c->told_tail = c->tx.end;
+	if (c->of->m->rx_reset != NULL && !(c->flags & SC_DEAD))
+		offer_reset(c);
 }
 
 /* Items whose snapshot proto has finished: cursors and state of the wire. */
@@ -241,6 +252,26 @@ static void take_progress(struct stream_core *k, struct toe_stream_conn *c, stru
 		c->flags &= ~SC_TX_WAIT; /* there may have been no room */
 		stream_mark(k, c);
 	}
+}
+
+/* The module keeps the reset from the application, for now. */
+static bool reset_hidden(const struct toe_stream_conn *c)
+{
+	return (c->flags & (SC_RESET | SC_DEAD | SC_NO_APP)) == SC_RESET;
+}
+
+void stream_wire_remove(struct stream_core *k, struct toe_stream_conn *c)
+{
+	struct toe_work *w = c->removed;
+
+	if (reset_hidden(c))
+		return;
+	stream_wire_stamp(c, &w->snap);
+	stream_wire_close(k, c);
+	if (c->copies != 0)
+		return;
+	c->removed = NULL;
+	toe_emit_next(k->stage, w);
 }
 
 bool stream_wire_item(struct stream_core *k, struct toe_stream_conn *c, struct toe_work *w)
@@ -261,12 +292,9 @@ bool stream_wire_item(struct stream_core *k, struct toe_stream_conn *c, struct t
 			w->todo &= (uint8_t)~TOE_TODO_CTXQ;
 	}
 	if (w->type == TOE_WORK_CTRL && w->cmd == TOE_CMD_REMOVE) {
-		stream_wire_stamp(c, &w->snap);
-		stream_wire_close(k, c);
-		if (c->copies != 0) {
-			c->removed = w;
-			return false;
-		}
+		c->removed = w;
+		stream_wire_remove(k, c);
+		return false;
 	}
 	return true;
 }
@@ -396,7 +424,11 @@ static bool all_forwarded(const struct toe_stream_conn *c)
 
 static uint32_t visible_state(const struct toe_stream_conn *c)
 {
-	return all_forwarded(c) ? c->state : c->state & ~TOE_SLOT_RX_FIN;
+	uint32_t hidden = all_forwarded(c) ? 0 : TOE_SLOT_RX_FIN;
+
+	if (reset_hidden(c))
+		hidden |= TOE_SLOT_ERROR;
+	return c->state & ~hidden;
 }
 
 static bool has_news(const struct toe_stream_conn *c)

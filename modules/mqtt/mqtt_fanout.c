@@ -113,6 +113,7 @@ void mqtt_fanout_start(struct mqtt_stage *st, struct mqtt_conn *m, struct mqtt_g
 			       .head = head,
 			       .payload_len = msg->len - head - p->payload_off,
 			       .publisher = m->session,
+			       .who = m->who,
 			       .last_session = MQTT_NONE,
 			       .conn = m->id,
 			       .conn_gen = m->gen,
@@ -133,6 +134,22 @@ void mqtt_fanout_start(struct mqtt_stage *st, struct mqtt_conn *m, struct mqtt_g
 		q->first = i;
 	q->last = i;
 	m->jobs++;
+}
+
+bool mqtt_fanout_of(const struct mqtt_stage *st, uint64_t who, uint64_t seq)
+{
+	uint32_t q = st->queue_turn;
+
+	if (q == MQTT_NONE)
+		return false;
+	do {
+		const struct mqtt_job *j = &st->jobs[st->queues[q].first];
+
+		if (j->who == who && j->seq <= seq)
+			return true;
+		q = st->queues[q].next;
+	} while (q != st->queue_turn);
+	return false;
 }
 
 /* ---- encodings ---- */

@@ -103,7 +103,7 @@ void mqtt_fence_check_short(struct mqtt_stage *st, struct toe_stream_conn *c, st
 
 void mqtt_fence_unproven(struct mqtt_stage *st, struct mqtt_conn *m)
 {
-	if (!m->on[MQTT_L_UNPROVEN].on)
+	if (!mqtt_listed(m, MQTT_L_UNPROVEN))
 		m->look_ms = toe_stream_ms(st->s);
 	mqtt_list_add(st, m, MQTT_L_UNPROVEN);
 }

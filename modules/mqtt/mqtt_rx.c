@@ -89,7 +89,7 @@ static bool start_assembly(struct mqtt_stage *st, struct mqtt_conn *m)
 	return true;
 }
 
-static void wait_for_jobs(struct mqtt_stage *st, struct mqtt_conn *m, uint8_t why)
+void mqtt_rx_wait(struct mqtt_stage *st, struct mqtt_conn *m, uint8_t why)
 {
 	m->rx_wait |= why;
 	m->rx_wait_ms = toe_stream_ms(st->s);
@@ -97,9 +97,7 @@ static void wait_for_jobs(struct mqtt_stage *st, struct mqtt_conn *m, uint8_t wh
 		mqtt_list_add(st, m, MQTT_L_HELD);
 }
 
-/* Fast messages of this publisher that are not yet where they belong, and that something slow has
- * to wait for. */
-static bool fast_pending(struct mqtt_stage *st, struct mqtt_conn *m)
+bool mqtt_rx_pending(struct mqtt_stage *st, struct mqtt_conn *m)
 {
 	if (m->jobs == 0 && m->held != NULL)
 		mqtt_tx_drop_held(st, m);
@@ -109,10 +107,10 @@ static bool fast_pending(struct mqtt_stage *st, struct mqtt_conn *m)
 /* True: it may go now.  Else it is assembled nowhere: rx_hdr waits in mode READY without rx_buf. */
 static bool slow_may_go(struct mqtt_stage *st, struct mqtt_conn *m)
 {
-	if (!fast_pending(st, m))
+	if (!mqtt_rx_pending(st, m))
 		return true;
 	m->rx_mode = MQTT_RX_READY;
-	wait_for_jobs(st, m, MQTT_WAIT_JOBS);
+	mqtt_rx_wait(st, m, MQTT_WAIT_JOBS);
 	return false;
 }
 
@@ -212,14 +210,14 @@ static void finish_publish(struct mqtt_stage *st, struct toe_stream_conn *c, str
 	if (why == MQTT_R_FENCE && !m->no_fence) {
 		mqtt_fence_ping(st, c, m);
 		mqtt_count(st, MQTT_C_FENCE_WAIT);
-		wait_for_jobs(st, m, MQTT_WAIT_FENCE);
+		mqtt_rx_wait(st, m, MQTT_WAIT_FENCE);
 		return;
 	}
 	if (why == MQTT_R_FAST && !mqtt_fanout_room(st, m)) {
 		mqtt_group_put(st->subs, group);
 		group = NULL;
 		if (m->jobs != 0) {
-			wait_for_jobs(st, m, MQTT_WAIT_ROOM);
+			mqtt_rx_wait(st, m, MQTT_WAIT_ROOM);
 			return;
 		}
 		why = MQTT_R_MEMORY; /* others have all of them */
@@ -233,12 +231,12 @@ static void finish_publish(struct mqtt_stage *st, struct toe_stream_conn *c, str
 		mqtt_fence_keepalive(st, c, m);
 		return;
 	}
-	if (fast_pending(st, m)) {
+	if (mqtt_rx_pending(st, m)) {
 		if (group != NULL)
 			mqtt_group_put(st->subs, group);
 		if (why == MQTT_R_CANARY) /* the next one, whosever it is */
 			st->canary = st->cfg->mqtt_canary - 1;
-		wait_for_jobs(st, m, MQTT_WAIT_JOBS);
+		mqtt_rx_wait(st, m, MQTT_WAIT_JOBS);
 		return;
 	}
 	go_slow(st, c, m, why, group, &p);
@@ -246,14 +244,21 @@ static void finish_publish(struct mqtt_stage *st, struct toe_stream_conn *c, str
 
 static void finish_connect(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
 {
+	struct mqtt_session *se;
 	uint32_t len;
 	const uint8_t *body = body_of(m, &len);
 
 	/* A second CONNECT is a protocol violation that the broker answers by closing. */
-	if (m->kind != MQTT_K_NEW || mqtt_session_connect(st, m, body, len) != 0) {
+	if (m->kind != MQTT_K_NEW ||
+	    (m->client_id == NULL && mqtt_session_connect(st, m, body, len) != 0)) {
 		mqtt_conn_lose(st, c, m);
 		return;
 	}
+	if (!m->waited && mqtt_older_wait(st, m))
+		return;
+	se = mqtt_session_claimed(st, m);
+	if (se != NULL)
+		se->claimed = 1;
 	m->kind = MQTT_K_CONNECTING;
 	pass_assembled(st, c, m);
 }
@@ -296,8 +301,8 @@ static void finish_packet(struct mqtt_stage *st, struct toe_stream_conn *c, stru
 		finish_request(st, c, m);
 		break;
 	default: /* DISCONNECT: behind it nothing may follow, so the fast ones go first */
-		if (fast_pending(st, m)) {
-			wait_for_jobs(st, m, MQTT_WAIT_JOBS);
+		if (mqtt_rx_pending(st, m)) {
+			mqtt_rx_wait(st, m, MQTT_WAIT_JOBS);
 			break;
 		}
 		body = body_of(m, &len);
@@ -322,7 +327,7 @@ static void look_early(struct mqtt_stage *st, struct toe_stream_conn *c, struct 
 		return;
 	st->decided = MQTT_NONE;
 	m->rx_seen = (uint8_t)(rc < 0 ? MQTT_R_MALFORMED : mqtt_decide_early(st, m, &p));
-	if (m->rx_seen == MQTT_R_FAST || fast_pending(st, m))
+	if (m->rx_seen == MQTT_R_FAST || mqtt_rx_pending(st, m))
 		return; /* decided again when it is complete */
 	note_slow(st, m, m->rx_seen, st->decided);
 	if (st->decided != MQTT_NONE)
@@ -356,8 +361,8 @@ static void assembly_failed(struct mqtt_stage *st, struct toe_stream_conn *c, st
 {
 	if (mqtt_first_type(m->rx_first) != MQTT_PUBLISH) {
 		mqtt_conn_lose(st, c, m);
-	} else if (fast_pending(st, m)) {
-		wait_for_jobs(st, m, MQTT_WAIT_JOBS); /* and then again */
+	} else if (mqtt_rx_pending(st, m)) {
+		mqtt_rx_wait(st, m, MQTT_WAIT_JOBS); /* and then again */
 	} else {
 		m->rx_seen = MQTT_R_MEMORY;
 		note_slow(st, m, MQTT_R_MEMORY, MQTT_NONE);
@@ -484,9 +489,9 @@ bool mqtt_rx_end(struct toe_stream *s, struct toe_stream_conn *c)
 
 	if (m->rx_wait != 0)
 		return false;
-	if (fast_pending(st, m)) {
+	if (mqtt_rx_pending(st, m)) {
 		/* the broker may publish a will when it sees the end */
-		wait_for_jobs(st, m, MQTT_WAIT_JOBS);
+		mqtt_rx_wait(st, m, MQTT_WAIT_JOBS);
 		return false;
 	}
 	forward_held(st, c, m); /* half a packet: the broker sees the half */
@@ -494,12 +499,23 @@ bool mqtt_rx_end(struct toe_stream *s, struct toe_stream_conn *c)
 	return true;
 }
 
+bool mqtt_rx_reset(struct toe_stream *s, struct toe_stream_conn *c)
+{
+	struct mqtt_stage *st = mqtt_of(s);
+	struct mqtt_conn *m = toe_stream_state(c);
+
+	if (!mqtt_rx_pending(st, m))
+		return true;
+	mqtt_rx_wait(st, m, MQTT_WAIT_JOBS); /* as in mqtt_rx_end() */
+	return false;
+}
+
 void mqtt_rx_lost(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
 {
 	m->rx_wait = 0;
-	if (fast_pending(st, m)) {
+	if (mqtt_rx_pending(st, m)) {
 		/* its fast messages come first, before what may be another one now */
-		wait_for_jobs(st, m, MQTT_WAIT_JOBS);
+		mqtt_rx_wait(st, m, MQTT_WAIT_JOBS);
 		return;
 	}
 	forward_held(st, c, m);

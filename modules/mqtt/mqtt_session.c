@@ -293,20 +293,30 @@ uint32_t mqtt_session_restore(struct mqtt_stage *st, const uint8_t *id, uint32_t
 	return i;
 }
 
+/* As long as any other ClientID's, and never 0. */
+static uint64_t who_is(struct mqtt_stage *st, const struct toe_buf *id)
+{
+	return id->len == 0 ? 0 : mqtt_subs_hash(st->subs, id->data, id->len) | 1;
+}
+
+struct mqtt_session *mqtt_session_claimed(struct mqtt_stage *st, const struct mqtt_conn *m)
+{
+	uint32_t i = find(st, m->client_id->data, m->client_id->len);
+
+	return i != MQTT_NONE ? &st->sessions[i] : NULL;
+}
+
 int mqtt_session_connect(struct mqtt_stage *st, struct mqtt_conn *m, const uint8_t *body,
 			 uint32_t len)
 {
 	struct mqtt_connect con;
-	uint32_t i;
 
 	if (mqtt_connect_parse(body, len, &con) != 0)
 		return -EPROTO;
 	m->client_id = keep_id(st, &con.client_id);
 	if (m->client_id == NULL)
 		return -ENOSPC;
-	i = find(st, m->client_id->data, m->client_id->len);
-	if (i != MQTT_NONE)
-		st->sessions[i].claimed = 1;
+	m->who = who_is(st, m->client_id);
 	m->level = con.level;
 	m->bridge = con.bridge;
 	m->will = con.has_will;
@@ -366,6 +376,8 @@ static void take_over(struct mqtt_stage *st, struct mqtt_session *se)
 		se->cut |= old->requests != NULL;
 		old->session = MQTT_NONE;
 		mqtt_put(st, &old->activating); /* nothing the old one proves is about the new */
+		if (mqtt_rx_pending(st, old))
+			mqtt_rx_wait(st, old, MQTT_WAIT_JOBS);
 		mqtt_tx_drop_deferred(st, old);
 		mqtt_count(st, MQTT_C_TAKEOVER);
 	}
@@ -439,8 +451,12 @@ void mqtt_session_connack(struct mqtt_stage *st, struct toe_stream_conn *c, stru
 	else
 		id = toe_buf_get(m->client_id);
 	mqtt_put(st, &m->client_id);
+	if (id != NULL && ack.has_assigned_id)
+		m->who = who_is(st, id);
 	if (id == NULL || !enter(st, c, m, id, ack.session_present))
 		mqtt_conn_lose(st, c, m);
+	else
+		mqtt_older_wait(st, m);
 	mqtt_put(st, &id);
 }
 

@@ -21,6 +21,8 @@ int mqtt_session_init(struct mqtt_stage *st);
 void mqtt_session_fini(struct mqtt_stage *st);
 int mqtt_session_connect(struct mqtt_stage *st, struct mqtt_conn *m, const uint8_t *body,
 			 uint32_t len);
+/* What is known of the session m's CONNECT is for, NULL: nothing. */
+struct mqtt_session *mqtt_session_claimed(struct mqtt_stage *st, const struct mqtt_conn *m);
 void mqtt_session_connack(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m,
 			  const uint8_t *body, uint32_t len);
 /* 0; -EPROTO, -ENOSPC: the connection cannot be followed. */

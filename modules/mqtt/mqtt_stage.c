@@ -53,9 +53,10 @@ void mqtt_list_add(struct mqtt_stage *st, struct mqtt_conn *m, enum mqtt_list wh
 	struct mqtt_link *l = &m->on[which];
 	uint32_t *first = &st->lists[which];
 
-	if (l->on)
+	if (mqtt_listed(m, which))
 		return;
-	*l = (struct mqtt_link){.prev = MQTT_NONE, .next = *first, .on = 1};
+	*l = (struct mqtt_link){.prev = MQTT_NONE, .next = *first};
+	m->listed |= (uint8_t)(1u << which);
 	if (*first != MQTT_NONE)
 		link_at(st, *first, which)->prev = m->id;
 	*first = m->id;
@@ -65,7 +66,7 @@ void mqtt_list_del(struct mqtt_stage *st, struct mqtt_conn *m, enum mqtt_list wh
 {
 	struct mqtt_link *l = &m->on[which];
 
-	if (!l->on)
+	if (!mqtt_listed(m, which))
 		return;
 	if (l->prev != MQTT_NONE)
 		link_at(st, l->prev, which)->next = l->next;
@@ -73,7 +74,7 @@ void mqtt_list_del(struct mqtt_stage *st, struct mqtt_conn *m, enum mqtt_list wh
 		st->lists[which] = l->next;
 	if (l->next != MQTT_NONE)
 		link_at(st, l->next, which)->prev = l->prev;
-	l->on = 0;
+	m->listed &= (uint8_t) ~(1u << which);
 }
 
 void mqtt_conn_lose(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
@@ -231,6 +232,8 @@ static unsigned mqtt_poll(struct toe_stream *s, unsigned budget)
 
 	if (st->settled)
 		n += mqtt_fence_held(st);
+	if (st->tick_ms != now)
+		n += mqtt_older_tick(st);
 	if (st->tick_ms != now && st->subs != NULL)
 		mqtt_subs_rest(st->subs, now - st->tick_ms);
 	if (st->tick_ms != now && now - st->walk_ms >= st->walk_gap) {
@@ -249,8 +252,8 @@ static bool mqtt_deadline(struct toe_stream *s, uint32_t *ms)
 
 	*ms = toe_stream_ms(s) + (st->job_oldest != MQTT_NONE ? 0 : MQTT_WATCH_MS);
 	return st->job_oldest != MQTT_NONE || st->lists[MQTT_L_PING] != MQTT_NONE ||
-	       st->lists[MQTT_L_HELD] != MQTT_NONE || st->lists[MQTT_L_UNPROVEN] != MQTT_NONE ||
-	       st->audit_used != 0;
+	       st->lists[MQTT_L_HELD] != MQTT_NONE || st->lists[MQTT_L_OLDER] != MQTT_NONE ||
+	       st->lists[MQTT_L_UNPROVEN] != MQTT_NONE || st->audit_used != 0;
 }
 
 static void mqtt_fini(struct toe_stream *s)
@@ -280,7 +283,7 @@ static int mqtt_init(struct toe_stream *s, const struct toe_config *cfg)
 	st->shadow = cfg->mqtt_shadow;
 	for (unsigned i = 0; i < MQTT_L_N; i++)
 		st->lists[i] = MQTT_NONE;
-	st->job_oldest = st->job_newest = st->queue_turn = MQTT_NONE;
+	st->job_oldest = st->job_newest = st->queue_turn = st->older_next = MQTT_NONE;
 	if (getrandom(&st->hash_key, sizeof(st->hash_key), 0) != sizeof(st->hash_key))
 		st->hash_key = (uint64_t)(uintptr_t)st * 0x9e3779b97f4a7c15u;
 	if (cfg->mqtt_port_n == 0)
@@ -307,6 +310,7 @@ const struct toe_stream_module mqtt_module = {
 	.close = mqtt_close,
 	.rx = mqtt_rx,
 	.rx_end = mqtt_rx_end,
+	.rx_reset = mqtt_rx_reset,
 	.tx = mqtt_tx,
 	.tx_end = mqtt_tx_ended,
 	.tx_short = mqtt_tx_short,

@@ -29,6 +29,7 @@
  * place: as long as that subscriber has been behind for no more than this, what is used of it being
  * given back tenfold slower.  So nobody makes others wait for more than a tenth of the time. */
 #define MQTT_HELD_MS    1000u
+#define MQTT_OLDER_MS   2000u /* a CONNECT waits for an older connection's queues */
 #define MQTT_HELD_SHARE 10u
 #define MQTT_HELD_WALK  1024u /* copies of one publisher looked at per turn */
 /* A subscription that is not proven makes topics slow unless its client has acknowledged nothing
@@ -82,6 +83,7 @@ enum mqtt_rx_mode {
 #define MQTT_WAIT_FENCE   0x02u /* its slow messages have to be delivered first */
 #define MQTT_WAIT_ROOM    0x04u /* too many of its jobs are unfinished */
 #define MQTT_WAIT_CONNACK 0x08u /* what a packet means depends on the broker's answer */
+#define MQTT_WAIT_OLDER   0x10u /* CONNECT: an older connection of this ClientID is not finished */
 
 /* mqtt_sub.state */
 enum mqtt_sub_state {
@@ -101,6 +103,7 @@ enum mqtt_list {
 	MQTT_L_SYNC,     /* a PINGRESP waits to become a proof */
 	MQTT_L_UNPROVEN, /* an answer or a proof for its subscriptions is awaited */
 	MQTT_L_HELD,     /* a publisher that waits for its fast messages to be appended */
+	MQTT_L_OLDER,    /* MQTT_WAIT_OLDER */
 	MQTT_L_N
 };
 
@@ -108,7 +111,6 @@ enum mqtt_list {
 struct mqtt_link {
 	uint32_t prev;
 	uint32_t next;
-	uint32_t on; /* 1: on the list */
 };
 
 /* A copy that waits for earlier bytes of the broker, in the data of a toe_buf. */
@@ -168,11 +170,13 @@ struct mqtt_conn {
 	uint8_t ended;   /* nothing is appended any more */
 	uint8_t blocked; /* the broker may hold bytes for this client in its heap */
 	uint8_t will;
+	uint8_t listed; /* bit by enum mqtt_list: its link counts */
 	uint16_t keep_alive_s;
 	uint32_t session; /* MQTT_NONE: none */
 	uint32_t max_packet;
 	uint32_t expiry_s;
 	struct toe_buf *client_id; /* until CONNACK */
+	uint64_t who;              /* keyed hash of it, 0: not known, or nobody else's */
 
 	/* client -> broker */
 	uint8_t rx_mode;
@@ -182,6 +186,7 @@ struct mqtt_conn {
 	uint8_t rx_first;
 	uint8_t rx_seen;  /* enum mqtt_reason of the PUBLISH in rx_buf, once its header is there */
 	uint8_t rx_over;  /* its end or DISCONNECT has been forwarded: nothing may follow */
+	uint8_t waited;   /* CONNECT has waited for an older connection */
 	uint8_t no_fence; /* the last wait was in vain: not again until proven */
 	uint32_t rx_left; /* body bytes to come */
 	uint32_t rx_wait_ms; /* since when */
@@ -190,11 +195,11 @@ struct mqtt_conn {
 
 	/* broker -> client */
 	struct mqtt_framer tx_fr;
-	uint8_t tx_collect;  /* the current packet is looked at as a whole: tx_buf */
-	uint8_t tx_wait;     /* tx_buf is complete and waits for jobs up to tx_wait_seq */
-	uint8_t saw_publish; /* since the last proof */
-	uint32_t taken;      /* bytes of the broker, modulo 2^32 */
-	uint64_t tx_wait_seq;
+	uint8_t tx_collect;   /* the current packet is looked at as a whole: tx_buf */
+	uint8_t tx_wait;      /* tx_buf is complete and waits for jobs up to tx_wait_seq */
+	uint8_t saw_publish;  /* since the last proof */
+	uint32_t taken;       /* bytes of the broker, modulo 2^32 */
+	uint64_t tx_wait_seq; /* of tx_wait; before, of MQTT_WAIT_OLDER */
 	struct toe_buf *tx_buf;
 	struct toe_buf *defer_first; /* struct mqtt_copy */
 	struct toe_buf *defer_last;
@@ -287,6 +292,7 @@ struct mqtt_job {
 	uint32_t head; /* bytes of its fixed header */
 	uint32_t payload_len;
 	uint32_t publisher; /* session */
+	uint64_t who;       /* ClientID, as in struct mqtt_conn */
 	uint32_t last_session;
 	uint32_t conn;
 	uint32_t conn_gen;
@@ -371,6 +377,7 @@ struct mqtt_stage {
 	uint32_t queue_free;
 	uint32_t queue_turn; /* last of the ring, MQTT_NONE: empty */
 
+	uint32_t older_next;      /* of MQTT_L_OLDER, to be looked at */
 	uint32_t lists[MQTT_L_N]; /* first connection of each, MQTT_NONE: empty */
 	uint32_t turn;            /* changes with who is suspect, stalled, connected */
 	uint32_t suspects;        /* open connections that are */
@@ -424,6 +431,10 @@ struct mqtt_conn *mqtt_conn_get(struct mqtt_stage *st, uint32_t id, uint32_t gen
 				struct toe_stream_conn **c);
 
 /* mqtt_stage.c: lists of connections. */
+static inline bool mqtt_listed(const struct mqtt_conn *m, enum mqtt_list which)
+{
+	return m->listed & 1u << which;
+}
 void mqtt_list_add(struct mqtt_stage *st, struct mqtt_conn *m, enum mqtt_list which);
 void mqtt_list_del(struct mqtt_stage *st, struct mqtt_conn *m, enum mqtt_list which);
 /* The connection cannot be followed any more: its bytes pass from now on. */
@@ -447,6 +458,19 @@ static inline bool mqtt_spare(const struct mqtt_stage *st, size_t len)
 /* mqtt_rx.c */
 size_t mqtt_rx(struct toe_stream *s, struct toe_stream_conn *c, const uint8_t *data, size_t len);
 bool mqtt_rx_end(struct toe_stream *s, struct toe_stream_conn *c);
+bool mqtt_rx_reset(struct toe_stream *s, struct toe_stream_conn *c);
+/* No more bytes of it for now, why: MQTT_WAIT_. */
+void mqtt_rx_wait(struct mqtt_stage *st, struct mqtt_conn *m, uint8_t why);
+/* Are there fast messages of this publisher that are not yet where they belong, so that something
+ * slow has to wait? */
+bool mqtt_rx_pending(struct mqtt_stage *st, struct mqtt_conn *m);
+
+/* ---- mqtt_older.c ---- */
+
+/* Has m to wait for an older connection of its ClientID (MQTT_WAIT_OLDER)? */
+bool mqtt_older_wait(struct mqtt_stage *st, struct mqtt_conn *m);
+/* Once a millisecond; returns how many it looked at. */
+unsigned mqtt_older_tick(struct mqtt_stage *st);
 /* What was waited for has come (or not in time). */
 void mqtt_rx_proceed(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m);
 /* The connection is lost: what was held goes on as it came. */
@@ -500,6 +524,9 @@ bool mqtt_decide_reloaded(const struct mqtt_stage *st);
 int mqtt_fanout_init(struct mqtt_stage *st);
 void mqtt_fanout_fini(struct mqtt_stage *st);
 bool mqtt_fanout_room(const struct mqtt_stage *st, const struct mqtt_conn *m);
+/* Is a job of that ClientID unfinished that is not younger than seq?  Its connection may be gone.
+ */
+bool mqtt_fanout_of(const struct mqtt_stage *st, uint64_t who, uint64_t seq);
 /* Takes group and msg over. */
 void mqtt_fanout_start(struct mqtt_stage *st, struct mqtt_conn *m, struct mqtt_group *group,
 		       struct toe_buf *msg, const struct mqtt_publish *p, uint32_t head);

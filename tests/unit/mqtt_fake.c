@@ -192,6 +192,26 @@ void fake_client_fin(struct fake *f, uint32_t id)
 	f->s.conn[id].rx_fin = true;
 }
 
+static bool offer_rst(struct toe_stream *s, struct toe_stream_conn *c)
+{
+	c->rx_wait = true;
+	if (s->m->rx_reset(s, c)) {
+		c->rst_seen = true;
+		c->rx_wait = false;
+	}
+	return c->rst_seen;
+}
+
+void fake_client_rst(struct fake *f, uint32_t id)
+{
+	struct toe_stream_conn *c = &f->s.conn[id];
+
+	c->rst = true;
+	end_tx(&f->s, c);
+	toe_extq_clear(f->s.arena, &c->tx);
+	offer_rst(&f->s, c);
+}
+
 size_t fake_client_pending(const struct fake *f, uint32_t id)
 {
 	return bytes_n(&f->s.conn[id].cin);
@@ -240,6 +260,11 @@ bool fake_app_sees_fin(const struct fake *f, uint32_t id)
 	const struct toe_stream_conn *c = &f->s.conn[id];
 
 	return c->dead || (c->rx_ended && bytes_n(&c->fwd) == 0);
+}
+
+bool fake_app_sees_rst(const struct fake *f, uint32_t id)
+{
+	return f->s.conn[id].rst_seen;
 }
 
 static void ring_bell(struct toe_stream *s, struct toe_stream_conn *c)
@@ -304,6 +329,8 @@ size_t fake_offer(struct fake *f, uint32_t id, size_t max)
 		return 0;
 	if (bytes_n(&c->cin) > 0)
 		return offer_bytes(&f->s, c, max);
+	if (c->rst && !c->rst_seen)
+		return offer_rst(&f->s, c);
 	if (!c->rx_fin)
 		return 0;
 	c->rx_wait = true;

@@ -75,6 +75,7 @@ void fake_close(struct fake *f, uint32_t id);
 /* client */
 void fake_client_write(struct fake *f, uint32_t id, const void *data, size_t n);
 void fake_client_fin(struct fake *f, uint32_t id);
+void fake_client_rst(struct fake *f, uint32_t id);
 size_t fake_client_unread(struct fake *f, uint32_t id);
 size_t fake_client_read(struct fake *f, uint32_t id, void *dst, size_t max);
 
@@ -82,6 +83,7 @@ size_t fake_client_read(struct fake *f, uint32_t id, void *dst, size_t max);
 size_t fake_app_unread(struct fake *f, uint32_t id);
 size_t fake_app_read(struct fake *f, uint32_t id, void *dst, size_t max);
 bool fake_app_sees_fin(const struct fake *f, uint32_t id);
+bool fake_app_sees_rst(const struct fake *f, uint32_t id);
 size_t fake_app_write(struct fake *f, uint32_t id, const void *data, size_t n);
 void fake_app_close(struct fake *f, uint32_t id);
 

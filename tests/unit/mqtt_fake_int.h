@@ -18,6 +18,7 @@ struct toe_stream_conn {
 	struct bytes fwd;
 	uint32_t held;
 	bool rx_wait, rx_fin, rx_ended;
+	bool rst, rst_seen; /* by the application */
 	/* to the client */
 	struct bytes ring; /* the application's buffer: written, not fetched */
 	uint32_t true_tail, tail, get;

@@ -79,6 +79,7 @@ static struct {
 	bool stop_rx;     /* take nothing */
 	bool stop_tx;
 	unsigned end_refused;
+	bool keep_reset;   /* from the application */
 	uint32_t abort_in; /* calls of rx until the connection is aborted; 0: never */
 } pass;
 
@@ -163,6 +164,15 @@ static bool pass_rx_end(struct toe_stream *s, struct toe_stream_conn *c)
 	return p->rx_ended;
 }
 
+static bool pass_rx_reset(struct toe_stream *s, struct toe_stream_conn *c)
+{
+	struct pass *p = toe_stream_state(c);
+
+	(void)s;
+	assert_true(p->tx_ended);
+	return !pass.keep_reset;
+}
+
 static size_t pass_tx(struct toe_stream *s, struct toe_stream_conn *c, struct toe_buf *b,
 		      uint32_t off, uint32_t len)
 {
@@ -225,6 +235,7 @@ static const struct toe_stream_module pass_module = {
 	.close = pass_close,
 	.rx = pass_rx,
 	.rx_end = pass_rx_end,
+	.rx_reset = pass_rx_reset,
 	.tx = pass_tx,
 	.tx_end = pass_tx_end,
 	.poll = pass_poll,

@@ -316,10 +316,24 @@ static void test_peer_reset(void **state)
 		sim_peer_send(first, sim.engine.prog[first->id].rcv_nxt - first->irs - 1, 0,
 			      TOE_TCP_RST);
 		first->hostile = true;
+		pass.keep_reset = i % 2;
+		if (pass.keep_reset) {
+			assert_false(sim_run(has_error, 10));
+			/* the control plane removes it at once */
+			sim_cmd(TOE_CMD_REMOVE, first->id, first->gen, NULL, 0);
+			assert_false(sim_run(has_error, 10));
+			assert_false(sim_is_removed(first));
+			pass.keep_reset = false;
+			toe_stream_rx_resume(pass_stream,
+					     toe_stream_conn(pass_stream, first->id, first->gen));
+		}
 		assert_true(sim_run(has_error, 10));
 		assert_int_equal(sim_slot(first)->error, ECONNRESET);
 		sim_settle();
-		remove_all();
+		if (i % 2 == 0)
+			sim_cmd(TOE_CMD_REMOVE, first->id, first->gen, NULL, 0);
+		assert_true(sim_run(sim_is_removed, 100));
+		sim_settle();
 		end();
 	}
 }

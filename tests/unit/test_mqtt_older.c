@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/* LINK: tests/unit/mqtt_broker.h */
+/* The MQTT stage, a client that ends and comes back: what it has published comes before its will
+ * and before what it publishes then.  The broker is played by hand. */
+#include "mqtt_stage_rig.h"
+
+struct two {
+	struct rig r;
+	uint32_t from, to;
+};
+
+static void start_subscribed(struct two *t)
+{
+	rig_start(&t->r, "#", 1000);
+	t->from = rig_connect(&t->r, 4, "pub", true, 0);
+	t->to = rig_connect(&t->r, 4, "sub", true, 0);
+	rig_subscribe(&t->r, t->to, "t", 0, 0);
+	rig_forget(&t->r);
+}
+
+/* Decided, and not delivered yet. */
+static void publishes(struct two *t, uint32_t id, const char *payload)
+{
+	struct pk p = {.n = 0};
+
+	rig_publish(&p, 4, "t", NULL, payload, strlen(payload));
+	fake_client_write(t->r.f, id, p.b, p.n);
+	fake_offer(t->r.f, id, SIZE_MAX);
+}
+
+/* CONNECT of a new connection has come; nobody has read it. */
+static uint32_t comes(struct two *t, const char *name)
+{
+	struct pk p = {.n = 0};
+	uint32_t id = fake_open(t->r.f);
+
+	assert_int_not_equal(id, UINT32_MAX);
+	pk_str(&p, "MQTT");
+	pk_raw(&p, "\4\2\0\0", 4);
+	pk_str(&p, name);
+	rig_write(&t->r, id, 0x10, &p);
+	fake_offer(t->r.f, id, SIZE_MAX);
+	return id;
+}
+
+static bool is_forwarded(struct two *t, uint32_t id)
+{
+	return fake_app_unread(t->r.f, id) > 0;
+}
+
+static void got(struct two *t, const char *payloads)
+{
+	struct pk p = {.n = 0};
+
+	for (const char *c = payloads; *c != '\0'; c++)
+		rig_publish(&p, 4, "t", NULL, c, 1);
+	rig_expect(&t->r, t->to, &p);
+}
+
+static void next_ms(struct two *t)
+{
+	fake_time(t->r.f, 1);
+	fake_settle(t->r.f);
+}
+
+/* The broker would publish a will. */
+static void reset_comes_last(void **state)
+{
+	struct two t;
+
+	(void)state;
+	start_subscribed(&t);
+	publishes(&t, t.from, "1");
+	fake_client_rst(t.r.f, t.from);
+	assert_false(fake_app_sees_rst(t.r.f, t.from));
+	fake_settle(t.r.f);
+	got(&t, "1");
+	assert_true(fake_app_sees_rst(t.r.f, t.from));
+	rig_stop(&t.r);
+}
+
+static void waits(struct two *t, uint32_t again)
+{
+	assert_false(is_forwarded(t, again));
+	next_ms(t);
+	got(t, "1");
+	next_ms(t);
+	assert_true(is_forwarded(t, again));
+	assert_int_equal(rig_stage(&t->r)->counters[MQTT_C_OLDER_WAIT], 1);
+	rig_stop(&t->r);
+}
+
+static void connect_behind_online(void **state)
+{
+	struct two t;
+
+	(void)state;
+	start_subscribed(&t);
+	publishes(&t, t.from, "1");
+	waits(&t, comes(&t, "pub"));
+}
+
+static void connect_behind_closed(void **state)
+{
+	struct two t;
+
+	(void)state;
+	start_subscribed(&t);
+	publishes(&t, t.from, "1");
+	fake_close(t.r.f, t.from);
+	waits(&t, comes(&t, "pub"));
+}
+
+static void connect_behind_reset(void **state)
+{
+	struct two t;
+
+	(void)state;
+	start_subscribed(&t);
+	publishes(&t, t.from, "1");
+	fake_client_rst(t.r.f, t.from);
+	waits(&t, comes(&t, "pub"));
+}
+
+/* Others do not. */
+static void another_client(void **state)
+{
+	struct two t;
+
+	(void)state;
+	start_subscribed(&t);
+	publishes(&t, t.from, "1");
+	assert_true(is_forwarded(&t, comes(&t, "other")));
+	assert_true(is_forwarded(&t, comes(&t, "")));
+	rig_stop(&t.r);
+}
+
+/* In the order in which they came. */
+static void one_by_one(void **state)
+{
+	struct two t;
+	uint32_t b, c;
+
+	(void)state;
+	start_subscribed(&t);
+	publishes(&t, t.from, "1");
+	b = comes(&t, "pub");
+	c = comes(&t, "pub");
+	fake_settle(t.r.f);
+	next_ms(&t);
+	assert_true(is_forwarded(&t, b) && !is_forwarded(&t, c));
+	next_ms(&t);
+	assert_true(is_forwarded(&t, c));
+	rig_stop(&t.r);
+}
+
+/* Copies that wait for a blocked subscriber hold it up for as long as other things. */
+static void connect_behind_held(void **state)
+{
+	static char fill[(1u << 20) + 1] = {0x30, (char)0xfd, (char)0xff, 0x3f};
+	uint32_t again, ms = 0;
+	struct two t;
+
+	(void)state;
+	start_subscribed(&t);
+	fake_app_write(t.r.f, t.to, fill, sizeof(fill));
+	fake_hc(t.r.f);
+	fake_settle(t.r.f);
+	assert_int_equal(rig_conn(&t.r, t.to)->blocked, 1);
+	publishes(&t, t.from, "1");
+	fake_settle(t.r.f);
+	again = comes(&t, "pub");
+	for (; !is_forwarded(&t, again); ms++)
+		next_ms(&t);
+	assert_in_range(ms, MQTT_HELD_MS - 10, MQTT_HELD_MS + 10);
+	assert_int_equal(rig_stage(&t.r)->counters[MQTT_C_DROP_BLOCKED], 1);
+	rig_stop(&t.r);
+}
+
+/* Published on the older connection when CONNECT was at the broker already. */
+static void publishes_meanwhile(void **state)
+{
+	struct two t;
+	uint32_t again;
+
+	(void)state;
+	start_subscribed(&t);
+	again = comes(&t, "pub");
+	assert_true(is_forwarded(&t, again));
+	publishes(&t, t.from, "1");
+	fake_app_write(t.r.f, again, "\x20\2\0\0", 4);
+	fake_hc(t.r.f);
+	fake_fetch(t.r.f, again, SIZE_MAX);
+	publishes(&t, again, "2");
+	assert_int_equal(rig_slow(&t.r, MQTT_R_FAST), 1);
+	publishes(&t, t.from, "3"); /* the broker does not read that */
+	next_ms(&t);
+	next_ms(&t);
+	got(&t, "12");
+	rig_stop(&t.r);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(reset_comes_last),      cmocka_unit_test(connect_behind_online),
+		cmocka_unit_test(connect_behind_closed), cmocka_unit_test(connect_behind_reset),
+		cmocka_unit_test(another_client),        cmocka_unit_test(one_by_one),
+		cmocka_unit_test(connect_behind_held),   cmocka_unit_test(publishes_meanwhile),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
