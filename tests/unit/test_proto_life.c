@@ -1,138 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Life of connections: install, close, orphan, remove; and the stage around the machine (numbers,
- * stale items, ACK thinning, counters) with stand-ins for the pipeline.
+ * Life of connections: install, close, orphan, remove; and the stage around the machine: numbers,
+ * stale items, counters.
  */
-/* LINK: tests/unit/proto_rig.h datapath/stages/proto.c common/log.c */
-#include "proto_rig.h"
+/* LINK: tests/unit/proto_bench.h */
+#include "proto_bench.h"
 
 #include <arpa/inet.h>
-
-#include "engine.h"
-#include "pipeline.h"
-
-/* ---- stand-ins for the pipeline ---- */
-
-static struct {
-	struct toe_work *post[TOE_BURST], *ctrl[TOE_BURST], *freed[TOE_BURST];
-	unsigned posts, ctrls, frees;
-	struct toe_clock now;
-} pipe;
-
-void toe_emit(struct toe_stage *s, enum toe_stage_id next, struct toe_work *w)
-{
-	assert_true(s->ops->next_mask & 1u << next);
-	if (next == TOE_STAGE_POST)
-		pipe.post[pipe.posts++] = w;
-	else
-		pipe.ctrl[pipe.ctrls++] = w;
-}
-
-void toe_work_free(struct toe_stage *s, struct toe_work *w)
-{
-	(void)s;
-	pipe.freed[pipe.frees++] = w;
-}
-
-static struct toe_work own_item; /* what proto makes itself: one at a time is enough here */
-static bool no_items;
-
-struct toe_work *toe_work_alloc(struct toe_stage *s, enum toe_work_type type)
-{
-	(void)s;
-	if (no_items)
-		return NULL;
-	memset(&own_item, 0, sizeof(own_item));
-	own_item.type = (uint8_t)type;
-	return &own_item;
-}
-
-const struct toe_clock *toe_now(const struct toe_stage *s)
-{
-	(void)s;
-	return &pipe.now;
-}
-
-#define CONNS 4u
-
-struct bench {
-	struct toe_engine engine;
-	struct toe_flow_proto proto[CONNS];
-	struct toe_flow_post post[CONNS];
-	struct toe_flow_addr6 addr6[CONNS];
-	struct toe_flow_prog prog[CONNS];
-	struct toe_flow_stat stat[CONNS * TOE_FLOW_STAT_REPLICAS];
-	uint64_t counters[TOE_C_N], drops[TOE_D_N];
-	struct toe_stage stage;
-	struct toe_work_ctrl items[TOE_BURST]; /* of any type */
-	struct toe_work *list[TOE_BURST];
-	unsigned n;
-};
-
-static void bench_init(struct bench *b)
-{
-	memset(b, 0, sizeof(*b));
-	b->engine.flow_group_n = 2;
-	b->engine.conn_n = CONNS;
-	b->engine.flow_proto = b->proto;
-	b->engine.flow_post = b->post;
-	b->engine.flow_addr6 = b->addr6;
-	b->engine.prog = b->prog;
-	b->engine.stat = b->stat;
-	b->stage = (struct toe_stage){.ops = &toe_stage_proto, .engine = &b->engine, .replicas = 1};
-	b->stage.counters = b->counters;
-	b->stage.drops = b->drops;
-	pipe.now = (struct toe_clock){.us = 1000000, .ms = 1000};
-	assert_int_equal(toe_stage_proto.init(&b->stage), 0);
-}
-
-static struct toe_work *bench_add(struct bench *b, uint8_t type, uint32_t conn, uint32_t gen)
-{
-	struct toe_work *w = &b->items[b->n].w;
-
-	memset(&b->items[b->n], 0, sizeof(b->items[0]));
-	memset(&w->snap, 0xa5, sizeof(w->snap)); /* pools do not clean it */
-	w->type = type;
-	w->conn = conn;
-	w->gen = gen;
-	w->fg = (uint16_t)(conn % 2);
-	b->list[b->n++] = w;
-	return w;
-}
-
-static void bench_run(struct bench *b)
-{
-	memset(&pipe, 0, offsetof(typeof(pipe), now));
-	toe_stage_proto.process(&b->stage, b->list, b->n);
-	assert_int_equal(pipe.posts + pipe.ctrls + pipe.frees, b->n);
-	b->n = 0;
-}
-
-static void bench_install(struct bench *b, uint32_t conn, uint32_t gen)
-{
-	struct rig r;
-	struct toe_work *w = bench_add(b, TOE_WORK_CTRL, conn, gen);
-
-	w->cmd = TOE_CMD_INSTALL;
-	toe_work_ctrl(w)->cmd.install = *rig_prepare(&r);
-	bench_run(b);
-}
-
-static void bench_fini(struct bench *b)
-{
-	toe_stage_proto.fini(&b->stage);
-}
-
-static void bench_data(struct bench *b, uint32_t conn, uint32_t pos, uint8_t ecn)
-{
-	const struct toe_flow_proto *fp = &b->proto[conn];
-	struct toe_work *w = bench_add(b, TOE_WORK_RX, conn, fp->gen);
-
-	w->seg = (struct toe_seg){
-		.seq = fp->irs + 1 + pos, .ack = fp->snd_una, .wnd = 60000, .payload_len = 100};
-	w->seg.flags = F_ACK;
-	w->seg.ecn = ecn;
-}
 
 static void test_install(void **state)
 {
@@ -263,54 +137,6 @@ static void test_remove(void **state)
 	assert_int_equal(b.prog[1].gen, 79);
 	assert_int_equal(b.prog[1].rcv_nxt, 0xffffe001u);
 	assert_int_equal(pipe.post[0]->snap.state, TOE_SLOT_ESTABLISHED);
-	bench_fini(&b);
-}
-
-/* Which of the items sends an ACK, as bits. */
-static uint32_t acks(unsigned n)
-{
-	uint32_t bits = 0;
-
-	for (unsigned i = 0; i < n; i++)
-		bits |= pipe.post[i]->todo & TOE_TODO_TX ? 1u << i : 0u;
-	return bits;
-}
-
-static void test_ack_thinning(void **state)
-{
-	struct bench b;
-
-	(void)state;
-	bench_init(&b);
-	bench_install(&b, 1, 1);
-	bench_install(&b, 2, 1);
-	for (uint32_t i = 0; i < 10; i++)
-		bench_data(&b, 1, i * 100, 0);
-	bench_run(&b);
-	assert_int_equal(acks(10), 1u << 3 | 1u << 7 | 1u << 9);
-	assert_int_equal(b.counters[TOE_C_SEGS_ACK_TX], 3);
-	bench_data(&b, 1, 1000, 0); /* two connections interleaved */
-	bench_data(&b, 2, 0, 0);
-	bench_data(&b, 1, 1100, 0);
-	bench_data(&b, 2, 100, 0);
-	bench_run(&b);
-	assert_int_equal(acks(4), 0xc);
-	bench_data(&b, 1, 1200, 0);
-	bench_data(&b, 1, 1400, 0); /* hole */
-	bench_data(&b, 1, 1300, 0); /* filled */
-	bench_data(&b, 1, 1500, 0);
-	bench_data(&b, 1, 1600, 0);
-	bench_run(&b);
-	assert_int_equal(acks(5), 0x17);
-	b.proto[1].flags |= TOE_FP_ECN;
-	bench_data(&b, 1, 1700, 2);
-	bench_data(&b, 1, 1800, 2); /* last before the mark: answered with the old state */
-	bench_data(&b, 1, 1900, 3);
-	bench_data(&b, 1, 2000, 3);
-	bench_run(&b);
-	assert_int_equal(acks(4), 0xa);
-	assert_false(pipe.post[1]->snap.flags & F_ECE);
-	assert_true(pipe.post[3]->snap.flags & F_ECE);
 	bench_fini(&b);
 }
 
@@ -506,73 +332,13 @@ static void test_simultaneous_close(void **state)
 	assert_false(r.fp.flags & TOE_FP_FIN_FIRST);
 }
 
-/* A request and its answer, as an echo server gives it. */
-static void bench_turn(struct bench *b, uint32_t turn)
-{
-	struct toe_flow_proto *fp = &b->proto[1];
-
-	bench_data(b, 1, turn * 100, 0);
-	bench_run(b);
-	fp->tx_tail += 10;
-	fp->ctl |= TOE_CTL_NODELAY;
-	bench_add(b, TOE_WORK_TX, 1, fp->gen);
-	bench_run(b);
-	assert_int_equal(pipe.post[0]->snap.len, 10);
-	assert_int_equal(pipe.post[0]->snap.ack, fp->rcv_nxt);
-}
-
-static void test_delayed_ack(void **state)
-{
-	struct bench b;
-	uint32_t sent;
-
-	(void)state;
-	bench_init(&b);
-	bench_install(&b, 1, 7);
-	for (uint32_t i = 0; i < 3; i++)
-		bench_turn(&b, i); /* not trusted to answer yet: three ACKs of their own */
-	assert_int_equal(b.counters[TOE_C_SEGS_ACK_TX], 3);
-	for (uint32_t i = 3; i < 10; i++)
-		bench_turn(&b, i); /* the answer carries the ACK */
-	assert_int_equal(b.counters[TOE_C_SEGS_ACK_TX], 3);
-	assert_true(toe_stage_proto.deadline(&b.stage) == UINT64_MAX);
-
-	bench_data(&b, 1, 1000, 0);
-	bench_data(&b, 1, 1100, 0); /* the second one is acknowledged at once, with the first */
-	bench_run(&b);
-	assert_int_equal(acks(2), 2);
-	bench_data(&b, 1, 1200, 0); /* nobody answers */
-	bench_run(&b);
-	assert_int_equal(acks(1), 0);
-	assert_true(toe_stage_proto.deadline(&b.stage) != UINT64_MAX);
-	memset(&pipe, 0, offsetof(typeof(pipe), now));
-	pipe.now.ms += PROTO_DELACK_MS - 1;
-	assert_int_equal(toe_stage_proto.poll(&b.stage, 32), 0);
-	pipe.now.ms++;
-	no_items = true;
-	assert_int_equal(toe_stage_proto.poll(&b.stage, 32), 0);
-	no_items = false;
-	sent = b.proto[1].last_ack_sent;
-	assert_int_equal(toe_stage_proto.poll(&b.stage, 32), 1);
-	assert_int_equal(pipe.posts, 1);
-	assert_int_equal(pipe.post[0]->todo, TOE_TODO_TX);
-	assert_int_equal(pipe.post[0]->snap.ack, sent);
-	assert_int_equal(toe_stage_proto.poll(&b.stage, 32), 0);
-	bench_data(&b, 1, 1300, 0); /* trust is gone: acknowledged at once */
-	bench_run(&b);
-	assert_int_equal(acks(1), 1);
-	bench_fini(&b);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_delayed_ack),
 		cmocka_unit_test(test_install),
 		cmocka_unit_test(test_install_post),
 		cmocka_unit_test(test_numbers_and_stale),
 		cmocka_unit_test(test_remove),
-		cmocka_unit_test(test_ack_thinning),
 		cmocka_unit_test(test_orphan),
 		cmocka_unit_test(test_close_rst),
 		cmocka_unit_test(test_simultaneous_close),
