@@ -134,9 +134,11 @@ static void proto_run(struct toe_stage *s, struct toe_work *w, struct proto_out 
 /*
  * The ACK of a small segment may wait for the answer, if the connection is one that answers and
  * nothing is owed yet: so at least every second segment is acknowledged at once.  Not while CE
- * marks arrive, whose ACKs must be exact (RFC 8257 §3.2).
+ * marks arrive, whose ACKs must be exact (RFC 8257 §3.2).  last_ack: Last.ACK.sent before the
+ * item.  It stays, so that the ACK echoes the timestamp of the segment that has waited
+ * longest (RFC 7323 §4.3).
  */
-static bool proto_delay_ack(struct toe_stage *s, struct toe_work *w, bool owed)
+static bool proto_delay_ack(struct toe_stage *s, struct toe_work *w, bool owed, uint32_t last_ack)
 {
 	struct toe_flow_proto *fp = &s->engine->flow_proto[w->conn];
 	struct proto_priv *p = s->priv;
@@ -149,6 +151,7 @@ static bool proto_delay_ack(struct toe_stage *s, struct toe_work *w, bool owed)
 	if (!toe_delack_push(&p->delack, (struct toe_delack_entry){w->conn, w->gen, due}))
 		return false;
 	fp->ack_due = (uint16_t)due;
+	fp->last_ack_sent = last_ack;
 	w->todo &= (uint8_t)~TOE_TODO_TX;
 	s->counters[TOE_C_SEGS_ACK_TX]--;
 	return true;
@@ -158,6 +161,7 @@ static enum proto_fate proto_item(struct toe_stage *s, struct toe_work *w, uint8
 {
 	const struct toe_engine *e = s->engine;
 	struct proto_out out;
+	uint32_t last_ack;
 	bool owed;
 
 	*defer = 0;
@@ -172,6 +176,7 @@ static enum proto_fate proto_item(struct toe_stage *s, struct toe_work *w, uint8
 
 	proto_count_anew(e, w);
 	owed = e->flow_proto[w->conn].ack_due != 0;
+	last_ack = e->flow_proto[w->conn].last_ack_sent;
 	proto_run(s, w, &out);
 	for (uint64_t m = out.counted; m != 0; m &= m - 1)
 		s->counters[__builtin_ctzll(m)]++;
@@ -180,7 +185,7 @@ static enum proto_fate proto_item(struct toe_stage *s, struct toe_work *w, uint8
 	w->verdict = out.verdict;
 	w->drop = out.verdict == TOE_NOTHING ? out.drop : TOE_D_NONE;
 	w->todo = out.todo;
-	*defer = out.ack_defer && !proto_delay_ack(s, w, owed);
+	*defer = out.ack_defer && !proto_delay_ack(s, w, owed, last_ack);
 	/* What has no number yet may disappear.  A received segment that was processed goes on even
 	 * with nothing left to do: post counts it, and its payload is still to be moved. */
 	if (w->todo == 0 && (w->verdict == TOE_NOTHING || w->type != TOE_WORK_RX))

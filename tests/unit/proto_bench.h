@@ -135,4 +135,15 @@ static inline void bench_data(struct bench *b, uint32_t conn, uint32_t pos, uint
 	w->seg.ecn = ecn;
 }
 
+/* Sent by the peer at time ts. */
+static inline void bench_data_ts(struct bench *b, uint32_t conn, uint32_t pos, uint32_t ts)
+{
+	struct toe_work *w;
+
+	bench_data(b, conn, pos, 0);
+	w = b->list[b->n - 1];
+	w->seg.opts = TOE_SEG_TS;
+	w->seg.ts_val = ts;
+}
+
 #endif

@@ -69,7 +69,6 @@ static void bench_turn(struct bench *b, uint32_t turn)
 static void test_delayed_ack(void **state)
 {
 	struct bench b;
-	uint32_t sent;
 
 	(void)state;
 	bench_init(&b);
@@ -97,15 +96,46 @@ static void test_delayed_ack(void **state)
 	no_items = true;
 	assert_int_equal(toe_stage_proto.poll(&b.stage, 32), 0);
 	no_items = false;
-	sent = b.proto[1].last_ack_sent;
 	assert_int_equal(toe_stage_proto.poll(&b.stage, 32), 1);
 	assert_int_equal(pipe.posts, 1);
 	assert_int_equal(pipe.post[0]->todo, TOE_TODO_TX);
-	assert_int_equal(pipe.post[0]->snap.ack, sent);
+	assert_int_equal(pipe.post[0]->snap.ack, b.proto[1].rcv_nxt);
 	assert_int_equal(toe_stage_proto.poll(&b.stage, 32), 0);
 	bench_data(&b, 1, 1300, 0); /* trust is gone: acknowledged at once */
 	bench_run(&b);
 	assert_int_equal(acks(1), 1);
+	bench_fini(&b);
+}
+
+/* RFC 7323 §4.3: the peer measures how long its data waited for an ACK, also for a late one. */
+static void test_delayed_ack_timestamp(void **state)
+{
+	struct bench b;
+	struct toe_flow_proto *fp = &b.proto[1];
+
+	(void)state;
+	bench_init(&b);
+	bench_install(&b, 1, 7);
+	fp->flags |= TOE_FP_TS;
+	fp->pingpong = PROTO_PINGPONG;
+	bench_data_ts(&b, 1, 0, 201);
+	bench_run(&b);
+	assert_int_equal(acks(1), 0);
+	bench_data_ts(&b, 1, 100, 202); /* acknowledged at once, with the first */
+	bench_run(&b);
+	assert_int_equal(acks(1), 1);
+	assert_int_equal(pipe.post[0]->snap.ack, fp->rcv_nxt);
+	assert_int_equal(pipe.post[0]->snap.ts_ecr, 201);
+	bench_data_ts(&b, 1, 200, 203);
+	bench_run(&b);
+	assert_int_equal(acks(1), 0);
+	fp->tx_tail += 10;
+	bench_add(&b, TOE_WORK_TX, 1, 7); /* the answer carries the ACK */
+	bench_run(&b);
+	assert_int_equal(pipe.post[0]->snap.ts_ecr, 203);
+	bench_data_ts(&b, 1, 300, 204);
+	bench_run(&b);
+	assert_int_equal(fp->ts_recent, 204); /* nothing waits any more */
 	bench_fini(&b);
 }
 
@@ -114,6 +144,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_ack_thinning),
 		cmocka_unit_test(test_delayed_ack),
+		cmocka_unit_test(test_delayed_ack_timestamp),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
