@@ -202,18 +202,25 @@ unsigned proto_thin_acks(struct toe_work *const *items, const uint8_t *defer, un
 
 	for (unsigned i = 0; i < n; i++) {
 		const struct toe_work *next = NULL;
+		struct toe_work *sends = NULL; /* what acknowledges instead */
 		unsigned j;
 
 		if (!defer[i] || held[i] + 1u >= PROTO_ACK_EVERY)
 			continue;
-		for (j = i + 1; j < n && next == NULL; j++)
-			if (items[j]->type == TOE_WORK_RX && items[j]->conn == items[i]->conn)
+		for (j = i + 1; j < n && next == NULL; j++) {
+			if (items[j]->conn != items[i]->conn)
+				continue;
+			if (sends == NULL && (items[j]->todo & TOE_TODO_TX))
+				sends = items[j];
+			if (items[j]->type == TOE_WORK_RX)
 				next = items[j];
+		}
 		j--; /* index of next */
 		if (next == NULL || !defer[j] ||
 		    ((next->snap.flags ^ items[i]->snap.flags) & RTE_TCP_ECE_FLAG))
 			continue;
 		items[i]->todo &= (uint8_t)~TOE_TODO_TX;
+		sends->snap.ts_ecr = items[i]->snap.ts_ecr;
 		held[j] = held[i] + 1;
 		thinned++;
 	}

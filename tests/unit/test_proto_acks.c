@@ -51,6 +51,36 @@ static void test_ack_thinning(void **state)
 	bench_fini(&b);
 }
 
+/* RFC 7323 §4.3: the oldest of what an ACK is for; also if data takes it along. */
+static void test_thinned_timestamp(void **state)
+{
+	struct bench b;
+	struct toe_flow_proto *fp = &b.proto[1];
+
+	(void)state;
+	bench_init(&b);
+	bench_install(&b, 1, 1);
+	fp->flags |= TOE_FP_TS;
+	for (uint32_t i = 0; i < 10; i++)
+		bench_data_ts(&b, 1, i * 100, 201 + i);
+	bench_run(&b);
+	assert_int_equal(acks(10), 1u << 3 | 1u << 7 | 1u << 9);
+	assert_int_equal(pipe.post[3]->snap.ts_ecr, 201);
+	assert_int_equal(pipe.post[7]->snap.ts_ecr, 205);
+	assert_int_equal(pipe.post[9]->snap.ts_ecr, 209);
+	fp->tx_tail += 10;
+	bench_data_ts(&b, 1, 1000, 301);
+	bench_data_ts(&b, 1, 1100, 302);
+	bench_add(&b, TOE_WORK_TX, 1, 1);
+	bench_data_ts(&b, 1, 1200, 303);
+	bench_run(&b);
+	assert_int_equal(acks(4), 0xc);
+	assert_int_equal(pipe.post[2]->snap.len, 10);
+	assert_int_equal(pipe.post[2]->snap.ts_ecr, 301);
+	assert_int_equal(pipe.post[3]->snap.ts_ecr, 303);
+	bench_fini(&b);
+}
+
 /* A request and its answer, as an echo server gives it. */
 static void bench_turn(struct bench *b, uint32_t turn)
 {
@@ -143,6 +173,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_ack_thinning),
+		cmocka_unit_test(test_thinned_timestamp),
 		cmocka_unit_test(test_delayed_ack),
 		cmocka_unit_test(test_delayed_ack_timestamp),
 	};
