@@ -13,6 +13,7 @@
 
 #define ETH_BYTES    14u
 #define VLAN_BYTES   4u
+#define VLAN_ID      0x0fffu /* of the tag; above it a priority */
 #define TCP_PORTS    4u
 #define QUOTED_TCP   8u /* at least: ports and sequence number */
 #define ICMP_BYTES   8u
@@ -119,17 +120,26 @@ static enum netif_class parse_ipv6(const uint8_t *ip, uint32_t len, struct netif
 enum netif_class netif_parse(const uint8_t *frame, uint32_t len, struct netif_key *key)
 {
 	uint32_t off = ETH_BYTES;
+	uint16_t vlan = 0;
+	enum netif_class c;
 
 	if (len < ETH_BYTES + VLAN_BYTES)
 		return NETIF_OTHER;
-	if (be16(frame + 12) == TOE_ETHER_VLAN)
+	if (be16(frame + 12) == TOE_ETHER_VLAN) {
+		vlan = be16(frame + ETH_BYTES) & VLAN_ID;
 		off += VLAN_BYTES;
+	}
 	switch (be16(frame + off - 2)) {
 	case TOE_ETHER_IP4:
-		return parse_ipv4(frame + off, len - off, key);
+		c = parse_ipv4(frame + off, len - off, key);
+		break;
 	case TOE_ETHER_IP6:
-		return parse_ipv6(frame + off, len - off, key);
+		c = parse_ipv6(frame + off, len - off, key);
+		break;
 	default:
 		return NETIF_OTHER;
 	}
+	if (c != NETIF_OTHER)
+		key->vlan = vlan;
+	return c;
 }

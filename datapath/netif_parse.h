@@ -6,7 +6,9 @@
 #ifndef TOE_NETIF_PARSE_H
 #define TOE_NETIF_PARSE_H
 
+#include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "common/flow_hash.h"
 
@@ -19,9 +21,18 @@ enum netif_class {
 struct netif_key {
 	struct toe_tuple tuple;
 	uint16_t local_port; /* host order */
+	uint16_t vlan;       /* 0: no tag, or only a priority */
 };
 
 /* Looks at the first len bytes of a frame.  key is valid unless NETIF_OTHER. */
 enum netif_class netif_parse(const uint8_t *frame, uint32_t len, struct netif_key *key);
+
+/* Of frames that are no NETIF_OTHER: another VLAN is another network, and what goes to other hosts
+ * says nothing of our connections. */
+static inline bool netif_to_us(const uint8_t *frame, const struct netif_key *key,
+			       const uint8_t mac[6])
+{
+	return key->vlan == 0 && memcmp(frame, mac, 6) == 0;
+}
 
 #endif

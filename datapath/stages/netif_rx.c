@@ -59,9 +59,9 @@ static void netif_rx_fini(struct toe_stage *s)
 /* What the frame is and where it goes: verdict, flow-group and hash. */
 static void classify(const struct toe_engine *e, struct toe_work *w, const struct rte_mbuf *m)
 {
+	const uint8_t *frame = rte_pktmbuf_mtod(m, const uint8_t *);
 	struct netif_key key;
-	enum netif_class c =
-		netif_parse(rte_pktmbuf_mtod(m, const uint8_t *), rte_pktmbuf_data_len(m), &key);
+	enum netif_class c = netif_parse(frame, rte_pktmbuf_data_len(m), &key);
 
 	if (c == NETIF_OTHER) {
 		w->verdict = TOE_TO_TAP;
@@ -72,7 +72,7 @@ static void classify(const struct toe_engine *e, struct toe_work *w, const struc
 	w->fg = (uint16_t)toe_flow_group(w->hash, e->flow_group_n);
 	if (c == NETIF_TCP)
 		return;
-	if (toe_port_ours(e->flows, &key.tuple)) {
+	if (netif_to_us(frame, &key, e->mac.addr_bytes) && toe_port_ours(e->flows, &key.tuple)) {
 		w->verdict = TOE_TO_CTRL;
 		w->snap.event = TOE_EV_ICMP;
 	} else {

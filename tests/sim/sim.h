@@ -174,9 +174,9 @@ static inline struct sim_frame *sim_wire_take(struct sim_wire *w)
 
 static inline void sim_rx_classify(struct toe_work *w)
 {
+	const uint8_t *frame = rte_pktmbuf_mtod(w->mbuf, const uint8_t *);
 	struct netif_key key;
-	enum netif_class c = netif_parse(rte_pktmbuf_mtod(w->mbuf, const uint8_t *),
-					 rte_pktmbuf_data_len(w->mbuf), &key);
+	enum netif_class c = netif_parse(frame, rte_pktmbuf_data_len(w->mbuf), &key);
 
 	if (c == NETIF_OTHER) {
 		w->verdict = TOE_TO_TAP;
@@ -187,7 +187,8 @@ static inline void sim_rx_classify(struct toe_work *w)
 	if (c == NETIF_TCP)
 		return;
 	w->verdict = TOE_TO_TAP;
-	if (toe_port_ours(sim.engine.flows, &key.tuple)) {
+	if (netif_to_us(frame, &key, sim.engine.mac.addr_bytes) &&
+	    toe_port_ours(sim.engine.flows, &key.tuple)) {
 		w->verdict = TOE_TO_CTRL;
 		w->snap.event = TOE_EV_ICMP;
 	}

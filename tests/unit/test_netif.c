@@ -107,6 +107,7 @@ static void test_tcp(void **state)
 
 		assert_int_equal(parse(f, len, &key), NETIF_TCP);
 		check_key(&key);
+		assert_int_equal(key.vlan, vlan ? 5 : 0);
 		/* ports are enough: pre says what is wrong with the rest */
 		for (unsigned l = 0; l < len; l++)
 			assert_int_equal(parse(f, l, &key), l < len - 16 ? NETIF_OTHER : NETIF_TCP);

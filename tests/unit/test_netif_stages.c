@@ -249,6 +249,38 @@ static void test_classes(void **state)
 	free_emitted();
 }
 
+static struct rte_mbuf *make_icmp_vlan(uint16_t tag)
+{
+	struct rte_mbuf *m = make_icmp(OURS);
+	uint8_t *p = rte_pktmbuf_mtod(m, uint8_t *);
+
+	rte_pktmbuf_append(m, 4);
+	memmove(p + 16, p + 12, 68);
+	p[12] = 0x81;
+	p[13] = 0;
+	p[14] = (uint8_t)(tag >> 8);
+	p[15] = (uint8_t)tag;
+	return m;
+}
+
+/* Like TCP: what is said in another VLAN, or to another host, is the kernel's to judge. */
+static void test_icmp_not_to_us(void **state)
+{
+	struct rte_mbuf *other = make_icmp(OURS);
+
+	(void)state;
+	rte_pktmbuf_mtod(other, uint8_t *)[5] ^= 1;
+	wire(other);
+	wire(make_icmp_vlan(5));
+	wire(make_icmp_vlan(0x0100));
+	wire(make_icmp_vlan(0xe000)); /* a priority only */
+	assert_int_equal(rx.ops->poll(&rx, 128), 4);
+	for (unsigned i = 0; i < 3; i++)
+		assert_int_equal(emitted[i]->verdict, TOE_TO_TAP);
+	assert_int_equal(emitted[3]->verdict, TOE_TO_CTRL);
+	free_emitted();
+}
+
 static void test_no_item(void **state)
 {
 	(void)state;
@@ -514,6 +546,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(test_classes, reset),
+		cmocka_unit_test_setup(test_icmp_not_to_us, reset),
 		cmocka_unit_test_setup(test_no_item, reset),
 		cmocka_unit_test_setup(test_modules, reset),
 		cmocka_unit_test_setup(test_tx, reset),
