@@ -219,23 +219,47 @@ void lt_opts_apply(struct lt_sock *c)
 			    TOE_CTL_HEADER);
 }
 
-static int get_int(const void *value, socklen_t len, int min, int max, int *v)
+/* As Linux looks at it: an int must be there in any case, then all that the option takes. */
+static int get_bytes(const void *value, socklen_t len, void *v, size_t bytes)
 {
-	if (len < sizeof(*v))
+	if ((int)len < (int)sizeof(int))
 		return -EINVAL;
 	if (!value)
 		return -EFAULT;
-	memcpy(v, value, sizeof(*v));
+	if (len < bytes)
+		return -EINVAL;
+	memcpy(v, value, bytes);
+	return 0;
+}
+
+static int get_int(const void *value, socklen_t len, int min, int max, int *v)
+{
+	int rc = get_bytes(value, len, v, sizeof(*v));
+
+	if (rc < 0)
+		return rc;
 	return *v < min || *v > max ? -EINVAL : 0;
+}
+
+/* Of what the kernel has just taken.  Only IP options may be a byte; what is too short is 0. */
+static int taken_int(int level, const void *value, socklen_t len)
+{
+	int v = 0;
+
+	if (value && len >= sizeof(v))
+		memcpy(&v, value, sizeof(v));
+	else if (value && len && level == IPPROTO_IP)
+		v = *(const uint8_t *)value;
+	return v;
 }
 
 static int set_linger(struct lt_sock *c, const void *value, socklen_t len)
 {
 	struct linger l;
+	int rc = get_bytes(value, len, &l, sizeof(l));
 
-	if (len < sizeof(l))
-		return -EINVAL;
-	memcpy(&l, value, sizeof(l));
+	if (rc < 0)
+		return rc;
 	c->lib->opts.linger_s = l.l_onoff ? l.l_linger : -1;
 	set_ctl(c, TOE_CTL_LINGER0, l.l_onoff && l.l_linger == 0);
 	return 0;
@@ -244,10 +268,10 @@ static int set_linger(struct lt_sock *c, const void *value, socklen_t len)
 static int set_timeo(uint64_t *us, const void *value, socklen_t len)
 {
 	struct timeval tv;
+	int rc = get_bytes(value, len, &tv, sizeof(tv));
 
-	if (len < sizeof(tv))
-		return -EINVAL;
-	memcpy(&tv, value, sizeof(tv));
+	if (rc < 0)
+		return rc;
 	if (tv.tv_usec < 0 || tv.tv_usec >= 1000000)
 		return -EDOM;
 	if (tv.tv_sec < 0) {
@@ -294,13 +318,13 @@ static int set_other(struct lt_sock *c, int level, int name, const void *value, 
 {
 	const struct lt_kept *k = lt_kept_find(level, name);
 	int rc = scratch_set(c, level, name, value, len);
-	int v = 0;
+	int v;
 
 	if (rc < 0 || (!k && harmless(level, name)))
 		return rc;
 	if (level == IPPROTO_IPV6 && name == IPV6_V6ONLY)
-		return -EINVAL;                               /* once bound */
-	memcpy(&v, value, len < sizeof(v) ? len : sizeof(v)); /* IP_TTL may be a byte */
+		return -EINVAL; /* once bound */
+	v = taken_int(level, value, len);
 	if (k) {
 		/* -1 is the route's TTL, as is never having been told */
 		lt_kept_store(&c->lib->opts, k, v == -1 && !k->flag ? 0 : (uint32_t)v);
@@ -342,7 +366,7 @@ static int set_socket_level(struct lt_sock *c, int name, const void *value, sock
 	case SO_PRIORITY:
 		rc = scratch_set(c, SOL_SOCKET, name, value, len);
 		if (rc == 0)
-			memcpy(&o->priority, value, sizeof(o->priority));
+			o->priority = (uint32_t)taken_int(SOL_SOCKET, value, len);
 		return rc;
 	default:
 		return set_other(c, SOL_SOCKET, name, value, len);
@@ -387,7 +411,7 @@ static int set_tcp_level(struct lt_sock *c, int name, const void *value, socklen
 	case TCP_MAXSEG: /* agreed upon in the handshake, as far as Linux cares */
 		rc = scratch_set(c, IPPROTO_TCP, name, value, len);
 		if (rc == 0)
-			memcpy(&c->lib->opts.maxseg, value, sizeof(uint32_t));
+			c->lib->opts.maxseg = (uint32_t)taken_int(IPPROTO_TCP, value, len);
 		return rc;
 	default:
 		return set_other(c, IPPROTO_TCP, name, value, len);
@@ -407,8 +431,7 @@ static int set_on_conn(struct lt_sock *c, int level, int name, const void *value
 		rc = scratch_set(c, level, name, value, len);
 		if (rc < 0)
 			return rc;
-		c->lib->opts.tos =
-			len >= sizeof(int) ? *(const uint32_t *)value : *(const uint8_t *)value;
+		c->lib->opts.tos = (uint32_t)taken_int(level, value, len);
 		give_ctl(c, TOE_CTL_HEADER);
 		return 0;
 	}

@@ -58,6 +58,32 @@ static void untouched(int fd)
 	G(fd, IPPROTO_IP, IP_TOS);
 }
 
+/* No value at all, one that is short, one that is not aligned. */
+static void values(int fd)
+{
+	static const uint8_t bytes[] __attribute__((aligned(8))) = {0, 0x08, 0, 0, 0, 0};
+	static const uint8_t ttl[] = {7, 9};
+
+	R(setsockopt(fd, SOL_SOCKET, SO_LINGER, NULL, sizeof(struct linger)));
+	R(setsockopt(fd, SOL_SOCKET, SO_LINGER, NULL, sizeof(int)));
+	R(setsockopt(fd, SOL_SOCKET, SO_LINGER, NULL, 3));
+	R(setsockopt(fd, SOL_SOCKET, SO_LINGER, bytes, (socklen_t)-1));
+	R(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, NULL, sizeof(struct timeval)));
+	R(setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, NULL, sizeof(struct timeval)));
+	R(setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, bytes, sizeof(int)));
+	R(setsockopt(fd, SOL_SOCKET, SO_PRIORITY, NULL, sizeof(int)));
+	R(setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, NULL, sizeof(int)));
+	R(setsockopt(fd, IPPROTO_TCP, TCP_MAXSEG, NULL, sizeof(int)));
+	R(setsockopt(fd, IPPROTO_IP, IP_TOS, NULL, sizeof(int)));
+	R(setsockopt(fd, IPPROTO_IP, IP_TOS, NULL, 1));
+	R(setsockopt(fd, IPPROTO_IP, IP_TOS, bytes + 1, sizeof(int)));
+	G(fd, IPPROTO_IP, IP_TOS);
+	R(setsockopt(fd, IPPROTO_IP, IP_TOS, NULL, 0));
+	G(fd, IPPROTO_IP, IP_TOS);
+	R(setsockopt(fd, IPPROTO_IP, IP_TTL, ttl, sizeof(ttl)));
+	G(fd, IPPROTO_IP, IP_TTL);
+}
+
 static void options(void)
 {
 	struct linger li = {1, 7};
@@ -79,6 +105,7 @@ static void options(void)
 		int fd = i ? s : c;
 
 		untouched(fd);
+		values(fd);
 		R(setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one)));
 		R(setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, 1));
 		R(setsockopt(fd, IPPROTO_TCP, TCP_QUICKACK, &one, sizeof(one)));

@@ -331,6 +331,9 @@ static void options_of(int fd)
 	for (size_t i = 0; i < sizeof(inherited) / sizeof(inherited[0]); i++)
 		say("%d %d: %d", inherited[i][0], inherited[i][1],
 		    option(fd, inherited[i][0], inherited[i][1]));
+	R(setsockopt(fd, IPPROTO_IPV6, IPV6_TCLASS, NULL, sizeof(int)));
+	R(setsockopt(fd, IPPROTO_IPV6, IPV6_UNICAST_HOPS, NULL, sizeof(int)));
+	R(setsockopt(fd, IPPROTO_IPV6, IPV6_AUTOFLOWLABEL, NULL, 0));
 	for (size_t i = 0; i < sizeof(tried) / sizeof(tried[0]); i++) {
 		const int *o = tried[i];
 
