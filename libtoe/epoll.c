@@ -355,8 +355,10 @@ static int do_wait(struct wait *w)
 	return rc < 0 ? -1 : rc;
 }
 
-static bool is_set(struct wait *w, int epfd)
+/* False: not a set that we follow, it is the kernel's. */
+static bool begin(struct wait *w, int epfd)
 {
+	lt_broker_waits();
 	w->ent = lt_fd_get(epfd);
 	w->epfd = epfd;
 	w->ep = lt_epoll_get(w->ent);
@@ -367,8 +369,7 @@ int lt_epoll_pwait(int epfd, struct epoll_event *ev, int max, int timeout, const
 {
 	struct wait w = {.ev = ev, .max = (unsigned)max, .mask = mask};
 
-	lt_broker_waits();
-	if (!is_set(&w, epfd))
+	if (!begin(&w, epfd))
 		return LT_REAL(epoll_pwait)(epfd, ev, max, timeout, mask);
 	w.deadline_ns = timeout < 0    ? -1
 			: timeout == 0 ? 0
@@ -386,7 +387,7 @@ int lt_epoll_pwait2(int epfd, struct epoll_event *ev, int max, const struct time
 {
 	struct wait w = {.ev = ev, .max = (unsigned)max, .mask = mask};
 
-	if (!is_set(&w, epfd))
+	if (!begin(&w, epfd))
 		return LT_REAL(epoll_pwait2)(epfd, ev, max, timeout, mask);
 	if (timeout &&
 	    (timeout->tv_sec < 0 || timeout->tv_nsec < 0 || timeout->tv_nsec >= 1000000000)) {

@@ -233,6 +233,27 @@ static void checked(void)
 	remove_files();
 }
 
+/* Whatever it waits with. */
+static void checked_pwait2(void)
+{
+	struct sockaddr_in sa;
+	struct epoll_event ev;
+	const struct timespec now = {0};
+	int e = epoll_create1(0), wide;
+
+	write_conf("max_queued_messages 10\n");
+	lt_broker_init();
+	CHECK(signal(SIGHUP, on_hup) == SIG_DFL);
+	wide = loopback_listener(&sa, false);
+	raise(SIGHUP);
+	for (int i = 0; i < 2; i++)
+		CHECK(e >= 0 && epoll_pwait2(e, &ev, 1, &now, NULL) == 0);
+	CHECK(news_are("K ;"));
+	close(e);
+	close(wide);
+	remove_files();
+}
+
 /* It is told to again while it is looked at: that says nothing. */
 static void checked_late(void)
 {
@@ -484,6 +505,7 @@ int main(int argc, char **argv)
 	static const struct lt_case cases[] = {
 		CASE(reloads),
 		CASE(checked),
+		CASE(checked_pwait2),
 		CASE(checked_late),
 		CASE(not_checked),
 		CASE(database),
