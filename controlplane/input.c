@@ -54,8 +54,10 @@ void cp_reinject(struct cp *cp, uint32_t id, const struct cp_seg *s)
 	struct cp_rt *rt = &cp->rt[id];
 
 	/* Bounded: a datapath that lost the flow would send the segment back for ever. */
-	if (!rt->reinject_left)
+	if (!rt->reinject_left) {
+		CP_COUNT(cp, reinject_spent);
 		return;
+	}
 	rt->reinject_left--;
 	cp_cmd_frame(cp, TOE_CMD_FRAME_RX, s->frame, s->frame_len);
 	CP_COUNT(cp, reinjected);
@@ -74,6 +76,7 @@ static void conn_input(struct cp *cp, uint32_t id, const struct cp_seg *s)
 		cp_reinject(cp, id, s);
 		break;
 	default: /* REMOVING: the peer will send it again if it matters */
+		CP_COUNT(cp, frames_removing);
 		break;
 	}
 }
@@ -87,8 +90,10 @@ void cp_input(struct cp *cp, const uint8_t *frame, uint32_t len)
 		CP_COUNT(cp, frames_bad);
 		return;
 	}
-	if (!addresses_ok(cp, &s))
+	if (!addresses_ok(cp, &s)) {
+		CP_COUNT(cp, frames_martian);
 		return;
+	}
 	n = cp_lookup(cp, &s.t);
 	switch (n.kind) {
 	case CP_NODE_CONN:
@@ -104,6 +109,8 @@ void cp_input(struct cp *cp, const uint8_t *frame, uint32_t len)
 		/* the kernel's again since the segment was queued: it will be retransmitted */
 		if (cp->ports_told[cp_family_index(s.t.family)][s.dport] && for_us(cp, &s.t))
 			cp_listen_input(cp, &s, 0);
+		else
+			CP_COUNT(cp, frames_not_ours);
 	}
 }
 
@@ -153,11 +160,15 @@ static void icmp_input(struct cp *cp, const uint8_t *frame, uint32_t len)
 	struct cp_icmp m;
 	struct cp_node n;
 
-	if (cp_icmp_parse(frame, len, &m))
+	if (cp_icmp_parse(frame, len, &m)) {
+		CP_COUNT(cp, icmp_bad);
 		return;
+	}
 	n = cp_lookup(cp, &m.t);
-	if (n.kind != CP_NODE_CONN)
+	if (n.kind != CP_NODE_CONN) {
+		CP_COUNT(cp, icmp_no_conn);
 		return;
+	}
 	CP_COUNT(cp, icmp_errors);
 	/* Of an established connection all others are no more than hints (RFC 5927): its timers
 	 * decide. */

@@ -18,12 +18,15 @@
 #include "toe/region.h"
 
 #define CP_STATE_MAGIC   0x3154535043454f54ull /* "TOECPST1" */
-#define CP_STATE_VERSION 5u
+#define CP_STATE_VERSION 6u
 #define CP_PORT_N        65536u
 
 /* name, text.  Cumulative since the engine was started. */
 #define CP_COUNTERS(X)                                                                             \
 	X(frames_bad, "control segments that were malformed or had a wrong checksum")              \
+	X(frames_martian, "control segments whose addresses, ports or MAC no connection can have") \
+	X(frames_not_ours, "control segments for a port or address that is not ours any more")     \
+	X(frames_removing, "control segments for connections that are being removed")              \
 	X(syn_received, "SYNs for listeners")                                                      \
 	X(syn_dropped, "SYNs dropped: accept queue full or no next hop")                           \
 	X(synack_sent, "SYN-ACKs sent, retransmissions included")                                  \
@@ -38,6 +41,7 @@
 	X(connect_failed, "connections that failed before they were established")                  \
 	X(rst_sent, "RSTs sent for segments without a connection")                                 \
 	X(reinjected, "segments handed back to the datapath for a young connection")               \
+	X(reinject_spent, "segments dropped: the young connection has been handed back enough")    \
 	X(removed, "connections removed")                                                          \
 	X(resets, "connections reset by the peer")                                                 \
 	X(accept_full, "connections reset because the accept ring was full")                       \
@@ -52,6 +56,8 @@
 	X(time_wait_reused, "TIME-WAITs that gave way to a new SYN (RFC 6191)")                    \
 	X(time_wait_overflow, "TIME-WAITs forgotten early because the table was full")             \
 	X(icmp_errors, "ICMP errors for offloaded connections")                                    \
+	X(icmp_bad, "ICMP errors that were malformed or of a kind that says nothing to us")        \
+	X(icmp_no_conn, "ICMP errors that quote no connection of ours")                            \
 	X(icmp_ignored, "\"fragmentation needed\" that did not fit the connection")                \
 	X(pmtu_lowered, "path MTUs lowered by ICMP")                                               \
 	X(pmtu_raised, "path MTUs tried anew after 10 minutes")                                    \
