@@ -294,8 +294,10 @@ static struct toe_work *proto_own_item(struct toe_stage *s, uint32_t conn, struc
 	const struct toe_engine *e = s->engine;
 	struct toe_work *w = toe_work_alloc(s, TOE_WORK_HC);
 
-	if (w == NULL)
+	if (w == NULL) {
+		s->drops[TOE_D_NO_ITEM]++;
 		return NULL;
+	}
 	w->conn = conn;
 	w->gen = e->flow_proto[conn].gen;
 	w->fg = (uint16_t)(conn % e->flow_group_n);

@@ -126,6 +126,7 @@ static void test_delayed_ack(void **state)
 	no_items = true;
 	assert_int_equal(toe_stage_proto.poll(&b.stage, 32), 0);
 	no_items = false;
+	assert_int_equal(b.drops[TOE_D_NO_ITEM], 1);
 	assert_int_equal(toe_stage_proto.poll(&b.stage, 32), 1);
 	assert_int_equal(pipe.posts, 1);
 	assert_int_equal(pipe.post[0]->todo, TOE_TODO_TX);
