@@ -250,10 +250,9 @@ static int start(struct program *p, const struct options *o, char *err, size_t e
 	    toe_engine_map_cpq(e, p->start_fds[0], err, err_len) != 0 ||
 	    toe_port_start(e, p->known, p->known_n, err, err_len) != 0)
 		return EXIT_ENVIRONMENT;
+	/* no fault of the placement: check_graph() has seen it */
 	e->pipeline = toe_pipeline_create(e, err, err_len);
-	if (e->pipeline == NULL)
-		return EXIT_USAGE;
-	if (toe_pipeline_init(e->pipeline, err, err_len) != 0)
+	if (e->pipeline == NULL || toe_pipeline_init(e->pipeline, err, err_len) != 0)
 		return EXIT_ENVIRONMENT;
 	toe_telemetry_start(e);
 	return 0;
@@ -307,14 +306,15 @@ static int run(struct program *p, char *err, size_t err_len)
 			rc = toe_keeper_link_start(e);
 		p->link = rc == 0;
 	}
-	if (rc != 0) {
+	if (rc == 0) {
+		LOG_INFO("running on %u lcore(s), port %s", toe_pipeline_lcores(e->pipeline),
+			 p->cfg.port_if);
+	} else {
 		stopping = true;
 		toe_pipeline_wake_all(e->pipeline);
 		fail(err, err_len, "keeper or %s/%s: %s", e->cfg->run_dir, TOE_MODULE_SOCKET,
 		     strerror(-rc));
 	}
-	LOG_INFO("running on %u lcore(s), port %s", toe_pipeline_lcores(e->pipeline),
-		 p->cfg.port_if);
 	lcore_main(e->pipeline);
 	rte_eal_mp_wait_lcore();
 	/* the handler would touch a pipeline that is being freed */
