@@ -322,9 +322,10 @@ void cp_nl_read(struct cp_nl *nl)
 		ssize_t n = mnl_socket_recvfrom(nl->watch, nl->buf, sizeof(nl->buf));
 
 		if (n < 0 && errno == ENOBUFS) {
-			/* notifications were lost */
-			if (cp_nl_sync(nl))
-				LOG_WARN("neighbour table cannot be read: %s", strerror(errno));
+			int err = cp_nl_sync(nl); /* notifications were lost */
+
+			if (err)
+				LOG_WARN("neighbour table cannot be read: %s", strerror(-err));
 			return;
 		}
 		if (n <= 0)
