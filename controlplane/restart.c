@@ -17,6 +17,7 @@ static void rebuild_conn(struct cp *cp, uint32_t id)
 	struct cp_conn *c = &cp->conns[id];
 	struct cp_rt *rt = &cp->rt[id];
 	struct cp_slot *slot = cp_slot_rec(cp, c->app, c->in.slot);
+	const struct cp_listener *l = cp_listener_rec(cp, c->app, c->in.listener);
 	static const uint8_t no_mac[6];
 
 	if (!slot || cp->apps[c->app].state == CP_APP_FREE) {
@@ -36,7 +37,7 @@ static void rebuild_conn(struct cp *cp, uint32_t id)
 		cp_list_add(&cp->syn_sent, id);
 	} else if (c->state == CP_CLOSING) {
 		cp_list_add(&cp->orphans, id);
-	} else if (c->state == CP_INSTALLING && cp_listener_rec(cp, c->app, c->in.listener)) {
+	} else if (c->state == CP_INSTALLING && l && l->gen == c->listener_gen) {
 		cp_listener_rt(cp, c->app, c->in.listener)->installing++;
 	}
 	cp->conn_count++;

@@ -115,6 +115,22 @@ static void half_done_installs(void **state)
 	assert_int_equal(rig.cp.app_rt[0].listeners[0].installing, 0);
 }
 
+/* Its listener was closed and the entry is another's: that one's backlog is not for it. */
+static void half_done_install_of_a_closed_listener(void **state)
+{
+	uint32_t l = rig_listen(8);
+	uint32_t id = rig_accept(5001);
+
+	(void)state;
+	cp_listener_close(&rig.cp, 0, l);
+	assert_int_equal(rig_listen(8), l);
+	die_and_start();
+	rig_ready();
+	dump(id, 0);
+	dump_end();
+	assert_int_equal(rig.cp.app_rt[0].listeners[l].installing, 0);
+}
+
 static void half_done_removals(void **state)
 {
 	uint32_t a;
@@ -361,6 +377,7 @@ int main(void)
 		T(layout_is_kept_or_begun_anew),
 		T(connections_go_on),
 		T(half_done_installs),
+		T(half_done_install_of_a_closed_listener),
 		T(half_done_removals),
 		T(strangers_and_losses),
 		T(closes_while_away),
