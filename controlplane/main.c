@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "cc.h"
+#include "common/cpq_layout.h"
 #include "common/ctl_sock.h"
 #include "common/log.h"
 #include "loop.h"
@@ -37,9 +38,6 @@ static void usage(FILE *to)
 
 static bool cpq_ok(const struct toe_cpq_hdr *h, uint64_t size)
 {
-	uint64_t ring = (uint64_t)h->entry_n * h->entry_bytes;
-	uint64_t stat = (uint64_t)h->conn_n * TOE_FLOW_STAT_REPLICAS * sizeof(struct toe_flow_stat);
-
 	if (h->magic != TOE_CPQ_MAGIC)
 		return false;
 	if (h->abi_version != TOE_ABI_VERSION || h->abi_fingerprint != TOE_ABI_FINGERPRINT) {
@@ -47,12 +45,7 @@ static bool cpq_ok(const struct toe_cpq_hdr *h, uint64_t size)
 			  h->abi_fingerprint, TOE_ABI_VERSION, TOE_ABI_FINGERPRINT);
 		return false;
 	}
-	return h->total_bytes <= size && h->conn_n && h->flow_group_n &&
-	       h->flow_group_n <= h->conn_n && h->entry_n && !(h->entry_n & (h->entry_n - 1)) &&
-	       h->entry_bytes >= sizeof(struct toe_cpq_entry) + sizeof(struct toe_cmd_install) &&
-	       h->off_down + ring <= size && h->off_up + ring <= size &&
-	       h->off_prog + (uint64_t)h->conn_n * sizeof(struct toe_flow_prog) <= size &&
-	       h->off_stat + stat <= size;
+	return toe_cpq_layout_ok(h, size);
 }
 
 static int map_cpq(int fd, struct toe_cpq_hdr **out)

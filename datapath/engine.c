@@ -16,6 +16,7 @@
 #include <rte_malloc.h>
 
 #include "apps.h"
+#include "common/cpq_layout.h"
 #include "common/log.h"
 #include "common/map_sparse.h"
 #include "engine_priv.h"
@@ -214,28 +215,6 @@ void toe_engine_fini(struct toe_engine *e)
 
 /* ---- control-plane queue ---- */
 
-static uint64_t cpq_stat_bytes(const struct toe_cpq_hdr *h)
-{
-	return (uint64_t)h->conn_n * TOE_FLOW_STAT_REPLICAS * sizeof(struct toe_flow_stat);
-}
-
-static bool inside(const struct toe_cpq_hdr *h, uint64_t off, uint64_t bytes)
-{
-	return off % TOE_LINE == 0 && off >= sizeof(*h) && off <= h->total_bytes &&
-	       bytes <= h->total_bytes - off;
-}
-
-static bool cpq_layout_ok(const struct toe_cpq_hdr *h, uint64_t file_bytes)
-{
-	uint64_t ring = (uint64_t)h->entry_n * h->entry_bytes;
-
-	return h->total_bytes <= file_bytes && toe_region_pow2(h->entry_n) &&
-	       h->entry_bytes % TOE_LINE == 0 && h->entry_bytes > sizeof(struct toe_cpq_entry) &&
-	       inside(h, h->off_down, ring) && inside(h, h->off_up, ring) &&
-	       inside(h, h->off_prog, (uint64_t)h->conn_n * sizeof(struct toe_flow_prog)) &&
-	       inside(h, h->off_stat, cpq_stat_bytes(h));
-}
-
 static int cpq_check(const struct toe_cpq_hdr *h, const struct toe_config *cfg, uint64_t bytes,
 		     char *err, size_t err_len)
 {
@@ -253,7 +232,7 @@ static int cpq_check(const struct toe_cpq_hdr *h, const struct toe_config *cfg, 
 			    "control-plane queue is for %u connections in %u flow-groups, the "
 			    "configuration says %u and %u: toe down, toe up",
 			    h->conn_n, h->flow_group_n, cfg->connections, cfg->flow_groups);
-	if (!cpq_layout_ok(h, bytes))
+	if (!toe_cpq_layout_ok(h, bytes))
 		return fail(err, err_len, "control-plane queue: impossible layout");
 	return 0;
 }
@@ -268,7 +247,7 @@ static void new_epoch(struct toe_engine *e)
 	struct toe_cpq_hdr *h = e->cpq;
 
 	memset(e->prog, 0, h->conn_n * sizeof(*e->prog));
-	memset(e->stat, 0, cpq_stat_bytes(h));
+	memset(e->stat, 0, toe_cpq_stat_bytes(h));
 	if (h->epoch != 0)
 		__atomic_store_n(&h->down_cons, __atomic_load_n(&h->down_prod, __ATOMIC_ACQUIRE),
 				 __ATOMIC_RELEASE);
@@ -313,7 +292,7 @@ int toe_engine_make_cpq(const struct toe_config *cfg)
 	h.off_up = h.off_down + (uint64_t)h.entry_n * h.entry_bytes;
 	h.off_prog = h.off_up + (uint64_t)h.entry_n * h.entry_bytes;
 	h.off_stat = h.off_prog + (uint64_t)h.conn_n * sizeof(struct toe_flow_prog);
-	h.total_bytes = h.off_stat + cpq_stat_bytes(&h);
+	h.total_bytes = h.off_stat + toe_cpq_stat_bytes(&h);
 	if (fd < 0)
 		return -errno;
 	if (ftruncate(fd, (off_t)h.total_bytes) != 0 || pwrite(fd, &h, sizeof(h), 0) != sizeof(h)) {

@@ -14,6 +14,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "common/cpq_layout.h"
 #include "toe/cpq.h"
 #include "toe/region.h"
 
@@ -233,9 +234,7 @@ int kp_cpq_create(const struct toe_config *cfg)
 	h.off_up = h.off_down + ring_bytes;
 	h.off_prog = h.off_up + ring_bytes;
 	h.off_stat = h.off_prog + (uint64_t)h.conn_n * sizeof(struct toe_flow_prog);
-	h.total_bytes = toe_region_align(h.off_stat + (uint64_t)h.conn_n * TOE_FLOW_STAT_REPLICAS *
-							      sizeof(struct toe_flow_stat),
-					 TOE_REGION_PAGE);
+	h.total_bytes = toe_region_align(h.off_stat + toe_cpq_stat_bytes(&h), TOE_REGION_PAGE);
 	fd = sized_memfd("toe-cpq", h.total_bytes);
 	if (fd < 0)
 		return fd;

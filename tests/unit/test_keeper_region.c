@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/* LINK: controlplane/keeper/region.c common/config.c */
+/* LINK: controlplane/keeper/region.c common/config.c common/cpq_layout.c */
 /*
  * Memory the keeper makes: geometry from the configuration, headers, empty token map, seals,
  * sparseness, the mark of a dead engine, entry size of the control-plane queue.
@@ -17,6 +17,7 @@
 
 #include <cmocka.h>
 
+#include "common/cpq_layout.h"
 #include "controlplane/keeper/region.h"
 #include "toe/cpq.h"
 
@@ -197,9 +198,7 @@ static void test_cpq(void **state)
 	assert_int_equal(h.entry_n & (h.entry_n - 1), 0);
 	assert_true(h.off_up == h.off_down + (uint64_t)h.entry_n * h.entry_bytes);
 	assert_true(h.off_prog == h.off_up + (uint64_t)h.entry_n * h.entry_bytes);
-	assert_true(h.off_stat + (uint64_t)h.conn_n * TOE_FLOW_STAT_REPLICAS *
-					 sizeof(struct toe_flow_stat) <=
-		    h.total_bytes);
+	assert_true(toe_cpq_layout_ok(&h, h.total_bytes));
 	check_sealed(fd, (off_t)h.total_bytes);
 	close(fd);
 }
