@@ -132,18 +132,6 @@ static bool parse_frame(const uint8_t *frame, uint32_t len, struct packet *k)
 	}
 }
 
-/* From addresses and ports as they are on the wire; ours: which side is local, 0 = the source. */
-static struct toe_tuple wire_tuple(uint32_t family, const uint8_t *addrs, const uint8_t *ports,
-				   unsigned ours)
-{
-	uint32_t n = toe_ip_addr_bytes(family);
-	struct cp_addr local = cp_addr_make(family, addrs + ours * n);
-	struct cp_addr remote = cp_addr_make(family, addrs + (1 - ours) * n);
-
-	return cp_tuple(&local, toe_get16(ports + ours * 2), &remote,
-			toe_get16(ports + (1 - ours) * 2));
-}
-
 int cp_frame_parse(const uint8_t *frame, uint32_t len, struct cp_seg *s)
 {
 	struct packet k;
@@ -160,7 +148,7 @@ int cp_frame_parse(const uint8_t *frame, uint32_t len, struct cp_seg *s)
 	s->frame = frame;
 	s->frame_len = len;
 	s->src_mac = frame + 6;
-	s->t = wire_tuple(k.family, k.addrs, k.p, 1);
+	toe_tuple_read(&s->t, k.family, k.addrs, k.p, 1);
 	s->dport = toe_get16(k.p + 2);
 	s->seq = toe_get32(k.p + 4);
 	s->ack = toe_get32(k.p + 8);
@@ -365,7 +353,7 @@ static bool parse_quoted(uint32_t family, const uint8_t *ip, uint32_t len, struc
 			return false;
 		m->len = TOE_IP6_BYTES + toe_get16(ip + 4);
 	}
-	m->t = wire_tuple(family, ip + (family == AF_INET ? 12 : 8), ip + hl, 0);
+	toe_tuple_read(&m->t, family, ip + (family == AF_INET ? 12 : 8), ip + hl, 0);
 	m->seq = toe_get32(ip + hl + 4);
 	return true;
 }

@@ -4,10 +4,9 @@
  * ICMP error (RFC 792, RFC 4443) that quotes TCP.  Input: bytes that are really there; output:
  * class and 4-tuple.  Pure; never reads past len.
  */
-#include <string.h>
-
 #include <sys/socket.h>
 
+#include "common/bytes.h"
 #include "common/ip.h"
 #include "netif_parse.h"
 
@@ -27,11 +26,6 @@
 #define ICMP_PARAM   12u
 #define ICMP6_ERRORS 4u /* unreachable, too big, time exceeded, parameter problem: 1 to 4 */
 
-static uint16_t be16(const uint8_t *p)
-{
-	return (uint16_t)(p[0] << 8 | p[1]);
-}
-
 /* Header length of the IPv4 packet at p, 0 if it is none. */
 static uint32_t ipv4_header(const uint8_t *p, uint32_t len)
 {
@@ -43,21 +37,12 @@ static uint32_t ipv4_header(const uint8_t *p, uint32_t len)
 	return ihl < TOE_IP4_BYTES || ihl > len ? 0 : ihl;
 }
 
-/* addrs: source and destination as in the IP header; ports likewise.  ours: which of them is our
- * side, 0 the source.  Inlined: family and ours are constants there. */
 static inline __attribute__((always_inline)) void fill_key(struct netif_key *key, uint32_t family,
 							   const uint8_t *addrs,
 							   const uint8_t *ports, unsigned ours)
 {
-	uint32_t n = toe_ip_addr_bytes(family);
-
-	memset(key, 0, sizeof(*key));
-	memcpy(key->tuple.local_addr, addrs + ours * n, n);
-	memcpy(key->tuple.remote_addr, addrs + (1 - ours) * n, n);
-	memcpy(&key->tuple.local_port, ports + ours * 2, 2);
-	memcpy(&key->tuple.remote_port, ports + (1 - ours) * 2, 2);
-	key->tuple.family = family;
-	key->local_port = be16(ports + ours * 2);
+	toe_tuple_read(&key->tuple, family, addrs, ports, ours);
+	key->local_port = (uint16_t)toe_get16(ports + ours * 2);
 }
 
 /* p: the ICMP header.  The quotation is header plus at least 8 bytes (RFC 792), sent by us. */
@@ -71,7 +56,7 @@ static enum netif_class parse_icmp(const uint8_t *p, uint32_t len, struct netif_
 	len -= ICMP_BYTES;
 	ihl = ipv4_header(ip, len);
 	if (ihl == 0 || len - ihl < QUOTED_TCP || ip[9] != PROTO_TCP ||
-	    (be16(ip + 6) & FRAG_OFFSET) != 0)
+	    (toe_get16(ip + 6) & FRAG_OFFSET) != 0)
 		return NETIF_OTHER;
 	fill_key(key, AF_INET, ip + 12, ip + ihl, 0);
 	return NETIF_ICMP_TCP;
@@ -81,9 +66,9 @@ static enum netif_class parse_ipv4(const uint8_t *ip, uint32_t len, struct netif
 {
 	uint32_t ihl = ipv4_header(ip, len);
 
-	if (ihl == 0 || (be16(ip + 6) & FRAG_OFFSET) != 0)
+	if (ihl == 0 || (toe_get16(ip + 6) & FRAG_OFFSET) != 0)
 		return NETIF_OTHER;
-	if (ip[9] == PROTO_ICMP && (be16(ip + 6) & FRAG_MORE) == 0)
+	if (ip[9] == PROTO_ICMP && (toe_get16(ip + 6) & FRAG_MORE) == 0)
 		return parse_icmp(ip + ihl, len - ihl, key);
 	if (ip[9] != PROTO_TCP || len - ihl < TCP_PORTS)
 		return NETIF_OTHER;
@@ -125,11 +110,11 @@ enum netif_class netif_parse(const uint8_t *frame, uint32_t len, struct netif_ke
 
 	if (len < ETH_BYTES + VLAN_BYTES)
 		return NETIF_OTHER;
-	if (be16(frame + 12) == TOE_ETHER_VLAN) {
-		vlan = be16(frame + ETH_BYTES) & VLAN_ID;
+	if (toe_get16(frame + 12) == TOE_ETHER_VLAN) {
+		vlan = toe_get16(frame + ETH_BYTES) & VLAN_ID;
 		off += VLAN_BYTES;
 	}
-	switch (be16(frame + off - 2)) {
+	switch (toe_get16(frame + off - 2)) {
 	case TOE_ETHER_IP4:
 		c = parse_ipv4(frame + off, len - off, key);
 		break;

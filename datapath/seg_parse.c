@@ -8,6 +8,7 @@
  */
 #include <string.h>
 
+#include "common/bytes.h"
 #include "common/ip.h"
 #include "seg_parse.h"
 
@@ -22,16 +23,6 @@
 #define OPT_SACK     5u
 #define OPT_TS       8u
 #define OPT_TS_BYTES 10u
-
-static uint16_t rd16(const uint8_t *p)
-{
-	return (uint16_t)(p[0] << 8 | p[1]);
-}
-
-static uint32_t rd32(const uint8_t *p)
-{
-	return (uint32_t)rd16(p) << 16 | rd16(p + 2);
-}
 
 uint64_t toe_cksum_add(const uint8_t *p, uint32_t len, uint64_t sum)
 {
@@ -64,20 +55,6 @@ uint64_t toe_cksum_phdr(const uint8_t *addrs, uint32_t addr_bytes, uint32_t len,
 	return toe_cksum_add(pseudo, 4, toe_cksum_add(addrs, 2 * addr_bytes, sum));
 }
 
-/* src: source and destination address of the IP header.  Inlined: family is a constant there. */
-static inline __attribute__((always_inline)) void key_fill(struct toe_tuple *k, uint32_t family,
-							   const uint8_t *src, const uint8_t *tcp)
-{
-	uint32_t n = toe_ip_addr_bytes(family);
-
-	memset(k, 0, sizeof(*k));
-	memcpy(k->local_addr, src + n, n);
-	memcpy(k->remote_addr, src, n);
-	memcpy(&k->local_port, tcp + 2, 2);
-	memcpy(&k->remote_port, tcp, 2);
-	k->family = family;
-}
-
 static enum toe_frame_kind parse_ip4(const uint8_t *frame, uint32_t len, struct toe_frame *f)
 {
 	const uint8_t *ip = frame + f->l3_off;
@@ -88,7 +65,7 @@ static enum toe_frame_kind parse_ip4(const uint8_t *frame, uint32_t len, struct 
 	if (room < TOE_IP4_BYTES)
 		return TOE_FRAME_SHORT;
 	hdr = (ip[0] & 0x0fu) * 4u;
-	total = rd16(ip + 2);
+	total = toe_get16(ip + 2);
 	if (ip[0] >> 4 != 4 || hdr < TOE_IP4_BYTES || total < hdr)
 		return TOE_FRAME_IP_BAD;
 	if (total > room)
@@ -96,12 +73,12 @@ static enum toe_frame_kind parse_ip4(const uint8_t *frame, uint32_t len, struct 
 	f->l4_off = (uint16_t)(f->l3_off + hdr);
 	f->end = f->l3_off + total;
 	f->ecn = ip[1] & 3u;
-	frag = rd16(ip + 6);
+	frag = toe_get16(ip + 6);
 	/* later fragments have no ports: the kernel's, which never gets the first one of ours */
 	if (ip[9] != PROTO_TCP || (frag & IP_OFF_MASK) != 0 || total - hdr < 4)
 		return TOE_FRAME_IP;
 	f->addrs_off = (uint16_t)(f->l3_off + 12);
-	key_fill(&f->key, AF_INET, ip + 12, frame + f->l4_off);
+	toe_tuple_read(&f->key, AF_INET, ip + 12, frame + f->l4_off, 1);
 	return (frag & IP_MF) ? TOE_FRAME_FRAGMENT : TOE_FRAME_TCP;
 }
 
@@ -115,7 +92,7 @@ static enum toe_frame_kind parse_ip6(const uint8_t *frame, uint32_t len, struct 
 	if (room < TOE_IP6_BYTES)
 		return TOE_FRAME_SHORT;
 	/* 0 is a jumbogram or nothing at all: no TCP either way */
-	total = TOE_IP6_BYTES + rd16(ip + 4);
+	total = TOE_IP6_BYTES + toe_get16(ip + 4);
 	if (ip[0] >> 4 != 6)
 		return TOE_FRAME_IP_BAD;
 	if (total > room)
@@ -127,7 +104,7 @@ static enum toe_frame_kind parse_ip6(const uint8_t *frame, uint32_t len, struct 
 		return TOE_FRAME_IP;
 	f->l4_off = (uint16_t)(f->l3_off + up.off);
 	f->addrs_off = (uint16_t)(f->l3_off + 8);
-	key_fill(&f->key, AF_INET6, ip + 8, frame + f->l4_off);
+	toe_tuple_read(&f->key, AF_INET6, ip + 8, frame + f->l4_off, 1);
 	return up.fragment ? TOE_FRAME_FRAGMENT : TOE_FRAME_TCP;
 }
 
@@ -143,13 +120,13 @@ enum toe_frame_kind toe_frame_parse(const uint8_t *frame, uint32_t len, struct t
 	f->kind = TOE_FRAME_SHORT;
 	if (len < ETH_HDR)
 		return TOE_FRAME_SHORT;
-	type = rd16(frame + 12);
+	type = toe_get16(frame + 12);
 	if (type == TOE_ETHER_VLAN) {
 		if (len < ETH_HDR + VLAN_TAG)
 			return TOE_FRAME_SHORT;
-		f->vlan = rd16(frame + ETH_HDR) & 0x0fffu;
+		f->vlan = toe_get16(frame + ETH_HDR) & 0x0fffu;
 		f->l3_off = ETH_HDR + VLAN_TAG;
-		type = rd16(frame + ETH_HDR + 2);
+		type = toe_get16(frame + ETH_HDR + 2);
 	}
 	f->kind = TOE_FRAME_OTHER;
 	if (type == TOE_ETHER_IP4)
@@ -170,8 +147,8 @@ static void parse_sack(const uint8_t *p, unsigned bytes, struct toe_seg *seg)
 	unsigned i, n = bytes / 8;
 
 	for (i = 0; i < n; i++) {
-		seg->sack[i].left = rd32(p + i * 8);
-		seg->sack[i].right = rd32(p + i * 8 + 4);
+		seg->sack[i].left = toe_get32(p + i * 8);
+		seg->sack[i].right = toe_get32(p + i * 8 + 4);
 	}
 	seg->sack_n = (uint8_t)n;
 }
@@ -192,8 +169,8 @@ static void parse_options(const uint8_t *p, unsigned len, struct toe_seg *seg)
 			return;
 		bytes = p[1];
 		if (p[0] == OPT_TS && bytes == OPT_TS_BYTES) {
-			seg->ts_val = rd32(p + 2);
-			seg->ts_ecr = rd32(p + 6);
+			seg->ts_val = toe_get32(p + 2);
+			seg->ts_ecr = toe_get32(p + 6);
 			seg->opts |= TOE_SEG_TS;
 		} else if (p[0] == OPT_SACK && bytes >= 10 && bytes <= 34 && (bytes - 2) % 8 == 0) {
 			parse_sack(p + 2, bytes - 2, seg);
@@ -230,10 +207,10 @@ enum toe_drop toe_seg_parse(const uint8_t *frame, const struct toe_frame *f, uns
 	if (!(trust & TOE_TRUST_TCP_CKSUM) && !tcp_cksum_ok(frame, f))
 		return TOE_D_TCP_CHECKSUM;
 	memset(seg, 0, sizeof(*seg));
-	seg->seq = rd32(tcp + 4);
-	seg->ack = rd32(tcp + 8);
+	seg->seq = toe_get32(tcp + 4);
+	seg->ack = toe_get32(tcp + 8);
 	seg->flags = tcp[13];
-	seg->wnd = rd16(tcp + 14);
+	seg->wnd = toe_get16(tcp + 14);
 	seg->ecn = f->ecn;
 	seg->payload_off = (uint16_t)(f->l4_off + doff);
 	seg->payload_len = (uint16_t)(len - doff);
