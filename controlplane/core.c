@@ -156,3 +156,10 @@ struct cp_build cp_build_for(const struct cp *cp, const struct toe_tuple *t,
 		.flow_label = cp_flow_label(cp->st->key[CP_KEY_LABEL], t),
 	};
 }
+
+void cp_send_build(struct cp *cp, const struct cp_build *b)
+{
+	uint8_t frame[CP_FRAME_MAX];
+
+	cp_cmd_frame(cp, TOE_CMD_FRAME_TX, frame, cp_frame_build(frame, b));
+}

@@ -234,6 +234,7 @@ static inline unsigned cp_family_index(uint32_t family)
 /* The frame's part that is a connection's: addresses, MACs, flow label; t as we see it. */
 struct cp_build cp_build_for(const struct cp *cp, const struct toe_tuple *t,
 			     const uint8_t remote_mac[6]);
+void cp_send_build(struct cp *cp, const struct cp_build *b);
 /* Timestamp value to send now. */
 static inline uint32_t cp_ts(const struct cp *cp, uint32_t ts_offset)
 {
@@ -313,6 +314,8 @@ void cp_half_neigh(struct cp *cp, const struct cp_addr *ip, const uint8_t mac[6]
 
 /* ---- install.c: from a finished handshake to an established connection ---- */
 uint8_t cp_wscale(uint32_t buf_bytes);
+/* Window of a SYN or SYN-ACK: never scaled (RFC 7323 §2.2). */
+uint16_t cp_syn_window(const struct cp *cp, uint32_t app);
 uint16_t cp_local_mss(const struct cp *cp, uint32_t family);
 /* What a peer that says nothing can take (RFC 9293 §3.7.1). */
 uint16_t cp_default_mss(uint32_t family);

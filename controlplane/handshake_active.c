@@ -18,14 +18,6 @@
 #define SYN_ECN_TRIES 2u /* then without ECN, for paths that drop it (RFC 3168 §6.1.1.1) */
 #define SYN_RTO_MS    1000u
 
-/* What a SYN offers: never scaled (RFC 7323 §2.2). */
-static uint16_t syn_window(const struct cp *cp, const struct cp_conn *c)
-{
-	uint32_t buf = cp->apps[c->app].rx_buf_bytes;
-
-	return (uint16_t)(buf > 65535 ? 65535 : buf);
-}
-
 static struct cp_build conn_build(const struct cp *cp, const struct cp_conn *c, uint8_t flags)
 {
 	struct cp_build b = cp_build_for(cp, &c->t, c->in.remote_mac);
@@ -34,18 +26,11 @@ static struct cp_build conn_build(const struct cp *cp, const struct cp_conn *c, 
 	b.ack = flags & CP_TCP_ACK ? c->in.irs + 1 : 0;
 	b.flags = flags;
 	b.ctl = c->in.ctl;
-	b.wnd = syn_window(cp, c);
+	b.wnd = cp_syn_window(cp, c->app);
 	b.opts = c->in.flags & TOE_INSTALL_TS ? CP_OPT_TS : 0;
 	b.ts_val = cp_ts(cp, c->in.ts_offset);
 	b.ts_ecr = flags & CP_TCP_ACK ? c->in.ts_recent : 0;
 	return b;
-}
-
-static void send_build(struct cp *cp, const struct cp_build *b)
-{
-	uint8_t frame[CP_FRAME_MAX];
-
-	cp_cmd_frame(cp, TOE_CMD_FRAME_TX, frame, cp_frame_build(frame, b));
 }
 
 /* SYN, or SYN-ACK after a simultaneous open, or nothing while the next hop is unknown. */
@@ -72,7 +57,7 @@ static void send_syn(struct cp *cp, uint32_t id)
 		b.opts |= CP_OPT_WS;
 		b.wscale = cp_wscale(cp->apps[c->app].rx_buf_bytes);
 	}
-	send_build(cp, &b);
+	cp_send_build(cp, &b);
 	rt->syn_us = rt->tries ? 0 : cp->now_us;
 }
 
@@ -221,7 +206,7 @@ static void establish(struct cp *cp, uint32_t id, const struct cp_seg *s)
 
 		b.wnd = (uint16_t)((c->in.rcv_wscale ? cp->apps[c->app].rx_buf_bytes : b.wnd) >>
 				   c->in.rcv_wscale);
-		send_build(cp, &b);
+		cp_send_build(cp, &b);
 	}
 	if (cp->rt[id].tries)
 		c->flags |= CP_CONN_SYN_LOST;
@@ -242,7 +227,7 @@ static void challenge(struct cp *cp, uint32_t id)
 	if (rt->ack_ms && cp->now_ms - rt->ack_ms < CP_CHALLENGE_MS)
 		return;
 	rt->ack_ms = cp->now_ms ? cp->now_ms : 1;
-	send_build(cp, &b);
+	cp_send_build(cp, &b);
 }
 
 /* RFC 9293 §3.10.7.4 in SYN-RECEIVED, reached by simultaneous open. */
@@ -250,7 +235,7 @@ static void syn_rcvd_input(struct cp *cp, uint32_t id, const struct cp_seg *s)
 {
 	struct cp_conn *c = &cp->conns[id];
 	uint32_t off = s->seq - (c->in.irs + 1);
-	bool in_window = off < syn_window(cp, c);
+	bool in_window = off < cp_syn_window(cp, c->app);
 	bool first = (s->flags & CP_TCP_SYN) && s->seq == c->in.irs;
 
 	if (s->flags & CP_TCP_RST) {

@@ -18,13 +18,6 @@
 #define NEIGH_RETRY_MS   100u
 #define COOKIE_WINDOW_MS 256000u /* cookies are looked for this long after the last one */
 
-static uint16_t syn_window(const struct cp *cp, uint32_t app)
-{
-	uint32_t buf = cp->apps[app].rx_buf_bytes;
-
-	return (uint16_t)(buf > 65535 ? 65535 : buf);
-}
-
 /* Everything a segment from h has in common. */
 static struct cp_build half_build(const struct cp *cp, const struct cp_half *h, uint8_t flags)
 {
@@ -34,18 +27,11 @@ static struct cp_build half_build(const struct cp *cp, const struct cp_half *h, 
 	b.ack = h->irs + 1;
 	b.flags = flags;
 	b.ctl = cp_listener_rec(cp, h->app, h->listener)->defaults;
-	b.wnd = syn_window(cp, h->app);
+	b.wnd = cp_syn_window(cp, h->app);
 	b.opts = h->flags & TOE_INSTALL_TS ? CP_OPT_TS : 0;
 	b.ts_val = cp_ts(cp, h->ts_offset);
 	b.ts_ecr = h->ts_recent;
 	return b;
-}
-
-static void send_half(struct cp *cp, const struct cp_build *b)
-{
-	uint8_t frame[CP_FRAME_MAX];
-
-	cp_cmd_frame(cp, TOE_CMD_FRAME_TX, frame, cp_frame_build(frame, b));
 }
 
 static struct cp_build synack_build(const struct cp *cp, const struct cp_half *h)
@@ -68,7 +54,7 @@ static void send_synack(struct cp *cp, const struct cp_half *h)
 {
 	struct cp_build b = synack_build(cp, h);
 
-	send_half(cp, &b);
+	cp_send_build(cp, &b);
 	CP_COUNT(cp, synack_sent);
 }
 
@@ -84,7 +70,7 @@ static void send_half_ack(struct cp *cp, struct cp_half *h)
 	if (h->has_ws)
 		b.wnd = (uint16_t)(cp->apps[h->app].rx_buf_bytes >>
 				   cp_wscale(cp->apps[h->app].rx_buf_bytes));
-	send_half(cp, &b);
+	cp_send_build(cp, &b);
 }
 
 /* Where SYN-ACKs for h go: the kernel's neighbour if it is known; the SYN's own source if the peer
@@ -148,7 +134,7 @@ static void send_cookie(struct cp *cp, struct cp_half *h)
 			       h->peer_mss ? h->peer_mss : cp_default_mss(h->t.family), cp->now_ms);
 	b = synack_build(cp, h);
 	b.ts_val = cp_cookie_ts(b.ts_val, &o);
-	send_half(cp, &b);
+	cp_send_build(cp, &b);
 	cp->cookie_ms = cp->now_ms ? cp->now_ms : 1;
 	CP_COUNT(cp, cookies_sent);
 	CP_COUNT(cp, synack_sent);
@@ -251,7 +237,7 @@ full:
 /* RFC 9293 §3.10.7.4 first step and RFC 7323 §5.3 for a half-open connection. */
 static bool half_seq_ok(const struct cp *cp, const struct cp_half *h, const struct cp_seg *s)
 {
-	uint32_t wnd = syn_window(cp, h->app); /* what the SYN-ACK offered, not the buffer */
+	uint32_t wnd = cp_syn_window(cp, h->app); /* what the SYN-ACK offered, not the buffer */
 
 	if ((h->flags & TOE_INSTALL_TS) && !(s->flags & CP_TCP_RST)) {
 		if (!(s->opts & CP_OPT_TS) || seq_lt(s->ts_val, h->ts_recent))

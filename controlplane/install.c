@@ -25,6 +25,13 @@ uint8_t cp_wscale(uint32_t buf_bytes)
 	return ws;
 }
 
+uint16_t cp_syn_window(const struct cp *cp, uint32_t app)
+{
+	uint32_t buf = cp->apps[app].rx_buf_bytes;
+
+	return (uint16_t)(buf > 65535 ? 65535 : buf);
+}
+
 uint16_t cp_local_mss(const struct cp *cp, uint32_t family)
 {
 	return (uint16_t)(cp->mtu - toe_ip_header_bytes(family) - TCP_BYTES);

@@ -67,7 +67,6 @@ void cp_tw_enter(struct cp *cp, uint32_t id)
 
 static void tw_ack(struct cp *cp, const struct cp_tw *w)
 {
-	uint8_t frame[CP_FRAME_MAX];
 	struct cp_build b = cp_build_for(cp, &w->t, w->remote_mac);
 
 	b.seq = w->snd_nxt;
@@ -77,7 +76,7 @@ static void tw_ack(struct cp *cp, const struct cp_tw *w)
 	b.opts = w->flags & CP_TW_TS ? CP_OPT_TS : 0;
 	b.ts_val = cp_ts(cp, w->ts_offset);
 	b.ts_ecr = w->ts_recent;
-	cp_cmd_frame(cp, TOE_CMD_FRAME_TX, frame, cp_frame_build(frame, &b));
+	cp_send_build(cp, &b);
 }
 
 /* RFC 6191: timestamps decide where both have them, else sequence numbers. */
