@@ -16,6 +16,10 @@
 #define TOE_IP_HDR_MAX TOE_IP6_BYTES /* of packets we send */
 #define TOE_IP6_MTU    1280u         /* the least a link has (RFC 8200 §5) */
 
+/* Of any segment size: what the smallest MTU there may be, 68 (RFC 791), leaves behind IPv4, TCP
+ * and timestamps. */
+#define TOE_MSS_FLOOR 16u
+
 #define TOE_ETHER_IP4  0x0800u
 #define TOE_ETHER_IP6  0x86ddu
 #define TOE_ETHER_VLAN 0x8100u

@@ -13,7 +13,6 @@
 #define MSS_DEFAULT4 536u /* RFC 9293 §3.7.1, nothing said */
 #define MSS_DEFAULT6 1220u
 #define MSS_MIN      64u /* less is an attack (CVE-2019-11479) */
-#define MSS_FLOOR    16u /* what the smallest MTU there may be leaves, 68 (RFC 791) */
 #define TCP_BYTES    20u /* header without options */
 
 uint8_t cp_wscale(uint32_t buf_bytes)
@@ -46,7 +45,7 @@ uint16_t cp_mtu_mss(uint32_t family, uint32_t mtu, bool ts)
 {
 	uint32_t head = toe_ip_header_bytes(family) + TCP_BYTES + (ts ? CP_TS_BYTES : 0);
 
-	return (uint16_t)(mtu > head + MSS_FLOOR ? mtu - head : MSS_FLOOR);
+	return (uint16_t)(mtu > head + TOE_MSS_FLOOR ? mtu - head : TOE_MSS_FLOOR);
 }
 
 uint16_t cp_send_mss(const struct cp *cp, uint32_t family, uint16_t peer_mss, bool ts)

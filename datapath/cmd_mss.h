@@ -5,9 +5,8 @@
 
 #include <string.h>
 
+#include "common/ip.h"
 #include "work.h"
-
-#define TOE_MSS_FLOOR 16u /* what the smallest MTU there may be leaves, 68 (RFC 791) */
 
 static inline uint16_t toe_cmd_mss_of(const struct toe_work_ctrl *wc)
 {

@@ -24,8 +24,7 @@
 #include "pipeline_priv.h"
 #include "segment_module.h"
 
-#define FRAME_OVERHEAD 22u   /* Ethernet header, one tag, FCS */
-#define JUMBO_MTU      1960u /* above it the small buffers do not hold a frame */
+#define FRAME_OVERHEAD 22u /* Ethernet header, one tag, FCS */
 #define JUMBO_ROOM     9216u
 #define POOL_OPS       "ring_mt_hts" /* MP/MC spins for a whole slice if a thread is preempted */
 #define SLACK_MB       48u           /* EAL, PMD queues, telemetry, hash tables */
@@ -33,7 +32,7 @@
 
 static uint16_t mbuf_room(const struct toe_config *cfg)
 {
-	if (toe_port_frame_mtu(cfg) > JUMBO_MTU)
+	if (toe_port_frame_mtu(cfg) > TOE_JUMBO_MTU)
 		return RTE_PKTMBUF_HEADROOM + JUMBO_ROOM;
 	return RTE_MBUF_DEFAULT_BUF_SIZE;
 }

@@ -27,7 +27,6 @@
 #define ARG_BYTES     512u
 #define SMALL_FRAME   2048u /* bytes per frame of the af_packet ring; data starts at byte 66 */
 #define JUMBO_FRAME   9216u
-#define JUMBO_MTU     1960u
 #define SMALL_FRAME_N 2048u
 #define JUMBO_FRAME_N 512u
 
@@ -93,7 +92,7 @@ static unsigned lcm(unsigned a, unsigned b)
  * then; a qdisc keeps it. */
 static void add_af_packet(struct args *a, const struct toe_config *cfg)
 {
-	bool jumbo = toe_port_frame_mtu(cfg) > JUMBO_MTU;
+	bool jumbo = toe_port_frame_mtu(cfg) > TOE_JUMBO_MTU;
 	unsigned frame = jumbo ? JUMBO_FRAME : SMALL_FRAME;
 	unsigned want = jumbo ? JUMBO_FRAME_N : SMALL_FRAME_N;
 	unsigned block = lcm(frame, (unsigned)sysconf(_SC_PAGESIZE));
@@ -194,12 +193,12 @@ static int check_environment(const struct toe_config *cfg, char *err, size_t err
 			    "interface \"%s\" is not in this network namespace: set port.interface "
 			    "(have a look: ip link)",
 			    cfg->port_if);
-	if (strcmp(cfg->port_driver, "af_xdp") == 0 && toe_port_frame_mtu(cfg) > JUMBO_MTU)
+	if (strcmp(cfg->port_driver, "af_xdp") == 0 && toe_port_frame_mtu(cfg) > TOE_JUMBO_MTU)
 		return fail(
 			err, err_len,
 			"driver af_xdp carries an MTU of at most %u: lower port.mtu and that of "
 			"%s, or set port.driver = \"af_packet\"",
-			JUMBO_MTU, cfg->port_if);
+			TOE_JUMBO_MTU, cfg->port_if);
 	fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return fail(err, err_len, "no packet socket (%s): run as root or with CAP_NET_RAW",

@@ -10,6 +10,8 @@
 
 #include "engine.h"
 
+#define TOE_JUMBO_MTU 1960u /* above it the small buffers and ring slots do not hold a frame */
+
 /* Starts DPDK with arguments made from the configuration; writes <run_dir>/datapath.prefix, which
  * tells the CLI where the telemetry socket is. */
 int toe_eal_start(const struct toe_config *cfg, char *err, size_t err_len);
