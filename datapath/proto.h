@@ -399,12 +399,4 @@ void proto_finish(struct toe_flow_proto *fp, struct proto_out *out, bool force);
 /* Copies what the control plane polls. */
 void proto_publish(const struct toe_flow_proto *fp, struct toe_flow_prog *prog);
 
-/*
- * ACK thinning inside one burst: clears TOE_TODO_TX on a deferrable ACK (defer[i]) if the next RX
- * item of the same connection in the burst also carries a deferrable one with the same ECE, but
- * leaves at least every fourth.  What acknowledges in its place echoes its timestamp, the older one
- * (RFC 7323 §4.3).  items[0..n) are in order, n <= TOE_BURST.  Returns how many ACKs it took away.
- */
-unsigned proto_thin_acks(struct toe_work *const *items, const uint8_t *defer, unsigned n);
-
 #endif

@@ -104,6 +104,12 @@ static void proto_count_anew(const struct toe_engine *e, const struct toe_work *
 		       TOE_FLOW_STAT_REPLICAS * sizeof(*e->stat));
 }
 
+static void proto_count(struct toe_stage *s, const struct proto_out *out)
+{
+	for (uint64_t m = out->counted; m != 0; m &= m - 1)
+		toe_count(s, (enum toe_counter)__builtin_ctzll(m), 1);
+}
+
 static void proto_run(struct toe_stage *s, struct toe_work *w, struct proto_out *out)
 {
 	struct toe_engine *e = s->engine;
@@ -153,7 +159,6 @@ static bool proto_delay_ack(struct toe_stage *s, struct toe_work *w, bool owed, 
 	fp->ack_due = (uint16_t)due;
 	fp->last_ack_sent = last_ack;
 	w->todo &= (uint8_t)~TOE_TODO_TX;
-	s->counters[TOE_C_SEGS_ACK_TX]--;
 	return true;
 }
 
@@ -178,8 +183,9 @@ static enum proto_fate proto_item(struct toe_stage *s, struct toe_work *w, uint8
 	owed = e->flow_proto[w->conn].ack_due != 0;
 	last_ack = e->flow_proto[w->conn].last_ack_sent;
 	proto_run(s, w, &out);
-	for (uint64_t m = out.counted; m != 0; m &= m - 1)
-		s->counters[__builtin_ctzll(m)]++;
+	if (out.ack_defer) /* counted if it is sent: behind the burst, or by proto_pay() */
+		out.counted &= ~(1ull << TOE_C_SEGS_ACK_TX);
+	proto_count(s, &out);
 	if (out.drop != TOE_D_NONE)
 		s->drops[out.drop]++;
 	w->verdict = out.verdict;
@@ -195,36 +201,56 @@ static enum proto_fate proto_item(struct toe_stage *s, struct toe_work *w, uint8
 	return PROTO_KEEP;
 }
 
-unsigned proto_thin_acks(struct toe_work *const *items, const uint8_t *defer, unsigned n)
+/* Index of the next segment of items[i]'s connection; n: there is none. */
+static unsigned proto_next_of_conn(struct toe_work *const *items, unsigned i, unsigned n)
 {
-	unsigned thinned = 0;
+	unsigned j = i + 1;
+
+	while (j < n && (items[j]->type != TOE_WORK_RX || items[j]->conn != items[i]->conn))
+		j++;
+	return j;
+}
+
+/* What acknowledges in place of items[i]: the first that sends, items[next] at the latest. */
+static struct toe_work *proto_sends_instead(struct toe_work *const *items, unsigned i,
+					    unsigned next)
+{
+	unsigned j = i + 1;
+
+	while (j < next && (items[j]->conn != items[i]->conn || !(items[j]->todo & TOE_TODO_TX)))
+		j++;
+	return items[j];
+}
+
+/*
+ * ACK thinning inside one burst: clears TOE_TODO_TX on a deferrable ACK (defer[i]) if the next RX
+ * item of the same connection in the burst also carries a deferrable one with the same ECE, but
+ * leaves at least every fourth.  What acknowledges in its place echoes its timestamp, the older one
+ * (RFC 7323 section 4.3).  items[0..n) are in order, n <= TOE_BURST.  Returns how many of the
+ * deferrable ones are sent.
+ */
+static unsigned proto_thin_acks(struct toe_work *const *items, const uint8_t *defer, unsigned n)
+{
+	unsigned sent = 0;
 	uint8_t held[TOE_BURST] = {0}; /* deferrable ACKs left out right before item i */
 
 	for (unsigned i = 0; i < n; i++) {
-		const struct toe_work *next = NULL;
-		struct toe_work *sends = NULL; /* what acknowledges instead */
-		unsigned j;
+		unsigned next = n;
 
-		if (!defer[i] || held[i] + 1u >= PROTO_ACK_EVERY)
+		if (!defer[i])
 			continue;
-		for (j = i + 1; j < n && next == NULL; j++) {
-			if (items[j]->conn != items[i]->conn)
-				continue;
-			if (sends == NULL && (items[j]->todo & TOE_TODO_TX))
-				sends = items[j];
-			if (items[j]->type == TOE_WORK_RX)
-				next = items[j];
+		if (held[i] + 1u < PROTO_ACK_EVERY)
+			next = proto_next_of_conn(items, i, n);
+		if (next == n || !defer[next] ||
+		    ((items[next]->snap.flags ^ items[i]->snap.flags) & RTE_TCP_ECE_FLAG)) {
+			sent++;
+			continue;
 		}
-		j--; /* index of next */
-		if (next == NULL || !defer[j] ||
-		    ((next->snap.flags ^ items[i]->snap.flags) & RTE_TCP_ECE_FLAG))
-			continue;
 		items[i]->todo &= (uint8_t)~TOE_TODO_TX;
-		sends->snap.ts_ecr = items[i]->snap.ts_ecr;
-		held[j] = held[i] + 1;
-		thinned++;
+		proto_sends_instead(items, i, next)->snap.ts_ecr = items[i]->snap.ts_ecr;
+		held[next] = held[i] + 1;
 	}
-	return thinned;
+	return sent;
 }
 
 static void proto_prefetch(const struct toe_stage *s, const struct toe_work *w)
@@ -265,7 +291,7 @@ static void proto_process(struct toe_stage *s, struct toe_work **items, unsigned
 			break;
 		}
 	}
-	s->counters[TOE_C_SEGS_ACK_TX] -= proto_thin_acks(items, defer, k);
+	toe_count(s, TOE_C_SEGS_ACK_TX, proto_thin_acks(items, defer, k));
 	for (unsigned i = 0; i < k; i++)
 		toe_emit(s, TOE_STAGE_POST, items[i]);
 }
@@ -310,8 +336,7 @@ static void proto_own_done(struct toe_stage *s, struct toe_work *w, const struct
 	const struct toe_engine *e = s->engine;
 	struct proto_priv *p = s->priv;
 
-	for (uint64_t m = out->counted; m != 0; m &= m - 1)
-		s->counters[__builtin_ctzll(m)]++;
+	proto_count(s, out);
 	w->verdict = out->verdict;
 	w->todo = out->todo;
 	if (proto_is(&e->flow_proto[w->conn], TOE_FP_STREAM))
