@@ -56,10 +56,9 @@ static void post_fini(struct toe_stage *s)
 	s->priv = NULL;
 }
 
-/* A frame the control plane made is complete already. */
 static bool post_builds(const struct toe_work *w)
 {
-	return (w->todo & TOE_TODO_TX) && !(w->type == TOE_WORK_CTRL && w->cmd == TOE_CMD_FRAME_TX);
+	return (w->todo & TOE_TODO_TX) != 0;
 }
 
 /* As many of n buffers as there are. */

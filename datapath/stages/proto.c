@@ -61,26 +61,6 @@ static enum proto_fate proto_stale(struct toe_stage *s, struct toe_work *w)
 	return PROTO_FREE;
 }
 
-/* Commands that do not concern a connection only pass through, as ctrl made them. */
-static bool proto_is_conn_cmd(uint16_t cmd)
-{
-	switch (cmd) {
-	case TOE_CMD_INSTALL:
-	case TOE_CMD_REMOVE:
-	case TOE_CMD_CC:
-	case TOE_CMD_RTO:
-	case TOE_CMD_PROBE:
-	case TOE_CMD_KEEPALIVE:
-	case TOE_CMD_CLOSE:
-	case TOE_CMD_NEIGH:
-	case TOE_CMD_QUIET:
-	case TOE_CMD_MSS:
-		return true;
-	default:
-		return false;
-	}
-}
-
 static void proto_begin(struct toe_stage *s, struct toe_work *w, struct proto_out *out)
 {
 	struct proto_priv *p = s->priv;
@@ -170,8 +150,6 @@ static enum proto_fate proto_item(struct toe_stage *s, struct toe_work *w, uint8
 	bool owed;
 
 	*defer = 0;
-	if (w->type == TOE_WORK_CTRL && !proto_is_conn_cmd(w->cmd))
-		return PROTO_KEEP;
 	if (w->conn >= e->conn_n)
 		return proto_stale(s, w);
 	if (!(w->type == TOE_WORK_CTRL && w->cmd == TOE_CMD_INSTALL) &&

@@ -121,13 +121,6 @@ static void test_passes_on(void **state)
 	feed(w);
 	assert_null(w->tx_mbuf);
 	toe_work_free(&env.stage, w);
-	w = item(TOE_WORK_CTRL, TOE_TODO_TX); /* the control plane's own frame */
-	w->cmd = TOE_CMD_FRAME_TX;
-	w->conn = TOE_NONE;
-	feed(w);
-	assert_null(w->tx_mbuf);
-	assert_int_equal(w->todo, TOE_TODO_TX);
-	toe_work_free(&env.stage, w);
 	w = item(TOE_WORK_CTRL, TOE_TODO_TX | TOE_TODO_SCHED); /* a reset */
 	w->cmd = TOE_CMD_CLOSE;
 	w->snap.flags = TOE_TCP_RST;
