@@ -205,19 +205,3 @@ const struct toe_extent *toe_extq_first(const struct toe_extq *q)
 {
 	return q->head == q->tail ? NULL : at(q, q->head);
 }
-
-uint32_t toe_extq_cut(struct toe_arena *a, struct toe_extq *q, uint32_t pos)
-{
-	uint32_t bytes = 0;
-
-	while (q->head != q->tail && seq_geq(at(q, q->tail - 1)->pos, pos)) {
-		struct toe_extent *e = at(q, --q->tail);
-
-		bytes += e->len;
-		q->end -= e->len;
-		toe_buf_put(a, e->buf);
-	}
-	if (q->head == q->tail)
-		drop_ring(a, q);
-	return bytes;
-}

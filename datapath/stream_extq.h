@@ -61,8 +61,4 @@ void toe_extq_trim(struct toe_arena *a, struct toe_extq *q, uint32_t pos);
 /* The first extent, valid until the queue changes; NULL: empty. */
 const struct toe_extent *toe_extq_first(const struct toe_extq *q);
 
-/* Drops, newest first, whole extents that start at or behind pos; returns how many bytes.  The
- * first byte that is left out is the new end. */
-uint32_t toe_extq_cut(struct toe_arena *a, struct toe_extq *q, uint32_t pos);
-
 #endif

@@ -109,11 +109,6 @@ struct stream_op {
 	struct toe_buf *buf; /* one reference; NULL: none needed */
 };
 
-struct stream_ask; /* stream_api.c */
-unsigned stream_sync_poll(struct stream_core *k);
-
-/* stream_control.c */
-
 struct stream_core {
 	struct toe_stage *stage;
 	struct toe_engine *engine;
@@ -187,6 +182,9 @@ bool stream_wire_stamp(struct toe_stream_conn *c, struct toe_snap *snap);
 bool stream_wire_publish(struct stream_core *k, struct toe_stream_conn *c);
 /* The application's bytes that the module has not taken. */
 void stream_wire_offer_tx(struct stream_core *k, struct toe_stream_conn *c);
+
+/* stream_api.c */
+unsigned stream_sync_poll(struct stream_core *k);
 
 /* stream_control.c */
 unsigned stream_control_poll(struct stream_core *k);

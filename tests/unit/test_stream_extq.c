@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Queue of extents against an array of bytes: random pushes (merging or not), reads anywhere,
- * trims and cuts around the wrap of positions; growth, exhaustion, and no memory when empty.
+ * trims around the wrap of positions; growth, exhaustion, and no memory when empty.
  */
 /* LINK: datapath/stream_extq.c datapath/stream_mem.c common/log.c */
 #include <errno.h>
@@ -26,8 +26,6 @@ static uint32_t rnd_state;
 static struct {
 	uint32_t first;
 	uint32_t begin, end; /* indices */
-	uint32_t *cuts;      /* where extents start, for toe_extq_cut(); count */
-	uint32_t n;
 	uint8_t *bytes;
 } model;
 
@@ -67,13 +65,11 @@ static int stop(void **state)
 
 /* ---- random ---- */
 
-static void model_push(struct toe_buf *b, uint32_t off, uint32_t len, bool merges)
+static void model_push(struct toe_buf *b, uint32_t off, uint32_t len)
 {
 	if (model.end + len > STREAM)
 		return;
 	assert_int_equal(toe_extq_push(arena, &q, b, off, len), 0);
-	if (!merges && len != 0)
-		model.cuts[model.n++] = model.end;
 	memcpy(model.bytes + model.end, b->data + off, len);
 	model.end += len;
 }
@@ -83,21 +79,17 @@ static void random_push(void)
 {
 	uint32_t len = 1 + rnd(3000), off = 0;
 	struct toe_buf *b = filled(len);
-	bool merges = false;
 
 	for (unsigned i = 0; i < 4 && off < len; i++) {
 		uint32_t n = rnd(len - off + 1);
 
-		model_push(b, off, n, merges);
+		model_push(b, off, n);
 		off += n;
-		merges = merges || n != 0;
-		if (rnd(3) == 0 && off < len) {
+		if (rnd(3) == 0 && off < len)
 			off++;
-			merges = false;
-		}
 	}
 	if (rnd(5) == 0)
-		model_push(b, 0, len, false); /* the same bytes again */
+		model_push(b, 0, len); /* the same bytes again */
 	toe_buf_put(arena, b);
 }
 
@@ -125,25 +117,6 @@ static void random_trim(void)
 	model.begin = to < model.end ? to : model.end;
 }
 
-static void random_cut(void)
-{
-	uint32_t pos = model.end - rnd(5000 < model.end ? 5000 : model.end + 1);
-	uint32_t before = model.end;
-
-	/* the first extent starts where the queue does */
-	while (model.n > 0 && model.cuts[model.n - 1] < model.end) {
-		uint32_t at = model.cuts[model.n - 1];
-
-		if (at < model.begin)
-			at = model.begin;
-		if (at < pos || model.end == model.begin)
-			break;
-		model.end = at;
-		model.n--;
-	}
-	assert_int_equal(toe_extq_cut(arena, &q, model.first + pos), before - model.end);
-}
-
 static void check_equal(void)
 {
 	const struct toe_extent *e = toe_extq_first(&q);
@@ -166,7 +139,7 @@ static void random_round(uint32_t seed)
 {
 	rnd_state = seed;
 	model.first = 0u - rnd(STREAM / 2); /* positions wrap on the way */
-	model.begin = model.end = model.n = 0;
+	model.begin = model.end = 0;
 	toe_extq_init(&q, model.first);
 	while (model.end < STREAM - 20000) {
 		unsigned what = rnd(100);
@@ -175,10 +148,8 @@ static void random_round(uint32_t seed)
 			random_push();
 		else if (what < 70)
 			random_read();
-		else if (what < 95)
-			random_trim();
 		else
-			random_cut();
+			random_trim();
 		check_equal();
 	}
 	if (seed % 2)
@@ -193,11 +164,9 @@ static void test_random(void **state)
 {
 	(void)state;
 	model.bytes = malloc(STREAM);
-	model.cuts = malloc(STREAM * sizeof(*model.cuts));
 	for (uint32_t seed = 1; seed <= 20; seed++)
 		random_round(seed);
 	free(model.bytes);
-	free(model.cuts);
 }
 
 /* ---- limits ---- */
@@ -219,10 +188,11 @@ static void test_merge(void **state)
 	assert_int_equal(toe_extq_first(&q)->off, 150);
 	toe_extq_trim(arena, &q, 100); /* backwards: nothing */
 	assert_int_equal(q.begin, 150);
-	assert_int_equal(toe_extq_cut(arena, &q, 201), 0);
-	assert_int_equal(toe_extq_cut(arena, &q, 200), 99);
-	assert_int_equal(toe_extq_cut(arena, &q, 150), 50);
-	assert_int_equal(q.end, 150);
+	toe_extq_trim(arena, &q, 200);
+	assert_int_equal(toe_extq_first(&q)->off, 201);
+	assert_int_equal(b->refs, 2);
+	toe_extq_trim(arena, &q, 299);
+	assert_int_equal(q.end, 299);
 	assert_int_equal(b->refs, 1);
 	toe_buf_put(arena, b);
 }
