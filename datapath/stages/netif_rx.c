@@ -72,12 +72,10 @@ static void classify(const struct toe_engine *e, struct toe_work *w, const struc
 	w->fg = (uint16_t)toe_flow_group(w->hash, e->flow_group_n);
 	if (c == NETIF_TCP)
 		return;
-	if (netif_to_us(frame, &key, e->mac.addr_bytes) && toe_port_ours(e->flows, &key.tuple)) {
-		w->verdict = TOE_TO_CTRL;
-		w->snap.event = TOE_EV_ICMP;
-	} else {
-		w->verdict = TOE_TO_TAP;
-	}
+	w->verdict =
+		netif_to_us(frame, &key, e->mac.addr_bytes) && toe_port_ours(e->flows, &key.tuple)
+			? TOE_TO_CTRL
+			: TOE_TO_TAP;
 }
 
 static void take_frame(struct toe_stage *s, struct rte_mbuf *m, enum toe_hook_verdict verdict)

@@ -186,12 +186,10 @@ static inline void sim_rx_classify(struct toe_work *w)
 	w->fg = (uint16_t)toe_flow_group(w->hash, sim.engine.flow_group_n);
 	if (c == NETIF_TCP)
 		return;
-	w->verdict = TOE_TO_TAP;
-	if (netif_to_us(frame, &key, sim.engine.mac.addr_bytes) &&
-	    toe_port_ours(sim.engine.flows, &key.tuple)) {
-		w->verdict = TOE_TO_CTRL;
-		w->snap.event = TOE_EV_ICMP;
-	}
+	w->verdict = netif_to_us(frame, &key, sim.engine.mac.addr_bytes) &&
+				     toe_port_ours(sim.engine.flows, &key.tuple)
+			     ? TOE_TO_CTRL
+			     : TOE_TO_TAP;
 }
 
 #ifdef SIM_OWN_PORT /* another wire, defined by the includer */
