@@ -62,7 +62,6 @@ struct kp_proc {
 	uint32_t uid;
 	struct kp_client *client; /* NULL once it hung up */
 	int kick_fd;              /* the process's end, until it is handed over; else -1 */
-	uint32_t attach_req;      /* of the client's PROC_ATTACH */
 	uint32_t kernel_conns;    /* as the datapath has them */
 };
 

@@ -49,13 +49,6 @@ int kp_token_watch_init(struct kp_token_watch *w)
 	return 0;
 }
 
-void kp_token_watch_close(struct kp_token_watch *w)
-{
-	if (w->epfd >= 0)
-		close(w->epfd);
-	w->epfd = -1;
-}
-
 int kp_tokens_init(struct kp_tokens *ts, uint32_t n)
 {
 	memset(ts, 0, sizeof(*ts));

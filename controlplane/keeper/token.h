@@ -44,8 +44,8 @@ struct kp_token_event {
 	uint32_t serial;
 };
 
+/* For the life of the program. */
 int kp_token_watch_init(struct kp_token_watch *w);
-void kp_token_watch_close(struct kp_token_watch *w);
 int kp_tokens_init(struct kp_tokens *ts, uint32_t n);
 void kp_tokens_free(const struct kp_token_watch *w, struct kp_tokens *ts);
 

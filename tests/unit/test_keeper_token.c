@@ -35,7 +35,7 @@ static void open_rig(struct rig *r, uint32_t n)
 static void close_rig(struct rig *r)
 {
 	kp_tokens_free(&r->w, &r->ts);
-	kp_token_watch_close(&r->w);
+	close(r->w.epfd);
 }
 
 /* A new token: its near end. */
