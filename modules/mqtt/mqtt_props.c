@@ -70,26 +70,6 @@ bool mqtt_topic_valid(const uint8_t *s, size_t len)
 	       mqtt_utf8_valid(s, len);
 }
 
-#define SHARE     "$share/"
-#define SHARE_LEN (sizeof(SHARE) - 1)
-
-bool mqtt_filter_shared(const uint8_t *s, size_t len)
-{
-	return len >= SHARE_LEN && memcmp(s, SHARE, SHARE_LEN) == 0;
-}
-
-struct mqtt_str mqtt_filter_inner(const uint8_t *s, size_t len)
-{
-	const uint8_t *slash;
-
-	if (!mqtt_filter_shared(s, len))
-		return (struct mqtt_str){s, (uint16_t)len};
-	slash = memchr(s + SHARE_LEN, '/', len - SHARE_LEN);
-	if (!slash)
-		return (struct mqtt_str){s + len, 0};
-	return (struct mqtt_str){slash + 1, (uint16_t)(s + len - slash - 1)};
-}
-
 bool mqtt_filter_valid(const uint8_t *s, size_t len)
 {
 	return len > 0 && len <= MQTT_TOPIC_MAX && toe_filter_wildcards_valid(s, len) &&

@@ -142,7 +142,7 @@ void mqtt_subs_work(struct mqtt_subs *m, uint32_t steps);
 void mqtt_subs_rest(struct mqtt_subs *m, uint32_t ms);
 /* No more now: a match that finds nothing in the cache will be NULL. */
 bool mqtt_subs_busy(const struct mqtt_subs *m);
-/* Forgets all cached topics: groups nobody holds are freed. */
+/* For tests of what is left: forgets all cached topics, groups nobody holds are freed. */
 void mqtt_subs_flush(struct mqtt_subs *m);
 
 #endif

@@ -315,25 +315,6 @@ int mqtt_unsuback_parse(uint8_t level, const uint8_t *body, size_t len, struct m
 	return (level >= MQTT_LEVEL_5) == (out->n > 0) ? 0 : -EPROTO;
 }
 
-int mqtt_ack_parse(uint8_t level, const uint8_t *body, size_t len, uint16_t *packet_id,
-		   uint8_t *reason)
-{
-	struct mqtt_rd r = mqtt_rd_make(body, len);
-	struct mqtt_props props;
-
-	*packet_id = mqtt_rd_u16(&r);
-	*reason = 0;
-	if (*packet_id == 0)
-		return -EPROTO;
-	/* 3.4.2.1, 3.4.2.2.1: reason and properties may be left off */
-	if (level >= MQTT_LEVEL_5 && mqtt_rd_left(&r) > 0)
-		*reason = mqtt_rd_u8(&r);
-	/* the four packets take the same properties */
-	if (level >= MQTT_LEVEL_5 && mqtt_rd_left(&r) > 0)
-		mqtt_rd_props(&r, MQTT_PUBACK, &props);
-	return rd_result(&r);
-}
-
 int mqtt_disconnect_parse(uint8_t level, const uint8_t *body, size_t len, uint8_t *reason,
 			  bool *has_expiry, uint32_t *expiry_s)
 {

@@ -125,12 +125,6 @@ bool mqtt_topic_valid(const uint8_t *s, size_t len);
  * a, and grants "$share/a" and "$share/g/", which match nothing. */
 bool mqtt_filter_valid(const uint8_t *s, size_t len);
 
-/* Filter begins with "$share/"; mosquitto treats it so at every level. */
-bool mqtt_filter_shared(const uint8_t *s, size_t len);
-
-/* What a valid filter matches: after "$share/name/", else all of it.  Length 0 = nothing. */
-struct mqtt_str mqtt_filter_inner(const uint8_t *s, size_t len);
-
 /* ---- session packets (mqtt_wire.c) ---------------------------------------------------------- */
 
 /* All take the complete body (the remaining-length bytes) of a packet. */
@@ -204,10 +198,6 @@ struct mqtt_suback {
 
 int mqtt_suback_parse(uint8_t level, const uint8_t *body, size_t len, struct mqtt_suback *out);
 int mqtt_unsuback_parse(uint8_t level, const uint8_t *body, size_t len, struct mqtt_suback *out);
-
-/* PUBACK, PUBREC, PUBREL, PUBCOMP (3.4 .. 3.7).  *reason 0 where none is sent. */
-int mqtt_ack_parse(uint8_t level, const uint8_t *body, size_t len, uint16_t *packet_id,
-		   uint8_t *reason);
 
 /* 3.14.  *reason 0 where none is sent; 4 = the will is to be sent. */
 int mqtt_disconnect_parse(uint8_t level, const uint8_t *body, size_t len, uint8_t *reason,

@@ -110,11 +110,8 @@ static void check_subscribe(uint8_t level, bool unsubscribe, const uint8_t *body
 	want = s.n;
 	require(want > 0 || level == 3);
 	while (unsubscribe ? mqtt_unsubscribe_next(&s, &it) : mqtt_subscribe_next(&s, &it)) {
-		struct mqtt_str inner = mqtt_filter_inner(it.filter.data, it.filter.len);
-
 		n++;
 		inside(it.filter.data, it.filter.len, body, len);
-		inside(inner.data, inner.len, it.filter.data, it.filter.len);
 		require(mqtt_filter_valid(it.filter.data, it.filter.len));
 		require(it.qos <= 2 && it.retain_handling <= 2);
 	}
@@ -137,7 +134,6 @@ static void check_packet(uint8_t level, uint8_t first, const uint8_t *body, size
 	struct mqtt_connack cack;
 	struct mqtt_suback sack;
 	uint32_t sec;
-	uint16_t id;
 	uint8_t reason;
 	bool has;
 
@@ -169,7 +165,6 @@ static void check_packet(uint8_t level, uint8_t first, const uint8_t *body, size
 		mqtt_disconnect_parse(level, body, len, &reason, &has, &sec);
 		break;
 	default:
-		mqtt_ack_parse(level, body, len, &id, &reason);
 		break;
 	}
 }

@@ -153,26 +153,10 @@ static void test_topic_length(void **state)
 	free(s);
 }
 
-static void test_shared(void **state)
-{
-	(void)state;
-	assert_false(mqtt_filter_shared(LIT("$share")));
-	assert_false(mqtt_filter_shared(LIT("$Share/g/a")));
-	assert_true(mqtt_filter_shared(LIT("$share/")));
-	assert_true(mqtt_filter_shared(LIT("$share/g/a")));
-	assert_str(mqtt_filter_inner(LIT("a/b")), "a/b");
-	assert_str(mqtt_filter_inner(LIT("$share/g/a/b")), "a/b");
-	assert_str(mqtt_filter_inner(LIT("$share/g//b")), "/b");
-	assert_str(mqtt_filter_inner(LIT("$share//a")), "a");
-	assert_int_equal(mqtt_filter_inner(LIT("$share/g/")).len, 0);
-	assert_int_equal(mqtt_filter_inner(LIT("$share/g")).len, 0);
-	assert_int_equal(mqtt_filter_inner(LIT("$share/")).len, 0);
-}
-
 /* ---- properties ----------------------------------------------------------------------------- */
 
 /* The properties of a packet of each kind are put into a body that is valid without them. */
-enum place { CON, WILL, CACK, PUB, ACK, SUB, SACK, UNSUB, UACK, DISC, PLACES };
+enum place { CON, WILL, CACK, PUB, SUB, SACK, UNSUB, UACK, DISC, PLACES };
 
 static void body_put(enum place at, const struct pk *props, struct pk *p)
 {
@@ -195,10 +179,7 @@ static void body_put(enum place at, const struct pk *props, struct pk *p)
 		pk_block(p, props);
 		break;
 	case CACK:
-	case ACK:
-		pk_u16(p, at == ACK ? 7 : 0);
-		if (at == ACK)
-			pk_u8(p, 0);
+		pk_u16(p, 0);
 		pk_block(p, props);
 		break;
 	case DISC:
@@ -226,7 +207,6 @@ static int body_parse(enum place at, const uint8_t *b, size_t n)
 		struct mqtt_suback sack;
 	} out;
 	uint8_t reason;
-	uint16_t id;
 	uint32_t sec;
 	bool has;
 	int rc;
@@ -240,8 +220,6 @@ static int body_parse(enum place at, const uint8_t *b, size_t n)
 	case PUB:
 		rc = mqtt_publish_parse(5, 0x30, b, n, (uint32_t)n, &out.pub);
 		return rc > 0 ? 0 : rc;
-	case ACK:
-		return mqtt_ack_parse(5, b, n, &id, &reason);
 	case SUB:
 		return mqtt_subscribe_parse(5, b, n, &out.sub);
 	case UNSUB:
@@ -269,9 +247,9 @@ static int parse_at(enum place at, const struct pk *props)
 	return rc;
 }
 
-/* OASIS table 2-4; one letter per place: Connect Will connacK Publish Ack Subscribe suback(s)
+/* OASIS table 2-4; one letter per place: Connect Will connacK Publish Subscribe suback(s)
  * Unsubscribe unsuback(u) Disconnect. */
-static const char letters[PLACES + 1] = "CWKPASsUuD";
+static const char letters[PLACES + 1] = "CWKPSsUuD";
 
 static const struct {
 	uint8_t id;
@@ -279,15 +257,15 @@ static const struct {
 	bool zero; /* 0 is a value */
 	const char *where;
 } props_text[] = {
-	{0x01, 'f', true, "PW"},  {0x02, '4', true, "PW"},         {0x03, 's', true, "PW"},
-	{0x08, 's', true, "PW"},  {0x09, 'b', true, "PW"},         {0x0b, 'v', false, "PS"},
-	{0x11, '4', true, "CKD"}, {0x12, 's', true, "K"},          {0x13, '2', true, "K"},
-	{0x15, 's', true, "CK"},  {0x16, 'b', true, "CK"},         {0x17, 'f', true, "C"},
-	{0x18, '4', true, "W"},   {0x19, 'f', true, "C"},          {0x1a, 's', true, "K"},
-	{0x1c, 's', true, "KD"},  {0x1f, 's', true, "KAsuD"},      {0x21, '2', false, "CK"},
-	{0x22, '2', true, "CK"},  {0x23, '2', false, "P"},         {0x24, 'f', true, "K"},
-	{0x25, 'f', true, "K"},   {0x26, 'p', true, "CWKPASsUuD"}, {0x27, '4', false, "CK"},
-	{0x28, 'f', true, "K"},   {0x29, 'f', true, "K"},          {0x2a, 'f', true, "K"},
+	{0x01, 'f', true, "PW"},  {0x02, '4', true, "PW"},        {0x03, 's', true, "PW"},
+	{0x08, 's', true, "PW"},  {0x09, 'b', true, "PW"},        {0x0b, 'v', false, "PS"},
+	{0x11, '4', true, "CKD"}, {0x12, 's', true, "K"},         {0x13, '2', true, "K"},
+	{0x15, 's', true, "CK"},  {0x16, 'b', true, "CK"},        {0x17, 'f', true, "C"},
+	{0x18, '4', true, "W"},   {0x19, 'f', true, "C"},         {0x1a, 's', true, "K"},
+	{0x1c, 's', true, "KD"},  {0x1f, 's', true, "KsuD"},      {0x21, '2', false, "CK"},
+	{0x22, '2', true, "CK"},  {0x23, '2', false, "P"},        {0x24, 'f', true, "K"},
+	{0x25, 'f', true, "K"},   {0x26, 'p', true, "CWKPSsUuD"}, {0x27, '4', false, "CK"},
+	{0x28, 'f', true, "K"},   {0x29, 'f', true, "K"},         {0x2a, 'f', true, "K"},
 };
 
 static void prop_put(struct pk *p, unsigned i, uint32_t value)
@@ -418,9 +396,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_utf8_code_points), cmocka_unit_test(test_utf8_nothing_else),
 		cmocka_unit_test(test_topics),           cmocka_unit_test(test_topic_length),
-		cmocka_unit_test(test_shared),           cmocka_unit_test(test_property_places),
-		cmocka_unit_test(test_property_cut),     cmocka_unit_test(test_property_unknown),
-		cmocka_unit_test(test_property_strings),
+		cmocka_unit_test(test_property_places),  cmocka_unit_test(test_property_cut),
+		cmocka_unit_test(test_property_unknown), cmocka_unit_test(test_property_strings),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -221,24 +221,6 @@ static void test_suback(void **state)
 	assert_memory_equal(a.codes, "\0\x11\x87", 3);
 }
 
-static void test_ack(void **state)
-{
-	uint16_t id;
-	uint8_t reason;
-
-	(void)state;
-	for (uint8_t level = 3; level <= 5; level++) {
-		reason = 9;
-		assert_int_equal(mqtt_ack_parse(level, LIT("\1\2"), &id, &reason), 0);
-		assert_int_equal(id, 0x102);
-		assert_int_equal(reason, 0);
-	}
-	assert_int_equal(mqtt_ack_parse(5, LIT("\1\2\x10"), &id, &reason), 0);
-	assert_int_equal(reason, 0x10);
-	assert_int_equal(mqtt_ack_parse(5, LIT("\1\2\x97\4\x1f\0\1r"), &id, &reason), 0);
-	assert_int_equal(reason, 0x97);
-}
-
 static void test_disconnect(void **state)
 {
 	uint8_t reason = 9;
@@ -272,7 +254,6 @@ static int body_parse(enum mqtt_type type, uint8_t level, const uint8_t *b, size
 		struct mqtt_subscribe sub;
 		struct mqtt_suback sack;
 	} out;
-	uint16_t id;
 	uint8_t reason;
 	uint32_t sec;
 	bool has;
@@ -290,8 +271,6 @@ static int body_parse(enum mqtt_type type, uint8_t level, const uint8_t *b, size
 		return mqtt_suback_parse(level, b, n, &out.sack);
 	case MQTT_UNSUBACK:
 		return mqtt_unsuback_parse(level, b, n, &out.sack);
-	case MQTT_PUBACK:
-		return mqtt_ack_parse(level, b, n, &id, &reason);
 	default:
 		return mqtt_disconnect_parse(level, b, n, &reason, &has, &sec);
 	}
@@ -371,9 +350,6 @@ static void test_refused(void **state)
 		T(UNSUBACK, 4, "code", "\0\1\0"),
 		T(UNSUBACK, 5, "no code", "\0\1\0"),
 		T(UNSUBACK, 5, "code 1", "\0\1\0\1"),
-		T(PUBACK, 4, "identifier 0", "\0\0"),
-		T(PUBACK, 4, "reason at level 4", "\0\1\0"),
-		T(PUBACK, 5, "property length", "\0\1\0\1"),
 		T(DISCONNECT, 4, "reason at level 4", "\0"),
 		T(DISCONNECT, 5, "property length", "\0\1"),
 	};
@@ -413,7 +389,6 @@ static void test_every_prefix(void **state)
 		T(UNSUBSCRIBE, 5, "", "\0\1\7\x26\0\1k\0\1v\0\3a/b"),
 		T(SUBACK, 5, "", "\0\1\7\x26\0\1k\0\1v\0"),
 		T(UNSUBACK, 4, "", "\0\1"),
-		T(PUBACK, 4, "", "\0\1"),
 	};
 	const size_t longest = 64;
 
@@ -443,9 +418,8 @@ int main(void)
 		cmocka_unit_test(test_connect_5),    cmocka_unit_test(test_connack),
 		cmocka_unit_test(test_subscribe_v3), cmocka_unit_test(test_subscribe_5),
 		cmocka_unit_test(test_unsubscribe),  cmocka_unit_test(test_suback),
-		cmocka_unit_test(test_ack),          cmocka_unit_test(test_disconnect),
-		cmocka_unit_test(test_refused),      cmocka_unit_test(test_tolerated),
-		cmocka_unit_test(test_every_prefix),
+		cmocka_unit_test(test_disconnect),   cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_tolerated),    cmocka_unit_test(test_every_prefix),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
