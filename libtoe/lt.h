@@ -13,8 +13,9 @@
  *   - sending takes the slot's robust lock; a handler that interrupts its owner appends behind it;
  *   - process-local locks (enum lt_lock) are taken through lt_lock(), which returns false if this
  *     thread already holds it: the caller then leaves the work to the owner, never waits.
- * Lock order: REFILL -> RPC -> TOKENS -> CTX -> slot.tx_lock -> DOORBELL.  No lock is held while
- * sleeping for an application; RPC is held for one round trip to the keeper.
+ * Lock order: REFILL or KCONN -> RPC -> TOKENS -> CTX -> slot.tx_lock -> DOORBELL.  No lock is held
+ * while sleeping for an application; RPC is held for one round trip to the keeper, and so is what
+ * comes before it.
  */
 #ifndef LT_H
 #define LT_H
