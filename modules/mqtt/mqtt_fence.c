@@ -12,17 +12,20 @@
  */
 #include "mqtt_stage.h"
 
+#define KEEPALIVE_PART 8u /* a client quiet for 1/8 of its keep alive time is spoken for */
+
 static const uint8_t pingreq[2] = {MQTT_PINGREQ << 4, 0};
 
 /* ---- sending ---- */
 
 /* More than two without answer happen by keep alive only.  Those beyond the second count for as
- * much as the second: an answer is never taken for one that was sent later. */
-static void inject(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
+ * much as the second: an answer is never taken for one that was sent later.  False: nothing was
+ * sent, there are as many without answer as can be counted. */
+static bool inject(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
 {
 	m->want_ping = 0;
 	if (m->ping_n == UINT8_MAX)
-		return;
+		return false;
 	if (m->ping_n < 2) {
 		m->ping_cover[m->ping_n] = m->events;
 		m->ping_short[m->ping_n] = toe_stream_short_writes(c);
@@ -32,6 +35,7 @@ static void inject(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt
 	toe_stream_forward(st->s, c, pingreq, sizeof(pingreq), false);
 	mqtt_count(st, MQTT_C_PING_SENT);
 	mqtt_list_add(st, m, MQTT_L_PING);
+	return true;
 }
 
 /* Between packets of what has been forwarded. */
@@ -66,11 +70,11 @@ void mqtt_fence_keepalive(struct mqtt_stage *st, struct toe_stream_conn *c, stru
 {
 	uint32_t quiet = toe_stream_ms(st->s) - m->forwarded_ms;
 
-	if (m->keep_alive_s == 0 || quiet < m->keep_alive_s * 125u || !can_prove(m) ||
-	    !at_boundary(m))
+	if (m->keep_alive_s == 0 || quiet < m->keep_alive_s * 1000u / KEEPALIVE_PART ||
+	    !can_prove(m) || !at_boundary(m))
 		return;
-	mqtt_count(st, MQTT_C_KEEPALIVE);
-	inject(st, c, m);
+	if (inject(st, c, m))
+		mqtt_count(st, MQTT_C_KEEPALIVE);
 }
 
 /* ---- subscribers ---- */
