@@ -20,7 +20,9 @@
 enum { BOX_EMPTY, BOX_ASKED, BOX_BUSY, BOX_ANSWERED };
 
 static struct {
-	_Atomic int state; /* ASKED: release by who asks; ANSWERED: release by the stage */
+	/* ASKED: release by who asks, acquire by the stage.  ANSWERED: the other way round; the
+	 * semaphore only wakes (TSan does not know sem_clockwait()). */
+	_Atomic int state;
 	const char *module;
 	struct toe_stream_ask *ask;
 	int rc;
@@ -54,12 +56,12 @@ unsigned stream_control_poll(struct stream_core *k)
 	return 1;
 }
 
-/* One millisecond from now, as sem_timedwait() wants it. */
+/* One millisecond from now, whatever happens to the time of day. */
 static struct timespec soon(void)
 {
 	struct timespec t;
 
-	clock_gettime(CLOCK_REALTIME, &t);
+	clock_gettime(CLOCK_MONOTONIC, &t);
 	t.tv_nsec += 1000000;
 	if (t.tv_nsec >= 1000000000) {
 		t.tv_nsec -= 1000000000;
@@ -79,7 +81,8 @@ static int wait_for_answer(struct toe_engine *e, unsigned timeout_ms)
 		struct timespec until = soon();
 
 		toe_pipeline_wake(e->pipeline, TOE_STAGE_STREAM);
-		if (sem_timedwait(&box.answered, &until) == 0)
+		if (sem_clockwait(&box.answered, CLOCK_MONOTONIC, &until) == 0 &&
+		    atomic_load_explicit(&box.state, memory_order_acquire) == BOX_ANSWERED)
 			return box.rc;
 		if (++turns >= timeout_ms &&
 		    atomic_compare_exchange_strong(&box.state, &asked, BOX_EMPTY))
