@@ -4,7 +4,7 @@
  *
  *   main.c  dispatch, help        cmd_*.c  one subcommand each      ask.c  the engine's sockets
  *   show.c  tables                exec.c   running other programs   edit.c  configuration files
- *   show_mqtt.c  answers of the MQTT stage
+ *   show_mqtt.c  answers of the MQTT stage      left.c  what a killed engine has left
  */
 #ifndef TOE_CLI_H
 #define TOE_CLI_H
@@ -118,6 +118,19 @@ json_t *cli_mqtt_pick_subs(const json_t *subs, const char *filter);
 /* ---- cmd_mqtt.c ---- */
 /* Does anything fan out for a broker here, so that its configuration matters? */
 bool cli_mqtt_active(const struct cli *cli);
+
+/* ---- left.c ---- */
+#define CLI_LEFT_MAX 8u
+struct cli_left {
+	bool known;       /* config names the port */
+	char config[160]; /* the killed engine's copy */
+	unsigned n;
+	char ports[CLI_LEFT_MAX][32];
+};
+/* Ports of this network namespace that a killed engine has left taken over. */
+void cli_left_over(const struct cli *cli, struct cli_left *left);
+/* "v0, v1" */
+void cli_left_names(const struct cli_left *left, char *buf, size_t len);
 
 /* ---- exec.c ---- */
 /* Runs argv (NULL-terminated, found by PATH) with its output collected: exit status, 128 + signal,

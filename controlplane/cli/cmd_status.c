@@ -153,6 +153,31 @@ static void print_controlplane(const json_t *cp)
 	}
 }
 
+static int without_keeper(const struct cli *cli, int error)
+{
+	struct cli_left left;
+	char names[256];
+	json_t *j;
+
+	cli_left_over(cli, &left);
+	if (!cli->json && left.n == 0)
+		return cli_no_engine(cli, error);
+	if (!cli->json) {
+		cli_left_names(&left, names, sizeof(names));
+		cli_fail(cli,
+			 "no engine is running in %s; a killed engine left %s taken over: "
+			 "toe down",
+			 cli->cfg.run_dir, names);
+		return CLI_NOT_RUNNING;
+	}
+	j = json_pack("{s:b, s:s, s:[]}", "up", 0, "run_dir", cli->cfg.run_dir, "taken_over");
+	for (unsigned i = 0; i < left.n; i++)
+		json_array_append_new(json_object_get(j, "taken_over"), json_string(left.ports[i]));
+	cli_print_json(j);
+	json_decref(j);
+	return CLI_NOT_RUNNING;
+}
+
 int cmd_status(struct cli *cli, int argc, char **argv)
 {
 	int rc = cli_no_arguments(cli, argc, argv);
@@ -166,12 +191,8 @@ int cmd_status(struct cli *cli, int argc, char **argv)
 	if (rc >= 0)
 		return rc;
 	sock = cli_keeper(cli);
-	if (sock < 0) {
-		if (!cli->json)
-			return cli_no_engine(cli, sock);
-		printf("{\"up\": false, \"run_dir\": \"%s\"}\n", cli->cfg.run_dir);
-		return CLI_NOT_RUNNING;
-	}
+	if (sock < 0)
+		return without_keeper(cli, sock);
 	toe_ctl_init(&m, TOE_CTL_STATUS);
 	rc = toe_ctl_call(sock, &m, NULL, 0, fds, TOE_CTL_FDS_MAX, &nfds, STATUS_LIMIT_MS);
 	close(sock);

@@ -21,19 +21,24 @@
 #define DOWN_LIMIT_MS 20000
 
 /* Replaces this process. */
-static void exec_keeper(const struct cli *cli, const char *keeper, const char *mode, int status_fd)
+static void exec_keeper(const struct cli *cli, const char *keeper, const char *config,
+			const char *mode, const char *port, int status_fd)
 {
-	const char *argv[8];
+	const char *argv[10];
 	char fd_text[16];
 	int n = 0;
 
 	argv[n++] = keeper;
-	if (cli->cfg.path[0]) {
+	if (config[0]) {
 		argv[n++] = "--config";
-		argv[n++] = cli->cfg.path;
+		argv[n++] = config;
 	}
 	if (mode)
 		argv[n++] = mode;
+	if (port) {
+		argv[n++] = "--port";
+		argv[n++] = port;
+	}
 	if (status_fd >= 0) {
 		snprintf(fd_text, sizeof(fd_text), "%d", status_fd);
 		argv[n++] = "--status-fd";
@@ -100,7 +105,7 @@ static int start(struct cli *cli, const char *keeper)
 		return cli_fail(cli, "fork: %s", strerror(errno));
 	if (pid == 0) {
 		setsid();
-		exec_keeper(cli, keeper, "--daemon", p[1]);
+		exec_keeper(cli, keeper, cli->cfg.path, "--daemon", NULL, p[1]);
 	}
 	close(p[1]);
 	read_line(p[0], line, sizeof(line));
@@ -145,30 +150,73 @@ int cmd_up(struct cli *cli, int argc, char **argv)
 	if (!toe_sibling("toe-keeper", keeper, sizeof(keeper)))
 		return cli_fail(cli, "%s is missing: build it (make) or reinstall", keeper);
 	if (foreground)
-		exec_keeper(cli, keeper, NULL, -1);
+		exec_keeper(cli, keeper, cli->cfg.path, NULL, NULL, -1);
 	return start(cli, keeper);
 }
 
 /* ---- down ---- */
 
-static int clean_up(struct cli *cli)
+/* One port (NULL: that of the configuration): 1 put back, 0 there was nothing, -1 after saying why.
+ */
+static int put_back(const struct cli *cli, const char *keeper, const char *config, const char *port)
 {
-	char keeper[256];
+	char line[512];
+	int p[2];
 	pid_t pid;
 
-	if (geteuid() != 0 || !toe_sibling("toe-keeper", keeper, sizeof(keeper)))
-		return CLI_NOT_RUNNING;
+	if (pipe(p) < 0)
+		return -cli_fail(cli, "pipe: %s", strerror(errno));
+	fcntl(p[0], F_SETFD, FD_CLOEXEC);
 	fflush(NULL);
 	pid = fork();
+	if (pid < 0)
+		return -cli_fail(cli, "fork: %s", strerror(errno));
 	if (pid == 0) {
-		int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
-
-		dup2(null, STDERR_FILENO);
-		exec_keeper(cli, keeper, "--cleanup", -1);
+		setenv("TOE_LOG", "warn", 0); /* what could not be restored */
+		exec_keeper(cli, keeper, config, "--cleanup", port, p[1]);
 	}
-	if (pid > 0)
-		wait_status(pid);
-	return CLI_NOT_RUNNING;
+	close(p[1]);
+	read_line(p[0], line, sizeof(line));
+	close(p[0]);
+	wait_status(pid);
+	if (strncmp(line, "ok ", 3) == 0)
+		return line[3] != '\0';
+	return port ? -cli_fail(cli, "%s is not put back: %s", port,
+				strncmp(line, "error ", 6) == 0 ? line + 6 : "toe-keeper failed")
+		    : 0;
+}
+
+/* Without a keeper: what one that was killed has left taken over. */
+static int clean_up(struct cli *cli, int error)
+{
+	struct cli_left left;
+	char names[256];
+	char keeper[256];
+	const char *config;
+	int rc = CLI_OK;
+
+	cli_left_over(cli, &left);
+	cli_left_names(&left, names, sizeof(names));
+	config = left.known ? left.config : left.n > 0 ? "" : cli->cfg.path;
+	if (geteuid() != 0 || !toe_sibling("toe-keeper", keeper, sizeof(keeper))) {
+		if (left.n == 0)
+			return cli_no_engine(cli, error);
+		cli_fail(cli, "a killed engine left %s taken over: toe down as root", names);
+		return CLI_NO_PERMISSION;
+	}
+	if (left.n == 0) {
+		put_back(cli, keeper, config, NULL);
+		return cli_no_engine(cli, error);
+	}
+	for (unsigned i = 0; i < left.n; i++) {
+		if (put_back(cli, keeper, config, left.ports[i]) < 0)
+			rc = CLI_FAILED;
+	}
+	if (rc == CLI_OK && cli->json)
+		puts("{\"up\": false}");
+	else if (rc == CLI_OK)
+		printf("keeper was gone; put back %s\n", names);
+	return rc;
 }
 
 int cmd_down(struct cli *cli, int argc, char **argv)
@@ -183,8 +231,9 @@ int cmd_down(struct cli *cli, int argc, char **argv)
 		return rc;
 	p.fd = cli_keeper(cli);
 	if (p.fd < 0) {
-		rc = cli_no_engine(cli, p.fd);
-		return rc == CLI_NOT_RUNNING ? clean_up(cli) : rc;
+		if (p.fd == -ENOENT || p.fd == -ECONNREFUSED)
+			return clean_up(cli, p.fd);
+		return cli_no_engine(cli, p.fd);
 	}
 	toe_ctl_init(&m, TOE_CTL_DOWN);
 	rc = toe_ctl_call(p.fd, &m, NULL, 0, fds, TOE_CTL_FDS_MAX, &nfds, DOWN_LIMIT_MS);

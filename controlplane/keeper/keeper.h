@@ -7,7 +7,7 @@
  *   clients.c    sockets of programs            apps.c       applications and their processes
  *   relay.c      questions and their answers    chan.c       one message socket in the loop
  *   region.c     memfds                         token.c      far ends of token descriptors
- *   owner.c      may an application have a port?
+ *   owner.c      may an application have a port?    cleanup.c  files that are removed
  *   ipv6.c       IPv6 of the TAP                ipv6_watch.c its addresses change
  */
 #ifndef KP_KEEPER_H
@@ -187,6 +187,14 @@ struct kp_keeper {
 /* ---- main.c ---- */
 /* Tells `toe up` how it went, once; text is one line. */
 void kp_report(struct kp_keeper *kp, bool ok, const char *text);
+/* Tells it, or the log, why not; returns the exit status 1. */
+int kp_fail(struct kp_keeper *kp, const char *text);
+
+/* ---- cleanup.c ---- */
+/* All that an engine has in its run directory but the logs. */
+void kp_remove_files(const struct kp_keeper *kp);
+/* Undoes what a keeper that was killed has left: exit status. */
+int kp_cleanup(struct kp_keeper *kp);
 
 /* ---- supervise.c ---- */
 int kp_start(struct kp_keeper *kp);

@@ -41,10 +41,12 @@ static const char usage[] =
 	"  --daemon         log to DIR/log/keeper.log, give up terminal and session\n"
 	"  --status-fd N    where to say \"ok ...\" or \"error ...\"\n"
 	"  --cleanup        restore what a killed keeper left behind, and exit\n"
+	"  --port NAME      interface to restore, instead of the configuration's\n"
 	"  --version, --help\n";
 
 struct options {
 	const char *config;
+	const char *port;
 	bool daemon;
 	bool cleanup;
 };
@@ -58,8 +60,7 @@ void kp_report(struct kp_keeper *kp, bool ok, const char *text)
 	kp->status_fd = -1;
 }
 
-/* Logs and tells `toe up`. */
-static int fail(struct kp_keeper *kp, const char *text)
+int kp_fail(struct kp_keeper *kp, const char *text)
 {
 	if (kp->status_fd < 0)
 		LOG_ERROR("%s", text);
@@ -75,6 +76,7 @@ static int parse(int argc, char **argv, struct kp_keeper *kp, struct options *o)
 		{"daemon", no_argument, NULL, 'd'},
 		{"status-fd", required_argument, NULL, 's'},
 		{"cleanup", no_argument, NULL, 'x'},
+		{"port", required_argument, NULL, 'p'},
 		{"version", no_argument, NULL, 'V'},
 		{"help", no_argument, NULL, 'h'},
 		{NULL, 0, NULL, 0},
@@ -98,6 +100,9 @@ static int parse(int argc, char **argv, struct kp_keeper *kp, struct options *o)
 			break;
 		case 'x':
 			o->cleanup = true;
+			break;
+		case 'p':
+			o->port = optarg;
 			break;
 		case 'V':
 			puts("toe-keeper " TOE_VERSION);
@@ -171,18 +176,18 @@ static int open_run_dir(struct kp_keeper *kp)
 
 	if (rc < 0) {
 		snprintf(text, sizeof(text), "%s: %s", path, strerror(-rc));
-		return fail(kp, text);
+		return kp_fail(kp, text);
 	}
 	toe_config_path(&kp->cfg, "keeper.pid", path, sizeof(path));
 	kp->pid_fd = lock_pid_file(path);
 	if (kp->pid_fd == -EBUSY) {
 		snprintf(text, sizeof(text), "already running in %s (process %d): `toe down` first",
 			 kp->cfg.run_dir, atoi(pid_text(path)));
-		return fail(kp, text);
+		return kp_fail(kp, text);
 	}
 	if (kp->pid_fd < 0) {
 		snprintf(text, sizeof(text), "%s: %s", path, strerror(-kp->pid_fd));
-		return fail(kp, text);
+		return kp_fail(kp, text);
 	}
 	if (ftruncate(kp->pid_fd, 0) == 0)
 		dprintf(kp->pid_fd, "%d\n", (int)getpid());
@@ -207,7 +212,7 @@ static int daemonise(struct kp_keeper *kp)
 		       O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
 
 	if (null < 0 || log < 0)
-		return fail(kp, "log/keeper.log cannot be written");
+		return kp_fail(kp, "log/keeper.log cannot be written");
 	dup2(null, STDIN_FILENO);
 	dup2(log, STDOUT_FILENO);
 	dup2(log, STDERR_FILENO);
@@ -253,7 +258,7 @@ static int copy_config(struct kp_keeper *kp)
 		close(in);
 	if (out >= 0)
 		close(out);
-	return rc == 0 ? 0 : fail(kp, "engine.conf cannot be written into the run directory");
+	return rc == 0 ? 0 : kp_fail(kp, "engine.conf cannot be written into the run directory");
 }
 
 /* ---- limits and checks ---- */
@@ -262,7 +267,7 @@ static int check_privileges(struct kp_keeper *kp)
 {
 	if (toe_may_own_port())
 		return 0;
-	return fail(kp, "needs root (CAP_NET_ADMIN and CAP_NET_RAW)");
+	return kp_fail(kp, "needs root (CAP_NET_ADMIN and CAP_NET_RAW)");
 }
 
 static int check_limits(struct kp_keeper *kp)
@@ -271,14 +276,14 @@ static int check_limits(struct kp_keeper *kp)
 	struct rlimit rl = {0};
 
 	if (kp_region_geometry(&kp->cfg, &app) < 0)
-		return fail(kp, "limits.app_connections or tcp buffers: too large together");
+		return kp_fail(kp, "limits.app_connections or tcp buffers: too large together");
 	getrlimit(RLIMIT_NOFILE, &rl);
 	rl.rlim_cur = rl.rlim_max;
 	setrlimit(RLIMIT_NOFILE, &rl);
 	getrlimit(RLIMIT_NOFILE, &rl);
 	kp->fd_limit = rl.rlim_cur > 1u << 22 ? 1u << 22 : (uint32_t)rl.rlim_cur;
 	if (kp->fd_limit < 2 * KP_FD_RESERVE)
-		return fail(kp, "limit of open files is too low: at least 512 (ulimit -Hn)");
+		return kp_fail(kp, "limit of open files is too low: at least 512 (ulimit -Hn)");
 	kp->fd_limit -= KP_FD_RESERVE;
 	if (kp->fd_limit < kp->cfg.connections)
 		LOG_WARN("limit of open files allows %u connections, tcp.connections is %u: raise "
@@ -329,17 +334,6 @@ static int open_loop(struct kp_keeper *kp)
 	return rc;
 }
 
-static int cleanup(struct kp_keeper *kp)
-{
-	char err[KP_ERR_BYTES];
-	int rc = kp_setup_cleanup(&kp->cfg, err, sizeof(err));
-
-	if (rc < 0)
-		return fail(kp, err);
-	LOG_INFO("%s", rc ? "restored" : "nothing to restore");
-	return 0;
-}
-
 static int run(struct kp_keeper *kp, const struct options *o)
 {
 	int rc = open_run_dir(kp);
@@ -356,7 +350,7 @@ static int run(struct kp_keeper *kp, const struct options *o)
 	kp_setup_init(&kp->setup, &kp->cfg);
 	rc = open_loop(kp);
 	if (rc < 0)
-		return fail(kp, uv_strerror(rc));
+		return kp_fail(kp, uv_strerror(rc));
 	if (kp_start(kp) == 0 || kp->dp.pid > 0)
 		uv_run(&kp->loop, UV_RUN_DEFAULT);
 	return kp->exit_code;
@@ -389,17 +383,19 @@ int main(int argc, char **argv)
 	toe_config_defaults(&kp.cfg);
 	if (o.config && !realpath(o.config, path)) {
 		snprintf(err, sizeof(err), "%s: %s", o.config, strerror(errno));
-		return fail(&kp, err);
+		return kp_fail(&kp, err);
 	}
 	if (o.config && toe_config_load(&kp.cfg, path, err, sizeof(err)) < 0)
-		return fail(&kp, err);
+		return kp_fail(&kp, err);
+	if (o.port)
+		snprintf(kp.cfg.port_if, sizeof(kp.cfg.port_if), "%s", o.port);
 	if (kp.cfg.run_dir[0] != '/')
-		return fail(&kp, "run_dir must be an absolute path");
+		return kp_fail(&kp, "run_dir must be an absolute path");
 	/* the children read the same configuration: one directory for all */
 	setenv(TOE_ENV_RUN_DIR, kp.cfg.run_dir, 1);
 	if (o.daemon)
 		close_inherited(kp.status_fd);
 	if (check_privileges(&kp) != 0)
 		return 77;
-	return o.cleanup ? cleanup(&kp) : run(&kp, &o);
+	return o.cleanup ? kp_cleanup(&kp) : run(&kp, &o);
 }

@@ -22,6 +22,8 @@
 
 #include "common/log.h"
 
+#include "port_lock.h"
+
 #define SAVED_MAGIC 0x32545250454f5431ull /* "1TOEPRT2" */
 
 #define TAP_END_TRIES 200 /* of 10 ms */
@@ -34,8 +36,6 @@ static int failed(char *err, size_t err_len, int rc, const char *what)
 
 void kp_setup_init(struct kp_setup *s, const struct toe_config *cfg)
 {
-	struct stat st = {0};
-
 	memset(s, 0, sizeof(*s));
 	s->lock_fd = -1;
 	s->tap_fd = -1;
@@ -43,15 +43,7 @@ void kp_setup_init(struct kp_setup *s, const struct toe_config *cfg)
 	s->kernel_port = strcmp(cfg->port_driver, "pci") != 0;
 	snprintf(s->port_if, sizeof(s->port_if), "%s", cfg->port_if);
 	snprintf(s->tap_if, sizeof(s->tap_if), "%s", cfg->tap_if);
-	if (s->kernel_port) {
-		/* interface names are only unique within a namespace */
-		stat("/proc/self/ns/net", &st);
-		snprintf(s->lock_path, sizeof(s->lock_path), "/run/toe-port-%s.%llu.lock",
-			 s->port_if, (unsigned long long)st.st_ino);
-	} else {
-		snprintf(s->lock_path, sizeof(s->lock_path), "/run/toe-port-%s.lock",
-			 cfg->port_pci);
-	}
+	kp_lock_path(cfg, s->lock_path, sizeof(s->lock_path));
 }
 
 /* ---- lock ---- */
@@ -179,7 +171,7 @@ static bool restore_stale(struct kp_setup *s)
 	if (pread(s->lock_fd, &saved, sizeof(saved), 0) != sizeof(saved) ||
 	    saved.magic != SAVED_MAGIC)
 		return false;
-	LOG_WARN("%s: restoring after toe-keeper %d, which did not end in order", s->port_if,
+	LOG_INFO("%s: restoring after toe-keeper %d, which did not end in order", s->port_if,
 		 saved.pid);
 	if (s->kernel_port) {
 		await_tap_end(s);

@@ -66,16 +66,9 @@ static void not_ready(uv_timer_t *t)
 
 static void finish(struct kp_keeper *kp)
 {
-	char path[128];
-
 	kp_apps_engine_gone(kp);
 	kp_setup_undo(&kp->setup);
-	unlink(toe_config_path(&kp->cfg, TOE_KEEPER_SOCKET, path, sizeof(path)));
-	unlink(toe_config_path(&kp->cfg, TOE_CONTROL_SOCKET, path, sizeof(path)));
-	unlink(toe_config_path(&kp->cfg, TOE_MODULE_SOCKET, path, sizeof(path)));
-	unlink(toe_config_path(&kp->cfg, "datapath.prefix", path, sizeof(path)));
-	unlink(kp->config_path);
-	unlink(toe_config_path(&kp->cfg, "keeper.pid", path, sizeof(path)));
+	kp_remove_files(kp);
 	close(kp->pid_fd); /* from here on another `toe up` may start */
 	kp_clients_farewell(kp);
 	LOG_INFO("engine is down");

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/*
+ * What is removed when an engine ends, by itself or because it was killed.
+ *
+ * In: configuration; out: "ok NAME" for a port that was put back, "ok " for none.  Runs after the
+ * loop, or instead of it (toe-keeper --cleanup).
+ */
+#include "keeper.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/log.h"
+
+void kp_remove_files(const struct kp_keeper *kp)
+{
+	static const char *const names[] = {TOE_KEEPER_SOCKET, TOE_CONTROL_SOCKET,
+					    TOE_MODULE_SOCKET, "datapath.prefix",
+					    "engine.conf",     "keeper.pid"};
+	char path[160];
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		unlink(toe_config_path(&kp->cfg, names[i], path, sizeof(path)));
+}
+
+int kp_cleanup(struct kp_keeper *kp)
+{
+	const char *name =
+		strcmp(kp->cfg.port_driver, "pci") == 0 ? kp->cfg.port_pci : kp->cfg.port_if;
+	char err[KP_ERR_BYTES];
+	char path[160];
+	int rc;
+
+	/* no engine starts here meanwhile; without the directory there cannot be one */
+	kp->pid_fd =
+		kp_lock_file(toe_config_path(&kp->cfg, "keeper.pid", path, sizeof(path)), 0644);
+	if (kp->pid_fd < 0 && kp->pid_fd != -ENOENT) {
+		snprintf(err, sizeof(err), "%s: %s", path, strerror(-kp->pid_fd));
+		return kp_fail(kp, err);
+	}
+	rc = kp_setup_cleanup(&kp->cfg, err, sizeof(err));
+	if (rc <= 0)
+		unlink(path); /* perhaps made just now */
+	if (rc < 0)
+		return kp_fail(kp, err);
+	if (rc > 0)
+		kp_remove_files(kp);
+	LOG_INFO("%s", rc ? "restored" : "nothing to restore");
+	kp_report(kp, true, rc ? name : "");
+	return 0;
+}
