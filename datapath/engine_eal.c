@@ -18,7 +18,7 @@
 #include <rte_errno.h>
 #include <rte_log.h>
 
-#include "common/flow_hash.h"
+#include "common/dpdk_dir.h"
 #include "common/log.h"
 #include "engine_priv.h"
 #include "fail.h"
@@ -172,11 +172,6 @@ static void add_memory(struct args *a, const struct toe_config *cfg)
 	add(a, "%u", mb);
 }
 
-static void file_prefix(const struct toe_config *cfg, char *buf, size_t len)
-{
-	snprintf(buf, len, "toe-%08x", toe_crc32c(cfg->run_dir, (uint32_t)strlen(cfg->run_dir), 0));
-}
-
 /* What is wrong in practice, before EAL hides it behind an error number. */
 static int check_environment(const struct toe_config *cfg, char *err, size_t err_len)
 {
@@ -240,7 +235,7 @@ int toe_eal_start(const struct toe_config *cfg, char *err, size_t err_len)
 
 	if (check_environment(cfg, err, err_len) != 0)
 		return -1;
-	file_prefix(cfg, prefix, sizeof(prefix));
+	toe_dpdk_prefix(cfg->run_dir, prefix, sizeof(prefix));
 	rc = write_prefix(cfg, prefix);
 	if (rc != 0)
 		return fail(err, err_len, "cannot write into %s: %s", cfg->run_dir, strerror(-rc));

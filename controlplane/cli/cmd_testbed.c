@@ -24,6 +24,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/dpdk_dir.h"
+
 #define SETTINGS_MAX   32u
 #define SERVER_ADDRESS "10.99.0.1"
 #define CLIENT_ADDRESS "10.99.0.2"
@@ -296,6 +298,7 @@ static void remove_run_dir(const struct testbed *t)
 	struct dirent *e;
 	DIR *d;
 
+	toe_dpdk_dir_remove(t->cli->cfg.run_dir); /* of a keeper that was killed */
 	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++)
 		unlink(toe_config_path(&t->cli->cfg, files[i], path, sizeof(path)));
 	d = opendir(toe_config_path(&t->cli->cfg, "log", log, sizeof(log)));

@@ -10,9 +10,30 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "common/dpdk_dir.h"
 #include "common/log.h"
+
+#define DATAPATH_GONE_TRIES 200 /* of 10 ms */
+
+static void remove_dpdk_files(const struct kp_keeper *kp)
+{
+	const struct timespec pause = {.tv_nsec = 10000000};
+	char prefix[32];
+	int rc = toe_dpdk_dir_remove(kp->cfg.run_dir);
+
+	/* of a keeper that was killed just now it may still be ending */
+	for (int i = 0; rc == -EBUSY && i < DATAPATH_GONE_TRIES; i++) {
+		nanosleep(&pause, NULL);
+		rc = toe_dpdk_dir_remove(kp->cfg.run_dir);
+	}
+	if (rc < 0) {
+		toe_dpdk_prefix(kp->cfg.run_dir, prefix, sizeof(prefix));
+		LOG_WARN("DPDK's directory dpdk/%s is not removed: %s", prefix, strerror(-rc));
+	}
+}
 
 void kp_remove_files(const struct kp_keeper *kp)
 {
@@ -21,6 +42,7 @@ void kp_remove_files(const struct kp_keeper *kp)
 					    "engine.conf",     "keeper.pid"};
 	char path[160];
 
+	remove_dpdk_files(kp);
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
 		unlink(toe_config_path(&kp->cfg, names[i], path, sizeof(path)));
 }
@@ -47,6 +69,8 @@ int kp_cleanup(struct kp_keeper *kp)
 		return kp_fail(kp, err);
 	if (rc > 0)
 		kp_remove_files(kp);
+	else
+		remove_dpdk_files(kp);
 	LOG_INFO("%s", rc ? "restored" : "nothing to restore");
 	kp_report(kp, true, rc ? name : "");
 	return 0;

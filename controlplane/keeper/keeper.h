@@ -191,7 +191,8 @@ void kp_report(struct kp_keeper *kp, bool ok, const char *text);
 int kp_fail(struct kp_keeper *kp, const char *text);
 
 /* ---- cleanup.c ---- */
-/* All that an engine has in its run directory but the logs. */
+/* All that an engine has in its run directory but the logs, and DPDK's files of the datapath, which
+ * has ended. */
 void kp_remove_files(const struct kp_keeper *kp);
 /* Undoes what a keeper that was killed has left: exit status. */
 int kp_cleanup(struct kp_keeper *kp);

@@ -1,12 +1,15 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
 # The keeper is killed: toe status says what is left taken over, toe down puts it back without being told a
-# configuration, and removes what is stale, also when the engine's copy of the configuration is gone.
+# configuration, and removes what is stale, also when the engine's copy of the configuration is gone.  DPDK's files go
+# with every engine: after toe down, after a killed datapath, after a killed keeper.
 # PLACEMENTS: single
 . "$(dirname "$0")/../lib/net.sh"
 testbed_up
 LOCK=/run/toe-port-toe0.$(stat -Lc %i "/run/netns/$PREFIX-srv").lock
 
+dpdk_dir() { echo "/run/dpdk/$(cat "$RUN_DIR/datapath.prefix")"; }
+DPDK=$(dpdk_dir)
 up() { in_srv "$BIN/toe" up --config "$ENGINE_CONFIG" >"$LOGS/up.log" 2>&1 || fail "toe up: $(tail -1 "$LOGS/up.log")"; }
 # port: all that is taken over
 port()
@@ -25,6 +28,7 @@ as_before()
 	for file in control.sock keeper.sock modules.sock keeper.pid engine.conf datapath.prefix; do
 		[ ! -e "$RUN_DIR/$file" ] || fail "$1: $file is left"
 	done
+	[ ! -e "$DPDK" ] || fail "$1: $DPDK is left: $(ls "$DPDK")"
 }
 kill_keeper()
 {
@@ -42,7 +46,9 @@ down()
 		fail "toe down: exit code $rc, $(cat "$LOGS/down.log")"
 }
 
+[ -e "$DPDK/config" ] || fail "DPDK keeps its files elsewhere than in $DPDK"
 down 0 'engine is down'
+[ ! -e "$DPDK" ] || fail "toe down: $DPDK is left: $(ls "$DPDK")"
 in_srv ip addr add 192.0.2.1/24 dev toe0
 in_srv ip route add 198.51.100.0/24 via 192.0.2.2
 port >"$LOGS/port.before"
@@ -64,11 +70,18 @@ down 0 'keeper was gone; put back toe0'
 as_before "killed keeper"
 down 69 'no engine is running'
 
+# ---- without; another file that DPDK did not make stays, where a link leads to as well
 up
+touch "$LOGS/elsewhere"
+ln -s "$LOGS/elsewhere" "$DPDK/fbarray_link"
+touch "$DPDK/mine"
 kill_keeper
 rm "$RUN_DIR/engine.conf"
 "$BIN/toe" status 2>&1 | grep -q 'taken over' && fail "in another namespace there is no such port"
-down 0 'put back toe0'
+down 0 'put back toe0' 2 # and that this file is in the way
+[ "$(ls "$DPDK")" = mine ] && [ -e "$LOGS/elsewhere" ] || fail "not only DPDK's files: $(ls "$DPDK")"
+rm "$DPDK/mine"
+rmdir "$DPDK"
 as_before "killed keeper, no engine.conf"
 
 # ---- a killed datapath is the end of the engine
@@ -76,3 +89,14 @@ up
 kill -9 "$(pid_of toe-datapath)"
 wait_for 10 "the keeper to end" [ ! -e "$RUN_DIR/keeper.pid" ]
 as_before "killed datapath"
+
+# ---- a testbed whose engine was killed and whose port is gone
+up
+kill_keeper
+ip -n "$PREFIX-srv" link del toe0
+"$BIN/toe" testbed down --prefix "$PREFIX" >"$LOGS/down.log" 2>&1 || fail "testbed down: $(cat "$LOGS/down.log")"
+[ ! -e "$DPDK" ] || fail "testbed down: $DPDK is left"
+NET_UP=0
+for file in "/run/netns/$PREFIX-srv" "/run/netns/$PREFIX-cli" "$RUN_DIR"; do
+	[ ! -e "$file" ] || fail "$file is left"
+done
