@@ -320,6 +320,32 @@ static int mqtt_mode(struct cli *cli, int argc, char **argv)
 	return refused(cli, error);
 }
 
+/* A file with which offload is not safe, or of which nobody knows: what happens now. */
+static void say_what_goes_on(const struct cli *cli, const char *path)
+{
+	const char *why = broker_conf_scan(path, NULL, 0) < 0 ? "cannot be read" : "is unsafe";
+	bool answered;
+	int error;
+	json_t *status = cli_module(cli, "mqtt status", &error, &answered);
+	const char *mode = json_string_value(json_object_get(status, "mode"));
+
+	fflush(stdout); /* behind what is unsafe, wherever they go */
+	if (!mode)
+		cli_fail(cli, "this file %s; whether offload goes on is not known: toe mqtt status",
+			 why);
+	else if (strcmp(mode, "on") != 0)
+		cli_fail(cli, "offload is off (mode %s) and stays off: this file %s", mode, why);
+	else if (json_is_true(json_object_get(status, "reloaded")))
+		cli_fail(cli,
+			 "offload stays suspended: this file %s; all the same: toe mqtt mode on",
+			 why);
+	else
+		cli_fail(cli,
+			 "offload is ON and goes on although this file %s: toe mqtt mode suspend",
+			 why);
+	json_decref(status);
+}
+
 /* After SIGHUP: as check, and if nothing is unsafe, the filters work again. */
 static int mqtt_recheck(struct cli *cli, int argc, char **argv)
 {
@@ -328,7 +354,7 @@ static int mqtt_recheck(struct cli *cli, int argc, char **argv)
 	if (rc == CLI_OK)
 		json_decref(ask(cli, "mqtt rechecked", &rc));
 	else if (!cli->json)
-		cli_fail(cli, "offload stays suspended; all the same: toe mqtt mode on");
+		say_what_goes_on(cli, argv[0]);
 	return rc;
 }
 

@@ -332,7 +332,20 @@ static void conf_is(const char *text)
 	fclose(f);
 }
 
-/* Nothing unsafe: the stage is told.  Else it is not even asked. */
+/* Unsafe: with an engine that answers so to "status" (NULL: none). */
+static void expect_recheck(const char *status, const char *file, const char *want)
+{
+	char words[64];
+
+	snprintf(words, sizeof(words), "recheck|%s", file);
+	assert_int_equal(status ? run_with_one(status, words) : run(words), CLI_FAILED);
+	if (status)
+		assert_string_equal(server.asked[0], "mqtt status");
+	if (!strstr(said, want))
+		fail_msg("%s, %s: said \"%s\", not \"%s\"", words, status, said, want);
+}
+
+/* Nothing unsafe: the stage is told.  Else it is only asked what happens now. */
 static void test_recheck(void **state)
 {
 	static const char ok[] = "{\"ok\":true}\n";
@@ -347,10 +360,16 @@ static void test_recheck(void **state)
 	assert_int_equal(run_with_one("{\"error\":\"x\",\"errno\":19}\n", "recheck|recheck.conf"),
 			 CLI_FAILED);
 	conf_is("acl_file x\n");
-	assert_int_equal(run("recheck|recheck.conf"), CLI_FAILED);
+	expect_recheck("{\"mode\":\"on\",\"reloaded\":true}\n", "recheck.conf",
+		       "stays suspended: this file is unsafe; all the same: toe mqtt mode on");
 	assert_non_null(strstr(printed, "acl_file"));
-	assert_non_null(strstr(said, "toe mqtt mode on"));
-	assert_int_equal(run("recheck|no.conf"), CLI_FAILED);
+	expect_recheck("{\"mode\":\"on\",\"reloaded\":false}\n", "recheck.conf",
+		       "is ON and goes on although this file is unsafe: toe mqtt mode suspend");
+	expect_recheck("{\"mode\":\"shadow\",\"reloaded\":false}\n", "recheck.conf",
+		       "is off (mode shadow) and stays off");
+	expect_recheck("{\"mode\":\"on\",\"reloaded\":false}\n", "no.conf",
+		       "although this file cannot be read: toe mqtt mode suspend");
+	expect_recheck(NULL, "recheck.conf", "not known");
 	unlink("recheck.conf");
 }
 
