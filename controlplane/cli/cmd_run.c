@@ -9,8 +9,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <net/if.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "common/broker_conf.h"
@@ -53,6 +56,41 @@ static void set_app(const struct toe_ctl_app *app, int sock)
 	setenv(TOE_ENV_APP, value, 1);
 }
 
+/* Is the engine's TAP an interface of our network namespace?  Unlike the keeper's entry in /proc it
+ * can be looked at by everybody; its index alone may be another one's elsewhere. */
+static bool tap_is_here(const struct toe_ctl_engine *e)
+{
+	struct ifreq ifr = {0};
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	bool here;
+
+	if (fd < 0)
+		return true; /* not known: nothing is said */
+	snprintf(ifr.ifr_name, sizeof(ifr.ifr_name), "%.*s", (int)sizeof(e->tap) - 1, e->tap);
+	here = if_nametoindex(ifr.ifr_name) == (unsigned)e->tap_ifindex &&
+	       ioctl(fd, SIOCGIFHWADDR, &ifr) == 0 &&
+	       memcmp(ifr.ifr_hwaddr.sa_data, e->port_mac, sizeof(e->port_mac)) == 0;
+	close(fd);
+	return here;
+}
+
+/* The program may go on to the right one itself, so it is started all the same. */
+static void check_namespace(const struct cli *cli, int sock, const char *cmd)
+{
+	int fds[TOE_CTL_FDS_MAX];
+	unsigned nfds = 0;
+	struct toe_ctl_msg m;
+
+	toe_ctl_init(&m, TOE_CTL_STATUS);
+	if (toe_ctl_call(sock, &m, NULL, 0, fds, TOE_CTL_FDS_MAX, &nfds, NEW_LIMIT_MS) < 0 ||
+	    tap_is_here(&m.u.engine))
+		return; /* what is wrong with the keeper, the next question says */
+	cli_fail(cli,
+		 "WARNING: %s runs on the kernel, not offloaded: the engine is in another network "
+		 "namespace; ip netns exec NAMESPACE toe run ...",
+		 cmd);
+}
+
 /* Registers and prepares the environment.  0, or the exit status after saying why. */
 static int prepare(const struct cli *cli, const char *lib, const char *cmd)
 {
@@ -66,6 +104,7 @@ static int prepare(const struct cli *cli, const char *lib, const char *cmd)
 
 	if (sock < 0)
 		return cli_no_engine(cli, sock);
+	check_namespace(cli, sock, cmd);
 	toe_ctl_init(&m, TOE_CTL_APP_NEW);
 	m.u.app.pid = getpid();
 	snprintf(m.u.app.name, sizeof(m.u.app.name), "%s", base ? base + 1 : cmd);

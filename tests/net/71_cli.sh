@@ -174,6 +174,21 @@ orphaned TOE_FALLBACK=1 "$BIN/tests/progs/tcp_client" --host "$CLI" --port 7300 
 	fail "TOE_FALLBACK=1: $(cat "$LOGS/orphaned.log")"
 grep -q 'not offloaded' "$LOGS/orphaned.log" || fail "TOE_FALLBACK=1: no warning: $(cat "$LOGS/orphaned.log")"
 
+# an engine in another network namespace: said once, to root and others, and the program runs
+# where NAMESPACE-END LINES COMMAND...: toe run by that command there, and how many lines it says
+where()
+{
+	local end=$1 lines=$2
+	shift 2
+	[ "$(ip netns exec "$PREFIX-$end" "$@" "$BIN/toe" run -- echo works 2>"$LOGS/where.err")" = works ] &&
+		[ "$(grep -c 'toe run: WARNING: echo .* another network namespace' "$LOGS/where.err")" = "$lines" ] &&
+		[ "$(wc -l <"$LOGS/where.err")" = "$lines" ] || fail "toe run in $end by $*: $(cat "$LOGS/where.err")"
+}
+where srv 0 env
+where cli 1 env
+where srv 0 setpriv --reuid=65534 --regid=65534 --clear-groups
+where cli 1 setpriv --reuid=65534 --regid=65534 --clear-groups
+
 # toe run says what it found in the broker's configuration, and runs it all the same; only if it matters
 printf 'listener 1883\nallow_anonymous true\nupgrade_outgoing_qos true\n' >"$LOGS/mosquitto.conf"
 echo 'mqtt: { ports = ( 1883 ); offload = ( "a/#" ); };' >"$LOGS/mqtt.conf"
