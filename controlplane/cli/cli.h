@@ -73,6 +73,9 @@ int cli_load_config(struct cli *cli);
 /* "toe <name>: ..." on stderr; returns CLI_FAILED. */
 int cli_fail(const struct cli *cli, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
+/* "toe <name>: ...; see toe <name> --help" on stderr; returns CLI_USAGE. */
+int cli_usage(const struct cli *cli, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
 /* ---- ask.c ---- */
 /* Connected to the keeper: descriptor, or -errno. */
 int cli_keeper(const struct cli *cli);

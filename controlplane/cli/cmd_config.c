@@ -93,7 +93,7 @@ int cmd_config(struct cli *cli, int argc, char **argv)
 			return rc;
 	}
 	if (optind < argc)
-		return cli_common(cli, '?');
+		return cli_usage(cli, "unexpected \"%s\"", argv[optind]);
 	if (!sample && cli_load_config(cli) < 0)
 		return CLI_FAILED;
 	if (cli->json)

@@ -102,7 +102,7 @@ int cmd_conns(struct cli *cli, int argc, char **argv)
 			return rc;
 	}
 	if (optind < argc)
-		return cli_common(cli, '?');
+		return cli_usage(cli, "unexpected \"%s\"", argv[optind]);
 	if (cli_load_config(cli) < 0)
 		return CLI_FAILED;
 	answer = cli_control(cli, cli->name, &rc);

@@ -38,13 +38,20 @@ static const struct sub {
 	int args_min;
 	int args_max;
 	int (*run)(struct cli *cli, int argc, char **argv); /* positional arguments only */
+	const char *arg;
 } subs[] = {
-	{"check", NULL, 1, 1, mqtt_check},        {"status", NULL, 0, 0, mqtt_status},
-	{"sessions", NULL, 0, 0, mqtt_sessions},  {"subs", NULL, 0, 1, mqtt_subs},
-	{"slow", NULL, 0, 0, mqtt_slow},          {"filter", "list", 0, 0, mqtt_filter_list},
-	{"filter", "add", 1, 1, mqtt_filter_add}, {"filter", "del", 1, 1, mqtt_filter_del},
-	{"mode", NULL, 1, 1, mqtt_mode},          {"shadow", NULL, 0, 0, mqtt_shadow},
-	{"audit", NULL, 0, 0, mqtt_audit},        {"recheck", NULL, 1, 1, mqtt_recheck},
+	{"check", NULL, 1, 1, mqtt_check, "FILE"},
+	{"status", NULL, 0, 0, mqtt_status, NULL},
+	{"sessions", NULL, 0, 0, mqtt_sessions, NULL},
+	{"subs", NULL, 0, 1, mqtt_subs, NULL},
+	{"slow", NULL, 0, 0, mqtt_slow, NULL},
+	{"filter", "list", 0, 0, mqtt_filter_list, NULL},
+	{"filter", "add", 1, 1, mqtt_filter_add, "FILTER, like 'sensors/#'"},
+	{"filter", "del", 1, 1, mqtt_filter_del, "FILTER"},
+	{"mode", NULL, 0, 1, mqtt_mode, NULL},
+	{"shadow", NULL, 0, 0, mqtt_shadow, NULL},
+	{"audit", NULL, 0, 0, mqtt_audit, NULL},
+	{"recheck", NULL, 1, 1, mqtt_recheck, "FILE"},
 };
 #define SUB_N (sizeof(subs) / sizeof(subs[0]))
 
@@ -97,9 +104,10 @@ static int refused(const struct cli *cli, int error)
 {
 	switch (error) {
 	case -ENODEV:
-		return cli_fail(cli, "mqtt.ports is empty: set it in %s and toe down, toe up",
-				cli->cfg.path[0] ? cli->cfg.path
-						 : CLI_CONFIG_DEFAULT " (testbed: --config-extra)");
+		return cli_fail(cli,
+				"mqtt.ports is empty: set it in the configuration the engine was "
+				"started with (its copy is %s/engine.conf) and toe down, toe up",
+				cli->cfg.run_dir);
 	case -ENOENT:
 		return cli_fail(cli, "this datapath has no MQTT stage");
 	case -EBUSY:
@@ -307,16 +315,36 @@ static int mqtt_filter_del(struct cli *cli, int argc, char **argv)
 	return refused(cli, error);
 }
 
+static int show_mode(const struct cli *cli)
+{
+	int rc = CLI_OK;
+	json_t *j = ask(cli, "mqtt status", &rc);
+	const char *mode = json_string_value(json_object_get(j, "mode"));
+	bool reloaded = json_is_true(json_object_get(j, "reloaded"));
+
+	if (j && cli->json)
+		printf("{\"mode\": \"%s\", \"reloaded\": %s}\n", mode ? mode : "-",
+		       reloaded ? "true" : "false");
+	else if (j)
+		printf("%s%s\n", mode ? mode : "-",
+		       reloaded ? ", but suspended by SIGHUP: toe mqtt recheck FILE" : "");
+	json_decref(j);
+	return rc;
+}
+
 static int mqtt_mode(struct cli *cli, int argc, char **argv)
 {
 	int error;
-	int rc = order(cli, "mode", argv[0], &error);
+	int rc;
 
-	(void)argc;
+	if (argc == 0)
+		return show_mode(cli);
+	if (strcmp(argv[0], "on") != 0 && strcmp(argv[0], "shadow") != 0 &&
+	    strcmp(argv[0], "suspend") != 0)
+		return cli_usage(cli, "no mode \"%s\": on, shadow or suspend", argv[0]);
+	rc = order(cli, "mode", argv[0], &error);
 	if (rc == CLI_OK || error == 0)
 		return rc;
-	if (error == -EINVAL)
-		return cli_common(cli, '?'); /* it knows three */
 	return refused(cli, error);
 }
 
@@ -388,6 +416,15 @@ static const struct sub *find(int *argc, char ***argv)
 	return NULL;
 }
 
+static int no_such(const struct cli *cli, int argc, char **argv)
+{
+	if (argc > 0 && strcmp(argv[0], "filter") == 0)
+		return cli_usage(cli, "filter what: list, add or del");
+	if (argc > 0)
+		return cli_usage(cli, "no subcommand \"%s\"", argv[0]);
+	return cli_usage(cli, "say what to do");
+}
+
 int cmd_mqtt(struct cli *cli, int argc, char **argv)
 {
 	static const struct option longs[] = {{"closed", no_argument, NULL, 'c'},
@@ -406,9 +443,15 @@ int cmd_mqtt(struct cli *cli, int argc, char **argv)
 	argc -= optind;
 	argv += optind;
 	sub = find(&argc, &argv);
-	if (!sub || argc < sub->args_min || argc > sub->args_max ||
-	    (closed && sub->run != mqtt_filter_add))
-		return cli_common(cli, '?');
+	if (!sub)
+		return no_such(cli, argc, argv);
+	if (argc < sub->args_min)
+		return cli_usage(cli, "%s%s%s needs a %s", sub->name, sub->second ? " " : "",
+				 sub->second ? sub->second : "", sub->arg);
+	if (argc > sub->args_max)
+		return cli_usage(cli, "unexpected \"%s\"", argv[sub->args_max]);
+	if (closed && sub->run != mqtt_filter_add)
+		return cli_usage(cli, "--closed is for filter add");
 	if (cli_load_config(cli) < 0)
 		return CLI_FAILED;
 	return sub->run(cli, argc, argv);

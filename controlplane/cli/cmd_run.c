@@ -158,7 +158,7 @@ int cmd_run(struct cli *cli, int argc, char **argv)
 			return rc;
 	}
 	if (optind >= argc)
-		return cli_common(cli, '?');
+		return cli_usage(cli, "say which program: toe run -- CMD");
 	if (cli_load_config(cli) < 0)
 		return CLI_FAILED;
 	if (!toe_sibling("libtoe.so", lib, sizeof(lib)))

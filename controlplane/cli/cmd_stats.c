@@ -148,8 +148,12 @@ int cmd_stats(struct cli *cli, int argc, char **argv)
 			return rc;
 	}
 	p = optind < argc ? find(argv[optind]) : NULL;
-	if (argc - optind > 2 || (optind < argc && (!p || kernels)))
-		return cli_common(cli, '?');
+	if (optind < argc && !p)
+		return cli_usage(cli,
+				 "no part \"%s\": stages, counters, drops, lcores, pools or graph",
+				 argv[optind]);
+	if (argc - optind > 2 || (p && kernels))
+		return cli_usage(cli, "unexpected \"%s\"", argv[argc - 1]);
 	if (cli_load_config(cli) < 0)
 		return CLI_FAILED;
 	if (kernels)

@@ -313,14 +313,21 @@ static void remove_run_dir(const struct testbed *t)
 	rmdir(t->cli->cfg.run_dir);
 }
 
+/* Exit status. */
 static int down(const struct testbed *t)
 {
 	int rc;
 
+	/* without either, an engine in that run directory is no testbed's */
+	if (!netns_exists(t->server) && !netns_exists(t->client) && access(t->config, F_OK) < 0) {
+		cli_fail(t->cli, "no testbed %.*s", (int)(strlen(t->server) - strlen("-srv")),
+			 t->server);
+		return CLI_NOT_RUNNING;
+	}
 	stop_engine(t);
 	rc = remove_network(t);
 	remove_run_dir(t);
-	return rc;
+	return rc < 0 ? CLI_FAILED : CLI_OK;
 }
 
 static int up(struct testbed *t)
@@ -330,6 +337,11 @@ static int up(struct testbed *t)
 				 "it is up already (namespace %s): toe testbed down --prefix %.*s",
 				 netns_exists(t->server) ? t->server : t->client,
 				 (int)(strlen(t->server) - strlen("-srv")), t->server);
+	if (cli_keeper_pid(t->cli) > 0) /* undoing a failure would end it */
+		return -cli_fail(t->cli,
+				 "an engine is running in %s: toe down, or another testbed: "
+				 "--prefix NAME",
+				 t->cli->cfg.run_dir);
 	if (!cli_in_path("ip") || !cli_in_path("ethtool"))
 		return -cli_fail(t->cli, "needs ip and ethtool: apt-get install iproute2 ethtool");
 	if (write_config(t) < 0) {
@@ -397,7 +409,7 @@ static int parse(struct testbed *t, int argc, char **argv, bool *is_up)
 	}
 	if (optind + 1 != argc ||
 	    (strcmp(argv[optind], "up") != 0 && strcmp(argv[optind], "down") != 0))
-		return cli_common(t->cli, '?');
+		return cli_usage(t->cli, "say up or down");
 	*is_up = argv[optind][0] == 'u';
 	return name_all(t, prefix, run_dir);
 }
@@ -424,8 +436,8 @@ int cmd_testbed(struct cli *cli, int argc, char **argv)
 		print_result(&t);
 		return CLI_OK;
 	}
-	if (down(&t) < 0)
-		return CLI_FAILED;
-	puts(cli->json ? "{\"up\": false}" : "testbed is down");
-	return CLI_OK;
+	rc = down(&t);
+	if (rc == CLI_OK)
+		puts(cli->json ? "{\"up\": false}" : "testbed is down");
+	return rc;
 }

@@ -144,7 +144,7 @@ int cmd_up(struct cli *cli, int argc, char **argv)
 			return rc;
 	}
 	if (optind < argc)
-		return cli_common(cli, '?');
+		return cli_usage(cli, "unexpected \"%s\"", argv[optind]);
 	if (cli_load_config(cli) < 0)
 		return CLI_FAILED;
 	if (!toe_sibling("toe-keeper", keeper, sizeof(keeper)))

@@ -41,8 +41,8 @@ static const struct command {
 	{"mqtt", "filter list | filter add FILTER [--closed] | filter del FILTER",
 	 "topics it delivers, until the engine stops; --closed: nobody unseen subscribes",
 	 cmd_mqtt},
-	{"mqtt", "mode on|shadow|suspend", "deliver; only decide, count and compare; nothing",
-	 cmd_mqtt},
+	{"mqtt", "mode [on|shadow|suspend]",
+	 "which it is; deliver; only decide, count and compare; nothing", cmd_mqtt},
 	{"mqtt", "recheck FILE",
 	 "after the broker got SIGHUP: check, and deliver again if nothing is unsafe", cmd_mqtt},
 	{"check", "", "what is missing on this machine, and how to fix it", cmd_check},
@@ -62,7 +62,7 @@ static void help(FILE *out)
 			commands[i].args[0] ? " " : "", commands[i].args, commands[i].text);
 	fprintf(out,
 		"  toe version | help\n"
-		"\noptions of every command:\n"
+		"\noptions of every command, behind it or in front:\n"
 		"  --config FILE   configuration, default " CLI_CONFIG_DEFAULT " if it exists\n"
 		"  --run-dir DIR   which engine: directory of its sockets (default " //
 		TOE_RUN_DIR_DEFAULT ", or\n"
@@ -84,6 +84,18 @@ int cli_fail(const struct cli *cli, const char *fmt, ...)
 	va_end(ap);
 	fputc('\n', stderr);
 	return CLI_FAILED;
+}
+
+int cli_usage(const struct cli *cli, const char *fmt, ...)
+{
+	va_list ap;
+
+	fprintf(stderr, "toe %s: ", cli->name);
+	va_start(ap, fmt);
+	vfprintf(stderr, fmt, ap);
+	va_end(ap);
+	fprintf(stderr, "; see toe %s --help\n", cli->name);
+	return CLI_USAGE;
 }
 
 static const struct command *find(const char *name)
@@ -122,6 +134,8 @@ int cli_common(struct cli *cli, int opt)
 		cli->config = optarg;
 		return -1;
 	case CLI_OPT_RUN_DIR:
+		if (optarg[0] == '\0')
+			return cli_usage(cli, "--run-dir is empty: name a directory");
 		/* children and the keeper's children find it there; they may be elsewhere */
 		if (optarg[0] != '/') {
 			if (!getcwd(path, sizeof(path) / 2))
@@ -141,8 +155,7 @@ int cli_common(struct cli *cli, int opt)
 	case CLI_OPT_HELP:
 		usage_of(stdout, cli->name);
 		return CLI_OK;
-	default:
-		usage_of(stderr, cli->name);
+	default: /* getopt_long() has said what */
 		return CLI_USAGE;
 	}
 }
@@ -158,10 +171,8 @@ int cli_no_arguments(struct cli *cli, int argc, char **argv)
 		if (rc >= 0)
 			return rc;
 	}
-	if (optind < argc) {
-		usage_of(stderr, cli->name);
-		return CLI_USAGE;
-	}
+	if (optind < argc)
+		return cli_usage(cli, "unexpected \"%s\"", argv[optind]);
 	return cli_load_config(cli) < 0 ? CLI_FAILED : -1;
 }
 
@@ -186,16 +197,40 @@ int cli_load_config(struct cli *cli)
 	return 0;
 }
 
+/* Options of every command may stand in front of it: behind it they are understood.  Index of the
+ * command; argc: there is none. */
+static int command_index(int argc, char **argv)
+{
+	int i = 1;
+
+	while (i < argc) {
+		if (strcmp(argv[i], "--run-dir") == 0 || strcmp(argv[i], "--config") == 0)
+			i += 2;
+		else if (strcmp(argv[i], "--json") == 0 ||
+			 strncmp(argv[i], "--run-dir=", strlen("--run-dir=")) == 0 ||
+			 strncmp(argv[i], "--config=", strlen("--config=")) == 0)
+			i++;
+		else
+			break;
+	}
+	return i < argc ? i : argc;
+}
+
 int main(int argc, char **argv)
 {
 	static struct cli cli;
-	const char *name = argc > 1 ? argv[1] : "";
+	static char program[64]; /* getopt_long() begins its messages with it */
+	int at = command_index(argc, argv);
+	const char *name = at < argc ? argv[at] : "";
 	const struct command *c = find(name);
 
 	toe_log_init("toe");
 	toe_config_defaults(&cli.cfg);
 	if (c) {
 		cli.name = c->name;
+		snprintf(program, sizeof(program), "toe %s", c->name);
+		memmove(argv + 2, argv + 1, (size_t)(at - 1) * sizeof(*argv));
+		argv[1] = program;
 		return c->run(&cli, argc - 1, argv + 1);
 	}
 	if (strcmp(name, "version") == 0 || strcmp(name, "--version") == 0) {
@@ -208,7 +243,9 @@ int main(int argc, char **argv)
 		return CLI_OK;
 	}
 	if (*name)
-		fprintf(stderr, "toe: no command \"%s\"\n", name);
-	help(stderr);
+		fprintf(stderr, "toe: no %s \"%s\": see toe help\n",
+			*name == '-' ? "option" : "command", name);
+	else
+		help(stderr);
 	return CLI_USAGE;
 }

@@ -49,6 +49,41 @@ echo 'port: { interface = "nosuch0"; };' >"$LOGS/noif.conf"
 rmdir "$RUN_DIR.none" 2>/dev/null
 export TOE_RUN_DIR=$RUN_DIR
 
+# ---- wrong usage: one line that says what is wrong, exit code 2
+# usage TEXT ARGS...
+usage()
+{
+	local text=$1
+	shift
+	"$BIN/toe" "$@" >"$LOGS/usage.out" 2>"$LOGS/usage.err"
+	[ $? -eq 2 ] && [ "$(wc -l <"$LOGS/usage.err")" = 1 ] && [ ! -s "$LOGS/usage.out" ] && grep -qF -- "$text" "$LOGS/usage.err" ||
+		fail "toe $*: exit code $?, $(cat "$LOGS/usage.err")"
+}
+usage 'toe: no command "nix": see toe help' nix
+usage 'toe: no option "--nix": see toe help' --nix status
+usage 'toe run: invalid option' run -c x
+usage 'toe run: say which program' run
+usage 'toe status: unexpected "x"' status x
+usage "toe status: unrecognized option '--nix'" status --nix
+usage 'toe stats: no part "bogus": stages, counters' stats bogus
+usage 'toe mqtt: filter add needs a FILTER' mqtt filter add
+usage 'toe mqtt: no mode "bogus": on, shadow or suspend' mqtt mode bogus
+usage 'toe testbed: say up or down' testbed
+usage 'toe status: --run-dir is empty' status --run-dir ''
+usage 'toe status: --run-dir is empty' --run-dir= status
+# options of every command, in front of it
+for options in "--json --run-dir $RUN_DIR.front" "--run-dir=$RUN_DIR.front --json"; do
+	# shellcheck disable=SC2086
+	"$BIN/toe" $options status >"$LOGS/front.json"
+	[ $? -eq 69 ] && [ "$(json "$LOGS/front.json" .run_dir)" = "$RUN_DIR.front" ] || fail "toe $options status"
+done
+[ "$("$BIN/toe" --run-dir "$RUN_DIR.front" run --fallback -- echo --json 2>/dev/null)" = --json ] || fail "options of the program"
+# no such testbed; an engine in that run directory would not be one
+"$BIN/toe" testbed down --prefix "$PREFIX-none" >"$LOGS/nobed.log" 2>&1
+[ $? -eq 69 ] && grep -q "no testbed $PREFIX-none\$" "$LOGS/nobed.log" || fail "testbed down without one: $(cat "$LOGS/nobed.log")"
+T=nosuch tests/run-net >"$LOGS/nosuch.log" 2>&1 && fail "no test is none that passed"
+grep -q '^no test matches nosuch' "$LOGS/nosuch.log" || fail "run-net: $(cat "$LOGS/nosuch.log")"
+
 # ---- the configuration: every option of the sample, with the value in force
 write_config 'mqtt: { ports = ( 1883, 1884 ); offload = ( "a/#" ); };' 'tcp: { rx_buf = "64K"; ecn = false; };'
 json_of config "$BIN/toe" config --config "$CONFIG"
@@ -107,6 +142,14 @@ end()
 }
 trap end EXIT
 json_of testbed "$BIN/toe" testbed up --prefix "$PREFIX-b" --run-dir "$RUN_DIR-b"
+# an engine that is there already is left alone
+"$BIN/toe" testbed up --prefix "$PREFIX-c" --run-dir "$RUN_DIR-b" >"$LOGS/nobed.log" 2>&1 && fail "two engines in one run directory"
+grep -q 'an engine is running in .*toe down, or another' "$LOGS/nobed.log" || fail "$(cat "$LOGS/nobed.log")"
+mv "$RUN_DIR-b/testbed.conf" "$LOGS/" # so that it is no testbed's
+"$BIN/toe" testbed down --prefix "$PREFIX-c" --run-dir "$RUN_DIR-b" >"$LOGS/nobed.log" 2>&1
+[ $? -eq 69 ] || fail "testbed down beside an engine: $(cat "$LOGS/nobed.log")"
+"$BIN/toe" --run-dir "$RUN_DIR-b" status >/dev/null || fail "testbed down ends an engine that is no testbed's"
+mv "$LOGS/testbed.conf" "$RUN_DIR-b/"
 keys "$LOGS/testbed.json" '["server_ns","client_ns","address","client_address","port","tap","run_dir","config"]'
 ip netns exec "$(json "$LOGS/testbed.json" .client_ns)" ping -q -c 3 -i 0.05 -W 2 "$(json "$LOGS/testbed.json" .address)" \
 	>/dev/null || fail "the second testbed does not answer"

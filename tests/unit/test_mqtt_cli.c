@@ -43,6 +43,17 @@ int cli_fail(const struct cli *c, const char *fmt, ...)
 	return CLI_FAILED;
 }
 
+int cli_usage(const struct cli *c, const char *fmt, ...)
+{
+	va_list ap;
+
+	(void)c;
+	va_start(ap, fmt);
+	vsnprintf(said, sizeof(said), fmt, ap);
+	va_end(ap);
+	return CLI_USAGE;
+}
+
 int cli_common(struct cli *c, int opt)
 {
 	if (opt != CLI_OPT_JSON)
@@ -318,6 +329,15 @@ static void test_orders(void **state)
 	assert_string_equal(server.asked[0], "mqtt filter_del f/#");
 	assert_int_equal(run_with_one(ok, "mode|suspend"), CLI_OK);
 	assert_string_equal(server.asked[0], "mqtt mode suspend");
+	assert_int_equal(run_with_one("{\"mode\":\"shadow\",\"reloaded\":false}\n", "mode"),
+			 CLI_OK);
+	assert_string_equal(server.asked[0], "mqtt status");
+	assert_string_equal(printed, "shadow\n");
+	assert_int_equal(run_with_one("{\"mode\":\"on\",\"reloaded\":true}\n", "mode"), CLI_OK);
+	assert_string_equal(printed, "on, but suspended by SIGHUP: toe mqtt recheck FILE\n");
+	assert_int_equal(run_with_one("{\"mode\":\"on\",\"reloaded\":true}\n", "mode|--json"),
+			 CLI_OK);
+	assert_string_equal(printed, "{\"mode\": \"on\", \"reloaded\": true}\n");
 	assert_int_equal(run_with_one("{\"filters\":[]}\n", "filter|list"), CLI_OK);
 	assert_string_equal(server.asked[0], "mqtt status");
 	assert_non_null(strstr(printed, "no filters"));
@@ -387,13 +407,17 @@ static void expect_error(int number, const char *words, const char *want)
 
 static void test_errors(void **state)
 {
+	char want[256];
+
 	(void)state;
-	expect_error(ENODEV, "status", "mqtt.ports is empty: set it in " CLI_CONFIG_DEFAULT);
+	snprintf(
+		want, sizeof(want),
+		"mqtt.ports is empty: set it in the configuration the engine was started with (its "
+		"copy is %s/engine.conf) and toe down, toe up",
+		cli.cfg.run_dir);
+	expect_error(ENODEV, "status", want);
 	expect_error(ENODEV, "filter|add|a", "mqtt.ports is empty");
 	expect_error(ENODEV, "mode|on", "mqtt.ports is empty");
-	snprintf(cli.cfg.path, sizeof(cli.cfg.path), "/x.conf");
-	expect_error(ENODEV, "slow", "set it in /x.conf and toe down, toe up");
-	cli.cfg.path[0] = '\0';
 	expect_error(ENOENT, "sessions", "no MQTT stage");
 	expect_error(ETIMEDOUT, "status", "does not answer");
 	expect_error(EINVAL, "filter|add|a/#/b", "no topic filter for the stage");
@@ -403,15 +427,28 @@ static void test_errors(void **state)
 
 static void test_wrong_usage(void **state)
 {
-	static const char *const wrong[] = {
-		"",           "nix",      "status|x", "filter", "filter|add",   "filter|add|a|b",
-		"filter|nix", "subs|a|b", "mode",     "check",  "slow|--closed"};
+	static const struct {
+		const char *words;
+		const char *want;
+	} wrong[] = {{"", "say what to do"},
+		     {"nix", "no subcommand \"nix\""},
+		     {"status|x", "unexpected \"x\""},
+		     {"filter", "filter what: list, add or del"},
+		     {"filter|add", "filter add needs a FILTER, like 'sensors/#'"},
+		     {"filter|add|a|b", "unexpected \"b\""},
+		     {"filter|nix", "filter what: list, add or del"},
+		     {"subs|a|b", "unexpected \"b\""},
+		     {"mode|on|b", "unexpected \"b\""},
+		     {"mode|x", "no mode \"x\": on, shadow or suspend"},
+		     {"check", "check needs a FILE"},
+		     {"slow|--closed", "--closed is for filter add"}};
 	char longer[1200] = "filter|add|";
 
 	(void)state;
-	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
-		assert_int_equal(run(wrong[i]), CLI_USAGE);
-	assert_int_equal(run_with_one("{\"error\":\"x\",\"errno\":22}\n", "mode|x"), CLI_USAGE);
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		assert_int_equal(run(wrong[i].words), CLI_USAGE);
+		assert_string_equal(said, wrong[i].want);
+	}
 	/* never asked: nobody listens */
 	memset(longer + 11, 'a', sizeof(longer) - 12);
 	assert_int_equal(run(longer), CLI_FAILED);
