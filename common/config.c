@@ -8,6 +8,7 @@
  */
 #include "common/config.h"
 
+#include <arpa/inet.h>
 #include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
@@ -20,7 +21,7 @@
 
 #define LCORES_DEFAULT "0: all"
 
-enum opt_type { OPT_STR, OPT_WORD, OPT_BOOL, OPT_U32, OPT_SIZE };
+enum opt_type { OPT_STR, OPT_WORD, OPT_ADDR4, OPT_ADDR6, OPT_BOOL, OPT_U32, OPT_SIZE };
 
 struct option {
 	const char *group; /* "": top level */
@@ -120,6 +121,12 @@ static const char *expected(const struct option *o, char *buf, size_t len)
 		snprintf(buf, len, "one of %.*s, in quotes",
 			 (int)(strcspn(strchr(o->text, '('), ")") + 1), strchr(o->text, '('));
 		break;
+	case OPT_ADDR4:
+		snprintf(buf, len, "an IPv4 address with prefix length, like \"192.0.2.10/24\"");
+		break;
+	case OPT_ADDR6:
+		snprintf(buf, len, "an IPv6 address with prefix length, like \"2001:db8::10/64\"");
+		break;
 	case OPT_BOOL:
 		snprintf(buf, len, "true or false");
 		break;
@@ -146,6 +153,26 @@ static bool set_number(struct toe_config *c, const struct option *o, uint64_t v)
 	return true;
 }
 
+/* "192.0.2.10/24"; "" is none. */
+static bool address_ok(const char *s, int family)
+{
+	static const uint8_t none[16];
+	const char *slash = strchr(s, '/');
+	uint8_t addr[16] = {0};
+	char text[64];
+	char *end;
+	unsigned long bits;
+
+	if (!*s)
+		return true;
+	if (!slash || !isdigit((unsigned char)slash[1]) || slash - s >= (ptrdiff_t)sizeof(text))
+		return false;
+	snprintf(text, sizeof(text), "%.*s", (int)(slash - s), s);
+	bits = strtoul(slash + 1, &end, 10);
+	return *end == '\0' && bits <= (family == AF_INET ? 32 : 128) &&
+	       inet_pton(family, text, addr) == 1 && memcmp(addr, none, sizeof(none)) != 0;
+}
+
 static bool set_string(struct toe_config *c, const struct option *o, const char *s)
 {
 	size_t len = strlen(s);
@@ -153,6 +180,9 @@ static bool set_string(struct toe_config *c, const struct option *o, const char 
 	if (len < o->min || len > o->max || len >= o->bytes)
 		return false;
 	if (o->type == OPT_WORD && !word_allowed(o, s))
+		return false;
+	if ((o->type == OPT_ADDR4 && !address_ok(s, AF_INET)) ||
+	    (o->type == OPT_ADDR6 && !address_ok(s, AF_INET6)))
 		return false;
 	memset((char *)c + o->offset, 0, o->bytes);
 	memcpy((char *)c + o->offset, s, len);
@@ -173,6 +203,8 @@ static bool set_text(struct toe_config *c, const struct option *o, const char *s
 	switch (o->type) {
 	case OPT_STR:
 	case OPT_WORD:
+	case OPT_ADDR4:
+	case OPT_ADDR6:
 		return set_string(c, o, s);
 	case OPT_BOOL:
 		return set_bool(c, o, strcmp(s, "true") == 0);
@@ -298,14 +330,23 @@ static int read_mqtt_ports(const struct reader *r, const config_setting_t *s)
 	return 0;
 }
 
-static bool filter_ok(const char *f)
+/* What a right filter would be; NULL: it is one. */
+static const char *filter_expected(const char *f)
 {
-	return *f != '\0' && toe_filter_wildcards_valid((const uint8_t *)f, strlen(f));
+	if (*f == '\0')
+		return "a topic filter";
+	if (*f == '$')
+		return "no $ in front: such topics are never fast";
+	if (!toe_filter_wildcards_valid((const uint8_t *)f, strlen(f)))
+		return "# alone in the last level, + alone in a level, as in \"a/+/b/#\"";
+	return NULL;
 }
 
 static int read_mqtt_offload(const struct reader *r, const config_setting_t *s)
 {
 	static const char right[] = "a list of at most 64 topic filters like ( \"sensors/#\" )";
+	const char *wrong;
+	char what[128];
 	int n;
 
 	if (!config_setting_is_list(s) && !config_setting_is_array(s))
@@ -317,9 +358,15 @@ static int read_mqtt_offload(const struct reader *r, const config_setting_t *s)
 		const config_setting_t *e = config_setting_get_elem(s, (unsigned)i);
 		const char *text = config_setting_get_string(e);
 
-		if (text == NULL || strlen(text) >= TOE_CFG_MQTT_FILTER_MAX ||
-		    !filter_ok(text + (*text == '!')))
+		if (text == NULL)
 			return fail(r, e, "mqtt.offload", right);
+		wrong = strlen(text) >= TOE_CFG_MQTT_FILTER_MAX
+				? "at most 255 bytes"
+				: filter_expected(text + (*text == '!'));
+		if (wrong) {
+			snprintf(what, sizeof(what), "mqtt.offload \"%.80s\"", text);
+			return fail(r, e, what, wrong);
+		}
 		snprintf(r->c->mqtt_offload[i], sizeof(r->c->mqtt_offload[i]), "%s", text);
 	}
 	r->c->mqtt_offload_n = (uint32_t)n;
@@ -472,11 +519,20 @@ int toe_config_load(struct toe_config *c, const char *path, char *err, size_t er
 	return 0;
 }
 
+const char *toe_config_doubt(const struct toe_config *c)
+{
+	if (c->mqtt_offload_n > 0 && c->mqtt_port_n == 0)
+		return "mqtt.offload does nothing, because mqtt.ports is empty: name the broker's "
+		       "ports, like mqtt.ports = ( 1883 )";
+	return NULL;
+}
+
 /* ---- sample ---- */
 
 static void print_option(FILE *out, const struct option *o, const char *indent)
 {
-	const char *quote = o->type == OPT_STR || o->type == OPT_WORD ? "\"" : "";
+	bool plain = o->type == OPT_BOOL || o->type == OPT_U32 || o->type == OPT_SIZE;
+	const char *quote = plain ? "" : "\"";
 
 	if (o->type == OPT_SIZE && !isdigit((unsigned char)o->def[strlen(o->def) - 1]))
 		quote = "\"";

@@ -93,6 +93,9 @@ void toe_config_defaults(struct toe_config *c);
 /* Reads path over the defaults.  0, or -1 with one line in err. */
 int toe_config_load(struct toe_config *c, const char *path, char *err, size_t err_len);
 
+/* One line about what is no mistake but hardly what was meant; NULL: nothing. */
+const char *toe_config_doubt(const struct toe_config *c);
+
 /* A commented sample file that says every option, its default and meaning. */
 void toe_config_print_defaults(FILE *out);
 

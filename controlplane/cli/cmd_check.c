@@ -16,6 +16,7 @@
 #include <linux/ethtool.h>
 #include <linux/sockios.h>
 #include <net/if.h>
+#include <net/if_arp.h>
 #include <netinet/in.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -295,6 +296,10 @@ static void check_port(struct check *c)
 	} else if ((uint32_t)ifr.ifr_mtu < cfg->mtu) {
 		item(c, FAIL, "port", "MTU of %s is %d, port.mtu is %u: make them equal",
 		     cfg->port_if, ifr.ifr_mtu, cfg->mtu);
+	} else if (ioctl(sock, SIOCGIFHWADDR, &ifr) == 0 &&
+		   ifr.ifr_hwaddr.sa_family != ARPHRD_ETHER) {
+		item(c, FAIL, "port", "%s is not an Ethernet interface: set port.interface",
+		     cfg->port_if);
 	} else {
 		item(c, OK, "port", "%s, MTU %u, driver %s", cfg->port_if, cfg->mtu,
 		     cfg->port_driver);
@@ -377,6 +382,8 @@ int cmd_check(struct cli *cli, int argc, char **argv)
 	     cli->cfg.path[0] ? cli->cfg.path : "built-in, there is no " CLI_CONFIG_DEFAULT);
 	for (size_t i = 0; i < sizeof(checks) / sizeof(checks[0]); i++)
 		checks[i](&c);
+	if (toe_config_doubt(&cli->cfg))
+		item(&c, WARN, "mqtt", "%s", toe_config_doubt(&cli->cfg));
 	if (cli->json)
 		cli_print_json(c.items);
 	else if (c.failed)

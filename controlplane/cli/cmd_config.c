@@ -9,11 +9,13 @@
 #include "cli.h"
 
 /* Of an option, by its type in options.def. */
-#define JSON_STR(v)  json_string(v)
-#define JSON_WORD(v) json_string(v)
-#define JSON_BOOL(v) json_boolean(v)
-#define JSON_U32(v)  json_integer(v)
-#define JSON_SIZE(v) json_integer(v) /* bytes */
+#define JSON_STR(v)   json_string(v)
+#define JSON_WORD(v)  json_string(v)
+#define JSON_ADDR4(v) json_string(v)
+#define JSON_ADDR6(v) json_string(v)
+#define JSON_BOOL(v)  json_boolean(v)
+#define JSON_U32(v)   json_integer(v)
+#define JSON_SIZE(v)  json_integer(v) /* bytes */
 
 /* group "": top level.  *root becomes NULL if the value is none: text that is not UTF-8. */
 static void put(json_t **root, const char *group, const char *name, json_t *value)
@@ -102,6 +104,8 @@ int cmd_config(struct cli *cli, int argc, char **argv)
 		toe_config_print_defaults(stdout);
 		return ferror(stdout) ? CLI_FAILED : CLI_OK;
 	}
+	if (toe_config_doubt(&cli->cfg))
+		cli_fail(cli, "warning: %s", toe_config_doubt(&cli->cfg));
 	printf("%s: ok\n", cli->cfg.path[0] ? cli->cfg.path : "built-in configuration");
 	return CLI_OK;
 }

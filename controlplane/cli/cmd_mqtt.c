@@ -287,6 +287,10 @@ static int mqtt_filter_add(struct cli *cli, int argc, char **argv)
 	int rc;
 
 	(void)argc;
+	if (filter[0] == '$' && strncmp(filter, "$share/", strlen("$share/")) != 0)
+		return cli_fail(cli,
+				"\"%s\" would do nothing: topics that begin with $ are never fast",
+				filter);
 	snprintf(arg, sizeof(arg), "%s%s", closed || argv[0][0] == '!' ? "!" : "", filter);
 	rc = order(cli, "filter_add", arg, &error);
 	if (rc == CLI_OK || error == 0)

@@ -149,6 +149,8 @@ int cmd_up(struct cli *cli, int argc, char **argv)
 		return CLI_FAILED;
 	if (!toe_sibling("toe-keeper", keeper, sizeof(keeper)))
 		return cli_fail(cli, "%s is missing: build it (make) or reinstall", keeper);
+	if (toe_config_doubt(&cli->cfg))
+		cli_fail(cli, "warning: %s", toe_config_doubt(&cli->cfg));
 	if (foreground)
 		exec_keeper(cli, keeper, cli->cfg.path, NULL, NULL, -1);
 	return start(cli, keeper);

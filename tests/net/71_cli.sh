@@ -46,6 +46,12 @@ echo 'port: { interface = "nosuch0"; };' >"$LOGS/noif.conf"
 [ $? -eq 1 ] || fail "check without the interface: exit code is not 1"
 [ "$(json "$LOGS/check-bad.json" '[.[] | select(.result == "FAIL") | .item] | join(" ")')" = port ] ||
 	fail "check without the interface: $(cat "$LOGS/check-bad.json")"
+echo 'port: { interface = "lo"; }; mqtt: { offload = ( "a" ); };' >"$LOGS/noif.conf"
+"$BIN/toe" check --json --config "$LOGS/noif.conf" >"$LOGS/check-bad.json"
+[ "$(json "$LOGS/check-bad.json" '[.[] | select(.item == "port" or .item == "mqtt") | "\(.result) \(.text[:29])"] | join(",")')" = \
+	'FAIL lo is not an Ethernet interfa,warn mqtt.offload does nothing, be' ] || fail "check of lo: $(cat "$LOGS/check-bad.json")"
+[ "$("$BIN/toe" config --config "$LOGS/noif.conf" 2>&1 >/dev/null)" = "toe config: warning: mqtt.offload does nothing, because \
+mqtt.ports is empty: name the broker's ports, like mqtt.ports = ( 1883 )" ] || fail "config does not warn"
 rmdir "$RUN_DIR.none" 2>/dev/null
 export TOE_RUN_DIR=$RUN_DIR
 

@@ -141,9 +141,15 @@ static void test_mistakes(void **state)
 	refused("port = 3;", ":1:", "port", "group");
 	refused("mqtt: {\n ports = ( 1883, 70000 ); };", ":2:", "mqtt.ports", "port numbers");
 	refused("mqtt: { ports = 1883; };", ":1:", "mqtt.ports", "1883");
-	refused("mqtt: {\n offload = ( \"a/#\", \"a/#/b\" ); };", ":2:", "mqtt.offload", "filters");
-	refused("mqtt: { offload = ( \"a+/b\" ); };", ":1:", "mqtt.offload", "filters");
-	refused("mqtt: { offload = ( \"!\" ); };", ":1:", "mqtt.offload", "filters");
+	refused("mqtt: {\n offload = ( \"a/#\", \"a/#/b\" ); };", ":2:", "mqtt.offload \"a/#/b\"",
+		"# alone in the last level");
+	refused("mqtt: { offload = ( \"a+/b\" ); };", ":1:", "mqtt.offload \"a+/b\"",
+		"+ alone in a level");
+	refused("mqtt: { offload = ( \"!\" ); };", ":1:", "mqtt.offload \"!\"", "a topic filter");
+	refused("mqtt: { offload = ( \"!$SYS/#\" ); };", ":1:", "mqtt.offload \"!$SYS/#\"",
+		"never fast");
+	refused("mqtt: { offload = ( 3 ); };", ":1:", "mqtt.offload", "filters");
+	refused("tcp: { cc = \"cubic\"; };", ":1:", "tcp.cc", "one of (dctcp)");
 	refused("port: { mtu = \"1500\"; };", ":1:", "port.mtu", "576 to 9000");
 	refused("port: { mtu = 20; };", ":1:", "port.mtu", "576 to 9000");
 	refused("port: { mtu = -1; };", ":1:", "port.mtu", "576 to 9000");
@@ -167,6 +173,46 @@ static void test_mistakes(void **state)
 	refused("port: { mtu 3 };", ":1:", "syntax", "");
 }
 
+/* An address says how large its network is. */
+static void test_addresses(void **state)
+{
+	static const char *const bad4[] = {"192.0.2.10", "eth0",         "192.0.2.10/",
+					   "192.0.2/24", "192.0.2.1/33", "192.0.2.1/24x",
+					   "::1/64",     "0.0.0.0/0",    "/24"};
+	static const char *const bad6[] = {"2001:db8::1", "192.0.2.1/24", "2001:db8::1/129",
+					   "::/0"};
+	struct toe_config c;
+	char text[128];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(bad4) / sizeof(bad4[0]); i++) {
+		snprintf(text, sizeof(text), "port: { address = \"%s\"; };", bad4[i]);
+		refused(text, ":1:", "port.address", "IPv4 address with prefix length");
+	}
+	for (size_t i = 0; i < sizeof(bad6) / sizeof(bad6[0]); i++) {
+		snprintf(text, sizeof(text), "port: { address6 = \"%s\"; };", bad6[i]);
+		refused(text, ":1:", "port.address6", "IPv6 address with prefix length");
+	}
+	assert_int_equal(
+		load(&c, "port: { address = \"192.0.2.10/24\"; address6 = \"fd00::1/64\"; };"), 0);
+	assert_string_equal(c.address, "192.0.2.10/24");
+	assert_string_equal(c.address6, "fd00::1/64");
+	assert_int_equal(load(&c, "port: { address = \"\"; address6 = \"\"; };"), 0);
+}
+
+static void test_doubt(void **state)
+{
+	struct toe_config c;
+
+	(void)state;
+	assert_int_equal(load(&c, "mqtt: { offload = ( \"a\" ); };"), 0);
+	assert_non_null(strstr(toe_config_doubt(&c), "mqtt.ports is empty"));
+	assert_int_equal(load(&c, "mqtt: { offload = ( \"a\" ); ports = ( 1883 ); };"), 0);
+	assert_null(toe_config_doubt(&c));
+	toe_config_defaults(&c);
+	assert_null(toe_config_doubt(&c));
+}
+
 static void test_unreadable(void **state)
 {
 	struct toe_config c;
@@ -183,7 +229,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_defaults), cmocka_unit_test(test_sample_is_defaults),
 		cmocka_unit_test(test_values),   cmocka_unit_test(test_environment_wins),
-		cmocka_unit_test(test_mistakes), cmocka_unit_test(test_unreadable),
+		cmocka_unit_test(test_mistakes), cmocka_unit_test(test_addresses),
+		cmocka_unit_test(test_doubt),    cmocka_unit_test(test_unreadable),
 	};
 	int fd, rc;
 

@@ -450,6 +450,9 @@ static void test_wrong_usage(void **state)
 		assert_string_equal(said, wrong[i].want);
 	}
 	/* never asked: nobody listens */
+	assert_int_equal(run("filter|add|!$SYS/#"), CLI_FAILED);
+	assert_string_equal(said,
+			    "\"$SYS/#\" would do nothing: topics that begin with $ are never fast");
 	memset(longer + 11, 'a', sizeof(longer) - 12);
 	assert_int_equal(run(longer), CLI_FAILED);
 	assert_non_null(strstr(said, "no topic filter"));
