@@ -24,7 +24,9 @@ static const struct command {
 	int (*run)(struct cli *cli, int argc, char **argv);
 } commands[] = {
 	{"up", "[--foreground]", "start the engine", cmd_up},
-	{"down", "", "stop it and undo everything; applications get ECONNRESET", cmd_down},
+	{"down", "",
+	 "stop it and undo everything, what a killed one left, too; applications get ECONNRESET",
+	 cmd_down},
 	{"status", "", "is it up, and with what", cmd_status},
 	{"run", "[--fallback] -- CMD...", "run a program on the engine", cmd_run},
 	{"stats", "[--all] [--unsupported | stages|counters|drops|lcores|pools|graph [INSTANCE]]",
