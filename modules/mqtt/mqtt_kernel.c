@@ -224,16 +224,14 @@ static void end_all(struct mqtt_stage *st, uint32_t ctx)
 	}
 }
 
-/* It may begin, resume or change a session, and nobody will see it. */
-static int missed(struct mqtt_stage *st, const struct mqtt_str *id)
+void mqtt_kernel_missed(struct mqtt_stage *st, const struct mqtt_str *id)
 {
 	if (id->len == 0) {
 		st->missed++;
-		return 0;
+		return;
 	}
 	supersede(st, id);
 	mqtt_session_cut(st, id->data, id->len, false);
-	return 0;
 }
 
 static int hex(char c)
@@ -265,12 +263,13 @@ static int news_of(struct mqtt_stage *st, uint32_t ctx, uint32_t conn, uint32_t 
 		int rc = begin(st, ctx, conn, data, what);
 
 		if (rc != 0 && data->len != 0)
-			missed(st, data);
+			mqtt_kernel_missed(st, data);
 		return rc;
 	}
 	switch (what) {
 	case TOE_KCONN_MQTT_MISSED:
-		return missed(st, data);
+		mqtt_kernel_missed(st, data);
+		return 0;
 	case TOE_KCONN_MQTT_GONE:
 		end_all(st, ctx);
 		return 0;

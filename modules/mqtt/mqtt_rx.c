@@ -2,11 +2,11 @@
 /*
  * MQTT stage, client -> broker.
  *
- * Input: the client's bytes in order, split anywhere.  CONNECT, (UN)SUBSCRIBE, DISCONNECT and those
- * PUBLISH that may become fast are assembled: nothing of them reaches the broker before the
- * decision. Everything else passes as it comes.  Output: bytes to the broker, jobs for the fan-out.
- * An assembled byte is consumed at once (its memory is the message's, not the window's) and
- * forwarded later as the module's own.  Thread: the stream stage's.
+ * Input: the client's bytes in order, split anywhere.  (UN)SUBSCRIBE, DISCONNECT, those PUBLISH
+ * that may become fast, and CONNECT up to its ClientID are assembled: nothing of them reaches the
+ * broker before the decision. Everything else passes as it comes.  Output: bytes to the broker,
+ * jobs for the fan-out. An assembled byte is consumed at once (its memory is the message's, not the
+ * window's) and forwarded later as the module's own.  Thread: the stream stage's.
  */
 #include "mqtt_stage.h"
 
@@ -135,6 +135,21 @@ static void start_publish(struct mqtt_stage *st, struct toe_stream_conn *c, stru
 	}
 }
 
+/* CONNECT goes to the broker.  If m->client_id is not set, nobody knows whose it is: only when it
+ * is accepted that matters, and until then nothing comes behind it. */
+static void pass_connect(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
+{
+	struct mqtt_session *se = m->client_id != NULL ? mqtt_session_claimed(st, m) : NULL;
+
+	if (se != NULL)
+		se->claimed = 1;
+	m->kind = MQTT_K_CONNECTING;
+	if (m->rx_buf != NULL)
+		pass_assembled(st, c, m);
+	else
+		pass_packet(st, c, m);
+}
+
 static void start_packet(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
 {
 	enum mqtt_type type = mqtt_first_type(m->rx_first);
@@ -147,7 +162,14 @@ static void start_packet(struct mqtt_stage *st, struct toe_stream_conn *c, struc
 	case MQTT_PUBLISH:
 		start_publish(st, c, m);
 		return;
-	case MQTT_CONNECT:
+	case MQTT_CONNECT: /* a second one the broker answers by closing */
+		if (m->kind == MQTT_K_REFUSED)
+			break;
+		if (m->kind != MQTT_K_NEW)
+			mqtt_conn_lose(st, c, m);
+		else if (!start_assembly(st, m))
+			pass_connect(st, c, m);
+		return;
 	case MQTT_SUBSCRIBE:
 	case MQTT_UNSUBSCRIBE:
 	case MQTT_DISCONNECT:
@@ -242,25 +264,32 @@ static void finish_publish(struct mqtt_stage *st, struct toe_stream_conn *c, str
 	go_slow(st, c, m, why, group, &p);
 }
 
-static void finish_connect(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
+/* Who is it?  The will and what else is behind the ClientID may be large, and the broker's answer
+ * says all there is to know of it. */
+static void look_connect(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
 {
-	struct mqtt_session *se;
+	struct mqtt_connect con;
 	uint32_t len;
 	const uint8_t *body = body_of(m, &len);
+	int rc;
 
-	/* A second CONNECT is a protocol violation that the broker answers by closing. */
-	if (m->kind != MQTT_K_NEW ||
-	    (m->client_id == NULL && mqtt_session_connect(st, m, body, len) != 0)) {
-		mqtt_conn_lose(st, c, m);
+	if (m->waited) {
+		pass_connect(st, c, m);
 		return;
 	}
-	if (!m->waited && mqtt_older_wait(st, m))
+	rc = mqtt_connect_begin(m->rx_first, body, len, len + m->rx_left, &con);
+	if (rc == -EPROTONOSUPPORT) {
+		mqtt_conn_lose(st, c, m); /* TLS, a scanner: no broker of MQTT accepts it */
 		return;
-	se = mqtt_session_claimed(st, m);
-	if (se != NULL)
-		se->claimed = 1;
-	m->kind = MQTT_K_CONNECTING;
-	pass_assembled(st, c, m);
+	}
+	if (rc == 0 && len < MQTT_CONTROL_MAX)
+		return;
+	if (rc > 0)
+		mqtt_session_connect(st, m, &con);
+	if (mqtt_older_wait(st, m))
+		m->rx_mode = MQTT_RX_READY;
+	else
+		pass_connect(st, c, m);
 }
 
 static void finish_request(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
@@ -294,7 +323,7 @@ static void finish_packet(struct mqtt_stage *st, struct toe_stream_conn *c, stru
 		finish_publish(st, c, m);
 		break;
 	case MQTT_CONNECT:
-		finish_connect(st, c, m);
+		look_connect(st, c, m);
 		break;
 	case MQTT_SUBSCRIBE:
 	case MQTT_UNSUBSCRIBE:
@@ -359,7 +388,9 @@ static bool grow_assembly(struct mqtt_stage *st, struct mqtt_conn *m, size_t n)
 /* No memory in the middle of a packet. */
 static void assembly_failed(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
 {
-	if (mqtt_first_type(m->rx_first) != MQTT_PUBLISH) {
+	if (mqtt_first_type(m->rx_first) == MQTT_CONNECT) {
+		pass_connect(st, c, m);
+	} else if (mqtt_first_type(m->rx_first) != MQTT_PUBLISH) {
 		mqtt_conn_lose(st, c, m);
 	} else if (mqtt_rx_pending(st, m)) {
 		mqtt_rx_wait(st, m, MQTT_WAIT_JOBS); /* and then again */
@@ -377,9 +408,8 @@ static size_t take_header(struct mqtt_stage *st, struct toe_stream_conn *c, stru
 	size_t n = 0;
 	int rc = 0;
 
-	/* The flags of CONNECT are 0 (2.2.2): a TLS record begins with 0x16. */
-	if (m->kind == MQTT_K_NEW && m->rx_hdr_n == 0 && data[0] != MQTT_CONNECT << 4) {
-		mqtt_conn_lose(st, c, m); /* TLS, WebSocket, a scanner */
+	if (m->kind == MQTT_K_NEW && m->rx_hdr_n == 0 && mqtt_first_type(data[0]) != MQTT_CONNECT) {
+		mqtt_conn_lose(st, c, m); /* WebSocket, a scanner */
 		return 0;
 	}
 	while (n < len && rc == 0) {
@@ -388,6 +418,9 @@ static size_t take_header(struct mqtt_stage *st, struct toe_stream_conn *c, stru
 	}
 	toe_stream_consume(st->s, c, n);
 	if (rc < 0) {
+		/* the broker closes the connection: nothing comes behind that changes a session */
+		if (m->kind == MQTT_K_CONNECTING)
+			m->kind = MQTT_K_NEW;
 		mqtt_conn_lose(st, c, m);
 	} else if (rc > 0) {
 		start_packet(st, c, m);
@@ -401,7 +434,10 @@ static size_t take_body(struct mqtt_stage *st, struct toe_stream_conn *c, struct
 			const uint8_t *data, size_t len)
 {
 	size_t n = len < m->rx_left ? len : m->rx_left;
+	bool connect = mqtt_first_type(m->rx_first) == MQTT_CONNECT;
 
+	if (connect && n > MQTT_FIXED_MAX + MQTT_CONTROL_MAX - m->rx_buf->len)
+		n = MQTT_FIXED_MAX + MQTT_CONTROL_MAX - m->rx_buf->len;
 	if (!grow_assembly(st, m, n)) {
 		assembly_failed(st, c, m);
 		return 0;
@@ -412,6 +448,8 @@ static size_t take_body(struct mqtt_stage *st, struct toe_stream_conn *c, struct
 	toe_stream_consume(st->s, c, n);
 	if (m->rx_left == 0)
 		finish_packet(st, c, m);
+	else if (connect)
+		look_connect(st, c, m);
 	else if (mqtt_first_type(m->rx_first) == MQTT_PUBLISH && m->rx_seen == MQTT_R_N)
 		look_early(st, c, m);
 	return n;

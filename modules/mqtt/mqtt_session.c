@@ -306,25 +306,22 @@ struct mqtt_session *mqtt_session_claimed(struct mqtt_stage *st, const struct mq
 	return i != MQTT_NONE ? &st->sessions[i] : NULL;
 }
 
-int mqtt_session_connect(struct mqtt_stage *st, struct mqtt_conn *m, const uint8_t *body,
-			 uint32_t len)
+void mqtt_session_connect(struct mqtt_stage *st, struct mqtt_conn *m,
+			  const struct mqtt_connect *con)
 {
-	struct mqtt_connect con;
-
-	if (mqtt_connect_parse(body, len, &con) != 0)
-		return -EPROTO;
-	m->client_id = keep_id(st, &con.client_id);
+	m->level = con->level;
+	m->bridge = con->bridge;
+	m->will = con->has_will;
+	m->clean = con->clean;
+	m->keep_alive_s = con->keep_alive_s;
+	m->max_packet = con->maximum_packet_size;
+	m->expiry_s = con->level == MQTT_LEVEL_5 ? con->session_expiry_s
+		      : con->clean               ? 0
+						 : UINT32_MAX;
+	m->client_id = keep_id(st, &con->client_id);
 	if (m->client_id == NULL)
-		return -ENOSPC;
+		return;
 	m->who = who_is(st, m->client_id);
-	m->level = con.level;
-	m->bridge = con.bridge;
-	m->will = con.has_will;
-	m->clean = con.clean;
-	m->keep_alive_s = con.keep_alive_s;
-	m->max_packet = con.maximum_packet_size;
-	m->expiry_s = con.level == MQTT_LEVEL_5 ? con.session_expiry_s : con.clean ? 0 : UINT32_MAX;
-	return 0;
 }
 
 /* A name nobody can send: the broker keeps the session of an empty ClientID to itself. */
@@ -429,7 +426,11 @@ void mqtt_session_connack(struct mqtt_stage *st, struct toe_stream_conn *c, stru
 
 	if (m->kind != MQTT_K_CONNECTING)
 		return;
-	if (mqtt_connack_parse(m->level, body, len, &ack) != 0) {
+	if (m->client_id == NULL && len >= 2 && body[1] != 0) {
+		m->kind = MQTT_K_REFUSED;
+		return;
+	}
+	if (m->client_id == NULL || mqtt_connack_parse(m->level, body, len, &ack) != 0) {
 		mqtt_conn_lose(st, c, m);
 		return;
 	}
@@ -510,11 +511,25 @@ void mqtt_session_detach(struct mqtt_stage *st, struct mqtt_conn *m)
 		rest(st, i);
 }
 
+/* The broker accepts it, or may: what it does to the session of its ClientID nobody sees, nor, if
+ * that is not known, to which.  An empty one begins a session of its own. */
+static void lose_connecting(struct mqtt_stage *st, const struct mqtt_conn *m)
+{
+	struct mqtt_str id = {0};
+
+	if (m->client_id != NULL)
+		id = (struct mqtt_str){m->client_id->data, (uint16_t)m->client_id->len};
+	if (m->client_id == NULL || id.len != 0)
+		mqtt_kernel_missed(st, &id);
+}
+
 /* What it is subscribed to when it comes back nobody knows: it is a session never seen then. */
 void mqtt_session_lose(struct mqtt_stage *st, struct mqtt_conn *m)
 {
 	uint32_t i = m->session;
 
+	if (m->kind == MQTT_K_CONNECTING)
+		lose_connecting(st, m);
 	if (i != MQTT_NONE)
 		st->sessions[i].full = 0; /* the broker has not forgotten it */
 	mqtt_session_detach(st, m);

@@ -19,8 +19,9 @@ struct toe_stream_conn;
 /* mqtt_session.c; body: the packet without its fixed header. */
 int mqtt_session_init(struct mqtt_stage *st);
 void mqtt_session_fini(struct mqtt_stage *st);
-int mqtt_session_connect(struct mqtt_stage *st, struct mqtt_conn *m, const uint8_t *body,
-			 uint32_t len);
+/* m->client_id stays NULL if there is no memory: as if nothing was known of the CONNECT. */
+void mqtt_session_connect(struct mqtt_stage *st, struct mqtt_conn *m,
+			  const struct mqtt_connect *con);
 /* What is known of the session m's CONNECT is for, NULL: nothing. */
 struct mqtt_session *mqtt_session_claimed(struct mqtt_stage *st, const struct mqtt_conn *m);
 void mqtt_session_connack(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m,
@@ -64,6 +65,9 @@ int mqtt_restore(struct mqtt_stage *st, const uint8_t *data, uint32_t len);
 /* mqtt_kernel.c: 0 or -errno, then the connection is not followed. */
 int mqtt_kernel_news(struct mqtt_stage *st, const char *text);
 void mqtt_kernel_reset(struct mqtt_stage *st);
+/* Somebody may have begun, resumed or changed the session of that ClientID, and nobody sees it;
+ * empty: any session. */
+void mqtt_kernel_missed(struct mqtt_stage *st, const struct mqtt_str *id);
 /* There are connections libtoe tells of and of which the stage has forgotten what it was told, when
  * it followed another broker. */
 bool mqtt_kernel_forgotten(const struct mqtt_stage *st);

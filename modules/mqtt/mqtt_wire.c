@@ -115,22 +115,74 @@ static void connect_login_read(struct mqtt_rd *r, uint8_t flags, struct mqtt_con
 		mqtt_rd_bin(r);
 }
 
-int mqtt_connect_parse(const uint8_t *body, size_t len, struct mqtt_connect *out)
+/* Up to the ClientID; returns the flags. */
+static uint8_t connect_head_read(struct mqtt_rd *r, struct mqtt_connect *out)
 {
-	struct mqtt_rd r = mqtt_rd_make(body, len);
 	uint8_t flags;
 
 	*out = (struct mqtt_connect){.receive_maximum = RECEIVE_MAXIMUM_DEFAULT};
-	connect_protocol_read(&r, out);
-	flags = mqtt_rd_u8(&r);
-	if (r.bad || !connect_flags_valid(out->level, flags))
-		return -EPROTO;
+	connect_protocol_read(r, out);
+	flags = mqtt_rd_u8(r);
+	if (r->bad || !connect_flags_valid(out->level, flags)) {
+		r->bad = true;
+		return flags;
+	}
 	out->clean = flags & CONNECT_CLEAN;
 	out->has_will = flags & CONNECT_WILL;
-	out->keep_alive_s = mqtt_rd_u16(&r);
+	out->keep_alive_s = mqtt_rd_u16(r);
 	if (out->level == MQTT_LEVEL_5)
-		connect_props_read(&r, out);
-	out->client_id = mqtt_rd_str(&r);
+		connect_props_read(r, out);
+	out->client_id = mqtt_rd_str(r);
+	return flags;
+}
+
+/* Bytes up to the end of the ClientID, as far as can be said: more than avail if they are not all
+ * there, 0 if no protocol begins so. */
+static size_t connect_head_size(const uint8_t *body, size_t avail)
+{
+	struct mqtt_rd r = mqtt_rd_make(body, avail);
+	struct mqtt_str name = mqtt_rd_bin(&r);
+	uint8_t level = mqtt_rd_u8(&r);
+
+	if (avail >= 2 && body[0] != 0)
+		return 0;
+	if (avail >= 2 && body[1] != strlen("MQTT") && body[1] != strlen("MQIsdp"))
+		return 0;
+	if (name.len != 0 && !str_is(&name, "MQTT") && !str_is(&name, "MQIsdp"))
+		return 0;
+	mqtt_rd_take(&r, 1 + 2); /* flags, keep alive */
+	if (level == MQTT_LEVEL_5)
+		mqtt_rd_take(&r, mqtt_rd_varint(&r));
+	mqtt_rd_bin(&r);
+	return r.bad ? avail + 1 : (size_t)(r.p - body);
+}
+
+int mqtt_connect_begin(uint8_t first, const uint8_t *body, size_t avail, uint32_t remaining,
+		       struct mqtt_connect *out)
+{
+	size_t n = connect_head_size(body, avail);
+	struct mqtt_rd r;
+
+	if (n == 0 || remaining <= sizeof(uint16_t) + strlen("MQTT"))
+		return -EPROTONOSUPPORT;
+	if (n > remaining)
+		return -EPROTO;
+	if (n > avail)
+		return 0;
+	r = mqtt_rd_make(body, n);
+	connect_head_read(&r, out);
+	if (out->level != MQTT_LEVEL_31 && (first & 0x0fu) != 0) /* v3 2.2.2 */
+		r.bad = true;
+	return r.bad ? -EPROTO : 1;
+}
+
+int mqtt_connect_parse(const uint8_t *body, size_t len, struct mqtt_connect *out)
+{
+	struct mqtt_rd r = mqtt_rd_make(body, len);
+	uint8_t flags = connect_head_read(&r, out);
+
+	if (r.bad)
+		return -EPROTO;
 	if (out->has_will)
 		connect_will_read(&r, out->level);
 	connect_login_read(&r, flags, out);

@@ -147,6 +147,15 @@ struct mqtt_connect {
 
 int mqtt_connect_parse(const uint8_t *body, size_t len, struct mqtt_connect *out);
 
+/*
+ * The same of the first avail <= remaining bytes, which have to reach to the end of the ClientID:
+ * 1, what is behind it not looked at; 0 = need more bytes; -EPROTO = malformed; -EPROTONOSUPPORT =
+ * the protocol name, or the bytes there are for one, cannot be MQTT's: TLS begins like a CONNECT
+ * of 3 bytes.  First byte: its low bits are 0 but at level 3, where mosquitto does not look.
+ */
+int mqtt_connect_begin(uint8_t first, const uint8_t *body, size_t avail, uint32_t remaining,
+		       struct mqtt_connect *out);
+
 /* 3.2.  level is that of the CONNECT. */
 struct mqtt_connack {
 	bool session_present;

@@ -120,10 +120,17 @@ static void check_subscribe(uint8_t level, bool unsubscribe, const uint8_t *body
 
 static void check_connect(const uint8_t *body, size_t len)
 {
-	struct mqtt_connect c;
+	struct mqtt_connect c, head;
+	int rc = mqtt_connect_begin(0x10, body, len, (uint32_t)len, &head);
 
+	require(rc != 0);
+	if (rc > 0)
+		inside(head.client_id.data, head.client_id.len, body, len);
+	if (mqtt_connect_begin(0x10, body, len / 2, (uint32_t)len, &head) > 0)
+		inside(head.client_id.data, head.client_id.len, body, len / 2);
 	if (mqtt_connect_parse(body, len, &c) < 0)
 		return;
+	require(rc > 0);
 	require(c.level >= 3 && c.level <= 5 && c.receive_maximum > 0);
 	inside(c.client_id.data, c.client_id.len, body, len);
 	inside(c.username.data, c.username.len, body, len);

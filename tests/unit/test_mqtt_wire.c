@@ -28,6 +28,37 @@ static void test_connect_31(void **state)
 	assert_false(c.clean || c.has_will || c.has_username);
 }
 
+/* Of every part of it: nothing is said too soon, nor too late. */
+static void test_connect_begin(void **state)
+{
+	static const char body[] =
+		"\0\4MQTT\5\4\0\12\x0a\x11\0\0\0\7\x27\0\0\1\0\0\3abc\0\0\1w\0\2hi";
+	const uint32_t all = sizeof(body) - 1, head = 26;
+	struct mqtt_connect c;
+
+	(void)state;
+	for (uint32_t n = 0; n <= all; n++) {
+		uint8_t *p = exact_copy(body, n);
+
+		assert_int_equal(mqtt_connect_begin(0x10, p, n, all, &c), n >= head);
+		if (n >= head) {
+			assert_str(c.client_id, "abc");
+			assert_int_equal(c.session_expiry_s, 7);
+			assert_int_equal(c.maximum_packet_size, 256);
+			assert_true(c.has_will);
+		}
+		assert_int_equal(mqtt_connect_begin(0x10, p, n, n, &c), n >= head ? 1
+									: n <= 6  ? -EPROTONOSUPPORT
+										  : -EPROTO);
+		free(p);
+	}
+	assert_int_equal(mqtt_connect_begin(0x12, LIT(body), all, &c), -EPROTO);
+	assert_int_equal(mqtt_connect_begin(0x1f, LIT("\0\6MQIsdp\3\0\0\0\0\1a"), 15, &c), 1);
+	assert_int_equal(mqtt_connect_begin(0x10, LIT("\0\5"), 15, &c), -EPROTONOSUPPORT);
+	assert_int_equal(mqtt_connect_begin(0x10, LIT("\0\4MQTX"), 15, &c), -EPROTONOSUPPORT);
+	assert_int_equal(mqtt_connect_begin(0x10, LIT("\0\4MQTT\6\0\0\0\0\1a"), 13, &c), -EPROTO);
+}
+
 static void test_connect_311(void **state)
 {
 	struct mqtt_connect c;
@@ -414,12 +445,13 @@ static void test_every_prefix(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_connect_31),   cmocka_unit_test(test_connect_311),
-		cmocka_unit_test(test_connect_5),    cmocka_unit_test(test_connack),
-		cmocka_unit_test(test_subscribe_v3), cmocka_unit_test(test_subscribe_5),
-		cmocka_unit_test(test_unsubscribe),  cmocka_unit_test(test_suback),
-		cmocka_unit_test(test_disconnect),   cmocka_unit_test(test_refused),
-		cmocka_unit_test(test_tolerated),    cmocka_unit_test(test_every_prefix),
+		cmocka_unit_test(test_connect_begin), cmocka_unit_test(test_connect_31),
+		cmocka_unit_test(test_connect_311),   cmocka_unit_test(test_connect_5),
+		cmocka_unit_test(test_connack),       cmocka_unit_test(test_subscribe_v3),
+		cmocka_unit_test(test_subscribe_5),   cmocka_unit_test(test_unsubscribe),
+		cmocka_unit_test(test_suback),
+		cmocka_unit_test(test_disconnect),    cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_tolerated),     cmocka_unit_test(test_every_prefix),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
