@@ -74,6 +74,42 @@ static struct toe_buf *assembly_buf(struct mqtt_stage *st, const struct mqtt_con
 	return toe_stream_buf_new(st->s, len);
 }
 
+/* ---- CONNECT ---- */
+
+/* CONNECT goes to the broker.  If m->client_id is not set, nobody knows whose it is: only when it
+ * is accepted that matters, and until then nothing comes behind it. */
+static void pass_connect(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
+{
+	struct mqtt_session *se = m->client_id != NULL ? mqtt_session_claimed(st, m) : NULL;
+
+	if (m->client_id == NULL)
+		mqtt_count(st, MQTT_C_CONNECT_UNREAD);
+	if (se != NULL)
+		se->claimed = 1;
+	m->kind = MQTT_K_CONNECTING;
+	mqtt_conn_begun(st, m);
+	if (m->rx_buf != NULL)
+		pass_assembled(st, c, m);
+	else
+		pass_packet(st, c, m);
+}
+
+/* m has another rx_buf, was: bytes of the one before.  The oldest go if there is too much in all;
+ * false: that is m. */
+static bool count_begin(struct mqtt_stage *st, struct mqtt_conn *m, size_t was)
+{
+	size_t limit = toe_stream_mem_size(st->s) / MQTT_MEM_BEGIN;
+
+	mqtt_list_add(st, m, MQTT_L_BEGIN);
+	st->begin_bytes += mqtt_buf_bytes(m->rx_buf) - was;
+	while (st->begin_bytes > limit && st->last[MQTT_L_BEGIN] != m->id) {
+		struct mqtt_conn *o = toe_stream_state_at(st->s, st->last[MQTT_L_BEGIN]);
+
+		pass_connect(st, toe_stream_conn(st->s, o->id, o->gen), o);
+	}
+	return st->begin_bytes <= limit;
+}
+
 /* Begins with the fixed header; false: no memory. */
 static bool start_assembly(struct mqtt_stage *st, struct mqtt_conn *m)
 {
@@ -135,21 +171,6 @@ static void start_publish(struct mqtt_stage *st, struct toe_stream_conn *c, stru
 	}
 }
 
-/* CONNECT goes to the broker.  If m->client_id is not set, nobody knows whose it is: only when it
- * is accepted that matters, and until then nothing comes behind it. */
-static void pass_connect(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
-{
-	struct mqtt_session *se = m->client_id != NULL ? mqtt_session_claimed(st, m) : NULL;
-
-	if (se != NULL)
-		se->claimed = 1;
-	m->kind = MQTT_K_CONNECTING;
-	if (m->rx_buf != NULL)
-		pass_assembled(st, c, m);
-	else
-		pass_packet(st, c, m);
-}
-
 static void start_packet(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
 {
 	enum mqtt_type type = mqtt_first_type(m->rx_first);
@@ -167,7 +188,7 @@ static void start_packet(struct mqtt_stage *st, struct toe_stream_conn *c, struc
 			break;
 		if (m->kind != MQTT_K_NEW)
 			mqtt_conn_lose(st, c, m);
-		else if (!start_assembly(st, m))
+		else if (!start_assembly(st, m) || !count_begin(st, m, 0))
 			pass_connect(st, c, m);
 		return;
 	case MQTT_SUBSCRIBE:
@@ -369,6 +390,7 @@ static bool grow_assembly(struct mqtt_stage *st, struct mqtt_conn *m, size_t n)
 {
 	size_t all = (size_t)m->rx_buf->len + m->rx_left;
 	size_t want = 2 * (size_t)m->rx_buf->room;
+	size_t was = mqtt_buf_bytes(m->rx_buf);
 	struct toe_buf *b;
 
 	if (m->rx_buf->len + n <= m->rx_buf->room)
@@ -382,7 +404,7 @@ static bool grow_assembly(struct mqtt_stage *st, struct mqtt_conn *m, size_t n)
 	b->len = m->rx_buf->len;
 	mqtt_put(st, &m->rx_buf);
 	m->rx_buf = b;
-	return true;
+	return !mqtt_listed(m, MQTT_L_BEGIN) || count_begin(st, m, was);
 }
 
 /* No memory in the middle of a packet. */
@@ -509,6 +531,7 @@ size_t mqtt_rx(struct toe_stream *s, struct toe_stream_conn *c, const uint8_t *d
 /* What is held of a packet goes on as it came. */
 static void forward_held(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
 {
+	mqtt_conn_begun(st, m);
 	if (m->rx_buf != NULL) {
 		toe_stream_forward_buf(st->s, c, m->rx_buf, 0, m->rx_buf->len, false);
 		mqtt_put(st, &m->rx_buf);

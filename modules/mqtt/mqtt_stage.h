@@ -47,6 +47,10 @@
 #define MQTT_TICK_WALK    64u    /* members of lists looked at per ms, on average */
 #define MQTT_WORK_MS      32768u /* trie nodes and subscriptions looked at per ms, on average */
 #define MQTT_MEM_KEPT     4u     /* one in so many bytes of memory is not for messages */
+/* One in so many is for CONNECTs whose ClientID has not come yet.  Anybody can send the beginning
+ * of one, so beyond that the oldest is passed on unread: a client that is in earnest is done with
+ * it in a moment, and until the broker accepts whom nobody knows, nothing is lost by that. */
+#define MQTT_MEM_BEGIN 8u
 
 enum mqtt_reason {
 #define MQTT_REASON(symbol, text) MQTT_R_##symbol,
@@ -104,13 +108,14 @@ enum mqtt_list {
 	MQTT_L_UNPROVEN, /* an answer or a proof for its subscriptions is awaited */
 	MQTT_L_HELD,     /* a publisher that waits for its fast messages to be appended */
 	MQTT_L_OLDER,    /* MQTT_WAIT_OLDER */
+	MQTT_L_BEGIN,    /* CONNECT in rx_buf, its ClientID not there yet; counted in begin_bytes */
 	MQTT_L_N
 };
 
 /* Doubly linked by connection id. */
 struct mqtt_link {
-	uint32_t prev;
 	uint32_t next;
+	uint32_t prev; /* of any but the first */
 };
 
 /* A copy that waits for earlier bytes of the broker, in the data of a toe_buf. */
@@ -379,6 +384,8 @@ struct mqtt_stage {
 
 	uint32_t older_next;      /* of MQTT_L_OLDER, to be looked at */
 	uint32_t lists[MQTT_L_N]; /* first connection of each, MQTT_NONE: empty */
+	uint32_t last[MQTT_L_N];  /* the one that has been on it longest, if there is one */
+	size_t begin_bytes;       /* of memory in rx_buf of those on MQTT_L_BEGIN */
 	uint32_t turn;            /* changes with who is suspect, stalled, connected */
 	uint32_t suspects;        /* open connections that are */
 	bool settled;             /* somebody on MQTT_L_HELD may go on */
@@ -439,6 +446,15 @@ void mqtt_list_add(struct mqtt_stage *st, struct mqtt_conn *m, enum mqtt_list wh
 void mqtt_list_del(struct mqtt_stage *st, struct mqtt_conn *m, enum mqtt_list which);
 /* The connection cannot be followed any more: its bytes pass from now on. */
 void mqtt_conn_lose(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m);
+/* It is not on MQTT_L_BEGIN any more; rx_buf is still there. */
+void mqtt_conn_begun(struct mqtt_stage *st, struct mqtt_conn *m);
+
+/* Bytes of memory, with its header. */
+static inline size_t mqtt_buf_bytes(const struct toe_buf *b)
+{
+	return sizeof(*b) + b->room;
+}
+
 static inline void mqtt_put(struct mqtt_stage *st, struct toe_buf **b)
 {
 	if (*b != NULL)

@@ -273,12 +273,60 @@ static void strangers(void **state)
 	rig_stop(&r);
 }
 
+/* Beginnings of CONNECTs that never end take an eighth of the memory; then the oldest goes on as it
+ * is, and who is in earnest is followed all the same. */
+static void half_connects(void **state)
+{
+	const size_t part = 40000; /* its buffer: 64 KiB */
+	static struct big o;
+	uint32_t ids[64];
+	struct mqtt_stage *st;
+	struct rig r;
+	size_t used, most;
+
+	(void)state;
+	start(&r);
+	st = rig_stage(&r);
+	late_name(&o, "who");
+	used = toe_stream_mem_used(fake_stream(r.f));
+	most = toe_stream_mem_size(fake_stream(r.f)) / 8;
+	for (unsigned i = 0; i < COUNT(ids); i++) {
+		ids[i] = fake_open(r.f);
+		fake_client_write(r.f, ids[i], o.b, part);
+		while (fake_offer(r.f, ids[i], 1460) != 0)
+			;
+		assert_true(toe_stream_mem_used(fake_stream(r.f)) - used <= most);
+	}
+	assert_int_equal(st->begin_bytes, most);
+	assert_int_equal(toe_stream_mem_used(fake_stream(r.f)) - used, most);
+	for (unsigned i = 0; i < COUNT(ids); i++) {
+		bool kept = i >= COUNT(ids) - most / 65536;
+
+		assert_int_equal(fake_app_unread(r.f, ids[i]), kept ? 0 : part);
+	}
+	assert_int_equal(st->counters[MQTT_C_CONNECT_UNREAD], COUNT(ids) - most / 65536);
+	assert_int_equal(st->lost_n, 0);
+	assert_int_equal(rig_conn(&r, rig_connect(&r, 4, "new", true, 0))->kind, MQTT_K_TRACKED);
+	assert_int_equal(unknown_with(&r, "who"), 0);
+	/* one that goes on, and so makes another go; one that ends */
+	fake_client_write(r.f, ids[63], o.b + part, o.n - part);
+	fake_client_fin(r.f, ids[62]);
+	fake_settle(r.f);
+	assert_int_equal(fake_app_unread(r.f, ids[62]), part);
+	assert_int_equal(st->counters[MQTT_C_CONNECT_UNREAD], COUNT(ids) - most / 65536 + 2);
+	for (unsigned i = 0; i < COUNT(ids); i++)
+		fake_close(r.f, ids[i]);
+	assert_int_equal(st->begin_bytes, 0);
+	assert_int_equal(st->lists[MQTT_L_BEGIN], MQTT_NONE);
+	rig_stop(&r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(will_of_any_size),  cmocka_unit_test(first_byte),
 		cmocka_unit_test(name_out_of_reach), cmocka_unit_test(answer_not_understood),
-		cmocka_unit_test(strangers),
+		cmocka_unit_test(strangers),         cmocka_unit_test(half_connects),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
