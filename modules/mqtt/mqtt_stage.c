@@ -96,15 +96,6 @@ void mqtt_conn_lose(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqt
 	m->kind = MQTT_K_LOST;
 	st->lost_n++;
 	mqtt_count(st, MQTT_C_LOST);
-	if (m->tx_collect && m->tx_buf == NULL && !mqtt_framer_idle(&m->tx_fr)) {
-		m->tx_buf = toe_stream_buf_new(st->s, m->tx_fr.hdr_n);
-		if (m->tx_buf != NULL) {
-			memcpy(m->tx_buf->data, m->tx_fr.hdr, m->tx_fr.hdr_n);
-			m->tx_buf->len = m->tx_fr.hdr_n;
-		} else {
-			toe_stream_abort(st->s, c);
-		}
-	}
 	if (m->tx_buf != NULL) {
 		toe_stream_send(st->s, c, m->tx_buf, 0, m->tx_buf->len);
 		mqtt_put(st, &m->tx_buf);

@@ -348,9 +348,9 @@ static bool is_collected(uint8_t first)
 }
 
 /* UNSUBACK says that no copy follows: those decided before have to be appended first. */
-static bool has_to_wait(struct mqtt_stage *st, struct mqtt_conn *m)
+static bool has_to_wait(struct mqtt_stage *st, struct mqtt_conn *m, uint8_t first)
 {
-	if (mqtt_first_type(m->tx_buf->data[0]) != MQTT_UNSUBACK)
+	if (mqtt_first_type(first) != MQTT_UNSUBACK)
 		return false;
 	if (!m->tx_wait) {
 		m->tx_wait = 1;
@@ -366,12 +366,12 @@ static bool has_to_wait(struct mqtt_stage *st, struct mqtt_conn *m)
 }
 
 /* The collected packet has been understood; false: it goes no further. */
-static bool act_on(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
+static bool act_on(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m,
+		   const uint8_t *data, uint32_t len)
 {
-	const uint8_t *data = m->tx_buf->data;
 	uint32_t remaining = 0;
 	uint8_t first = 0;
-	int head = mqtt_fixed_parse(data, m->tx_buf->len, &first, &remaining);
+	int head = mqtt_fixed_parse(data, len, &first, &remaining);
 
 	switch (mqtt_first_type(first)) {
 	case MQTT_CONNACK:
@@ -399,62 +399,76 @@ static bool act_on(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt
 	return true;
 }
 
-/* tx_buf is complete; false: it waits. */
-static bool finish_collected(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
-{
-	struct toe_buf *b = m->tx_buf;
-
-	if (has_to_wait(st, m))
-		return false;
-	if (!act_on(st, c, m)) {
-		mqtt_put(st, &m->tx_buf);
-	} else if (m->tx_buf != NULL) { /* else the connection was lost, and that has sent it */
-		/* no room: it is offered again, but has been understood already */
-		if (toe_stream_send(st->s, c, b, 0, b->len) != 0 && !toe_stream_tx_ended(c))
-			toe_stream_abort(st->s, c);
-		mqtt_put(st, &m->tx_buf);
-	}
-	return true;
-}
-
-static bool collect_header(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m,
-			   const struct mqtt_frame_part *part)
-{
-	if (part->remaining > MQTT_CONTROL_MAX)
-		return false;
-	m->tx_buf = toe_stream_buf_new(st->s, part->len + part->remaining);
-	if (m->tx_buf == NULL) {
-		toe_stream_abort(st->s, c);
-		return true;
-	}
-	memcpy(m->tx_buf->data, part->data, part->len);
-	m->tx_buf->len = (uint32_t)part->len;
-	return true;
-}
-
-/* One part of a packet that is collected. */
-static void collect(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m,
-		    enum mqtt_framer_event ev, const struct mqtt_frame_part *part)
-{
-	if (ev == MQTT_FR_HEADER) {
-		if (!collect_header(st, c, m, part))
-			mqtt_conn_lose(st, c, m);
-	} else if (ev == MQTT_FR_BODY && m->tx_buf != NULL) {
-		memcpy(m->tx_buf->data + m->tx_buf->len, part->data, part->len);
-		m->tx_buf->len += (uint32_t)part->len;
-	}
-	if (ev != MQTT_FR_MORE && part->last && m->tx_buf != NULL)
-		finish_collected(st, c, m);
-}
-
-/* ---- the module's calls ---- */
-
-/* Bytes that pass, gathered so that a run of packets is one extent. */
+/* Bytes that pass, gathered so that a run of packets is one extent; or, of a packet that is
+ * collected, those that have come with this buffer. */
 struct run {
 	struct toe_buf *b;
 	uint32_t from;
 	uint32_t to;
 };
+
+/* What has come of a packet is kept until all of it has come, or it may go; false: no memory. */
+static bool keep(struct mqtt_stage *st, struct mqtt_conn *m, struct run *r)
+{
+	uint32_t n = r->to - r->from, had = m->tx_buf != NULL ? m->tx_buf->len : 0;
+	uint32_t want = had + n + m->tx_fr.left;
+
+	if (m->tx_buf == NULL || m->tx_buf->room < want) {
+		struct toe_buf *b = toe_stream_buf_new(st->s, want);
+
+		if (b == NULL)
+			return false;
+		if (had != 0)
+			memcpy(b->data, m->tx_buf->data, had);
+		mqtt_put(st, &m->tx_buf);
+		m->tx_buf = b;
+	}
+	memcpy(m->tx_buf->data + had, r->b->data + r->from, n);
+	m->tx_buf->len = had + n;
+	r->from = r->to;
+	return true;
+}
+
+/* b->data[off, off + len) is a whole packet: acts on it and passes it on. */
+static void finish_collected(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m,
+			     struct toe_buf *b, uint32_t off, uint32_t len)
+{
+	bool kept = b == m->tx_buf;
+	bool on = act_on(st, c, m, b->data + off, len);
+
+	/* if the connection was lost, that has sent what was kept */
+	if (on && (!kept || m->tx_buf != NULL) && toe_stream_send(st->s, c, b, off, len) != 0 &&
+	    !toe_stream_tx_ended(c))
+		toe_stream_abort(st->s, c);
+	if (kept)
+		mqtt_put(st, &m->tx_buf);
+}
+
+/* One part of a packet that is collected.  If all of it came at once it goes as it lies there: an
+ * answer of two bytes needs no memory that others may have taken. */
+static void collect(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m,
+		    enum mqtt_framer_event ev, const struct mqtt_frame_part *part, struct run *r)
+{
+	uint32_t from = r->from;
+	bool ok = ev != MQTT_FR_HEADER || part->remaining <= MQTT_CONTROL_MAX;
+
+	if (ok && (ev == MQTT_FR_MORE || !part->last))
+		return;
+	if (ok && m->tx_buf != NULL)
+		ok = keep(st, m, r);
+	if (ok && has_to_wait(st, m, part->first)) {
+		ok = m->tx_buf != NULL || keep(st, m, r);
+	} else if (ok && m->tx_buf != NULL) {
+		finish_collected(st, c, m, m->tx_buf, 0, m->tx_buf->len);
+	} else if (ok) {
+		r->from = r->to;
+		finish_collected(st, c, m, r->b, from, r->to - from);
+	}
+	if (!ok)
+		mqtt_conn_lose(st, c, m);
+}
+
+/* ---- the module's calls ---- */
 
 /* False: no room in the client's queue, nothing of the run was sent. */
 static bool run_flush(struct mqtt_stage *st, struct toe_stream_conn *c, struct run *r)
@@ -488,6 +502,8 @@ static uint32_t step(struct mqtt_stage *st, struct toe_stream_conn *c, struct mq
 
 	if (mqtt_framer_idle(&m->tx_fr)) {
 		m->tx_collect = is_collected(data[0]);
+		if (m->tx_collect && !run_flush(st, c, r))
+			toe_stream_abort(st->s, c);
 		if (mqtt_first_type(data[0]) == MQTT_PUBLISH) {
 			if (m->suspect && !m->saw_publish) {
 				m->saw_publish = 1;
@@ -501,20 +517,15 @@ static uint32_t step(struct mqtt_stage *st, struct toe_stream_conn *c, struct mq
 	}
 	n = (uint32_t)mqtt_framer_feed(&m->tx_fr, data, end - r->to, &ev, &part);
 	m->taken += n;
+	r->to += n;
 	if (ev == MQTT_FR_ERROR) {
 		mqtt_conn_lose(st, c, m);
 		return n;
 	}
-	if (!m->tx_collect) {
-		if (m->look.on)
-			look(st, m, ev, &part);
-		r->to += n;
-		return n;
-	}
-	if (!run_flush(st, c, r))
-		toe_stream_abort(st->s, c);
-	r->from = r->to += n;
-	collect(st, c, m, ev, &part);
+	if (m->tx_collect)
+		collect(st, c, m, ev, &part, r);
+	else if (m->look.on)
+		look(st, m, ev, &part);
 	return n;
 }
 
@@ -536,6 +547,8 @@ size_t mqtt_tx(struct toe_stream *s, struct toe_stream_conn *c, struct toe_buf *
 		if (m->defer_first != NULL && mqtt_framer_idle(&m->tx_fr) && run_flush(st, c, &r))
 			mqtt_tx_flush(st, c, m);
 	}
+	if (m->kind != MQTT_K_LOST && m->tx_collect && r.from != r.to && !keep(st, m, &r))
+		mqtt_conn_lose(st, c, m);
 	if (!run_flush(st, c, &r))
 		toe_stream_abort(s, c);
 	return r.to - off;
@@ -543,8 +556,9 @@ size_t mqtt_tx(struct toe_stream *s, struct toe_stream_conn *c, struct toe_buf *
 
 void mqtt_tx_proceed(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
 {
-	if (!m->tx_wait || m->tx_buf == NULL || !finish_collected(st, c, m))
+	if (!m->tx_wait || m->tx_buf == NULL || has_to_wait(st, m, m->tx_buf->data[0]))
 		return;
+	finish_collected(st, c, m, m->tx_buf, 0, m->tx_buf->len);
 	mqtt_tx_flush(st, c, m);
 	toe_stream_tx_resume(st->s, c);
 }

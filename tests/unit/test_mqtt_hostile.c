@@ -335,6 +335,51 @@ static void names_for_terminals(void **state)
 	rig_stop(&r);
 }
 
+/* The broker's small packets, in pieces of so many bytes, with no memory left for modules. */
+static uint8_t answers_in(size_t piece)
+{
+	static const char said[] = "\xd0\0\x90\3\0\115\0\xd0\0\xb0\2\0\1\xd0";
+	struct toe_buf *taken[4096];
+	unsigned n = 0;
+	uint8_t kind;
+	uint32_t id;
+	struct rig r;
+
+	rig_start(&r, "#", 1000);
+	id = rig_connect(&r, 4, "who", true, 0);
+	fake_client_write(r.f, id, "\xc0\0\xc0\0\xc0\0", 6);
+	fake_offer(r.f, id, SIZE_MAX);
+	rig_forget(&r);
+	for (size_t len = 1u << 20; len > 64; len /= 2) {
+		while (n < COUNT(taken) &&
+		       (taken[n] = toe_stream_buf_new(fake_stream(r.f), len)) != NULL)
+			n++;
+	}
+	assert_null(toe_stream_buf_new(fake_stream(r.f), 1));
+	fake_app_write(r.f, id, said, sizeof(said)); /* with the 0 that ends it */
+	while (fake_hc(r.f) || fake_fetch(r.f, id, piece) != 0)
+		;
+	assert_false(fake_is_dead(r.f, id));
+	assert_int_equal(bytes_n(&r.got[id]), sizeof(said));
+	assert_memory_equal(bytes_at(&r.got[id]), said, sizeof(said));
+	kind = rig_conn(&r, id)->kind;
+	while (n > 0)
+		toe_stream_buf_put(fake_stream(r.f), taken[--n]);
+	fake_close(r.f, id);
+	rig_stop(&r);
+	return kind;
+}
+
+/* Others have all of the memory: whole packets pass as they came, and of one in pieces nothing is
+ * kept, so that the connection cannot be followed; nobody is cut off. */
+static void no_memory_for_answers(void **state)
+{
+	(void)state;
+	assert_int_equal(answers_in(SIZE_MAX), MQTT_K_TRACKED);
+	for (size_t piece = 1; piece < 8; piece++)
+		assert_int_equal(answers_in(piece), MQTT_K_LOST);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -342,7 +387,7 @@ int main(void)
 		cmocka_unit_test(message_memory_full),  cmocka_unit_test(long_names),
 		cmocka_unit_test(requests_without_end), cmocka_unit_test(topics_that_cost),
 		cmocka_unit_test(pings_without_answer), cmocka_unit_test(stalled_is_remembered),
-		cmocka_unit_test(names_for_terminals),
+		cmocka_unit_test(names_for_terminals),  cmocka_unit_test(no_memory_for_answers),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
