@@ -346,8 +346,10 @@ static void attach(struct mqtt_stage *st, struct mqtt_conn *m, uint32_t i)
 	st->turn++;
 }
 
-/* The session lives on with this connection; what it has to be sent first has to be sent first. */
-static void resume(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
+/* The session lives on with this connection; what it has to be sent first has to be sent first.
+ * lapsed: or it does not. */
+static void resume(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m,
+		   bool lapsed)
 {
 	for (uint32_t sub = mqtt_subs_first(st->subs, m->session); sub != MQTT_SUB_NONE;
 	     sub = mqtt_subs_next(st->subs, sub)) {
@@ -358,7 +360,9 @@ static void resume(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt
 			mqtt_subs_touch(st->subs, sub);
 		}
 		s->user = ++m->events; /* numbers of the old connection mean nothing here */
-		mqtt_fence_activate(st, m, sub);
+		s->doubt |= lapsed;
+		if (!s->doubt)
+			mqtt_fence_activate(st, m, sub);
 	}
 	if (m->activating != NULL)
 		mqtt_fence_ping(st, c, m);
@@ -393,6 +397,9 @@ static bool enter(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_
 	 * a session that ends with the connection that is taken over. */
 	bool ends = known && !st->sessions[i].keep;
 	bool resumed = m->level == MQTT_LEVEL_31 ? !m->clean && !ends : present;
+	/* nor does it say that there was none any more */
+	bool lapsed = m->level == MQTT_LEVEL_31 && known && st->sessions[i].conn == MQTT_NONE &&
+		      st->sessions[i].lapses;
 
 	if (!known)
 		i = create(st, id);
@@ -414,7 +421,7 @@ static bool enter(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_
 	if (st->sessions[i].unknown)
 		st->unknown_n++;
 	if (resumed)
-		resume(st, c, m);
+		resume(st, c, m, lapsed);
 	return true;
 }
 
@@ -502,6 +509,7 @@ void mqtt_session_detach(struct mqtt_stage *st, struct mqtt_conn *m)
 	se = &st->sessions[i];
 	se->cut |= m->requests != NULL;
 	se->conn = MQTT_NONE;
+	se->lapses = m->expiry_s != UINT32_MAX;
 	st->turn++;
 	if (se->unknown)
 		st->unknown_n--;

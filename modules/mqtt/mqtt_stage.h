@@ -89,7 +89,8 @@ enum mqtt_rx_mode {
 #define MQTT_WAIT_CONNACK 0x08u /* what a packet means depends on the broker's answer */
 #define MQTT_WAIT_OLDER   0x10u /* CONNECT: an older connection of this ClientID is not finished */
 
-/* mqtt_sub.state */
+/* mqtt_sub.state, and doubt: the broker may have it no more.  Then it is not proven, and what it
+ * matches is slow while its client is there, until that subscribes again. */
 enum mqtt_sub_state {
 	MQTT_S_PENDING, /* the broker may or may not deliver, or have something to send first */
 	MQTT_S_ACTIVE,
@@ -273,6 +274,7 @@ struct mqtt_session {
 	uint8_t cut;     /* may not have all of its subscriptions: (UN)SUBSCRIBE without answer */
 	uint8_t unseen;  /* may have more: nobody saw it (cut is set, too) */
 	uint32_t missed; /* mqtt_stage.missed when all of it was known */
+	uint8_t lapses;  /* offline, and the broker may forget it */
 	uint64_t delivered;
 	uint64_t dropped;
 };

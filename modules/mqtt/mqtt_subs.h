@@ -50,7 +50,7 @@ struct mqtt_sub {
 	uint8_t qos;
 	uint8_t state;
 	uint8_t opts;
-	uint8_t pad;
+	uint8_t doubt; /* the user's, as state */
 	uint32_t user;
 	uint32_t gen;   /* changes when the subscription ends */
 	uint32_t node;  /* last level of its filter */

@@ -154,14 +154,17 @@ static void granted(struct mqtt_stage *st, struct mqtt_conn *m, const struct mqt
 	}
 	if (code < 0x80) {
 		/* mosquitto keeps No Local of the first SUBSCRIBE when it is repeated */
-		uint8_t local = s->qos != 0 ? s->opts & MQTT_SUB_NO_LOCAL : 0xff;
+		uint8_t was = s->opts & MQTT_SUB_NO_LOCAL;
+		uint8_t local = s->qos != 0 ? was : 0xff;
 
 		set_options(st, m, sub, item, r->sub_id);
+		if ((s->opts & MQTT_SUB_NO_LOCAL) == was) /* else which of them counts? */
+			s->doubt = 0;
 		if (local != 0xff)
 			s->opts = (uint8_t)((s->opts & ~MQTT_SUB_NO_LOCAL) | local);
 		s->qos = (uint8_t)(code + 1u); /* 0: not granted yet */
 	}
-	if (!asked_again(s, r))
+	if (!asked_again(s, r) && !s->doubt)
 		mqtt_fence_activate(st, m, sub);
 	mqtt_subs_touch(st->subs, sub);
 }

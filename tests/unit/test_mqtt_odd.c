@@ -319,6 +319,59 @@ static void taken_over_31(void **state)
 	}
 }
 
+static uint32_t come_back(struct rig *r, const char *name, unsigned level)
+{
+	uint32_t id = rig_connect(r, level, name, false, 0);
+
+	rig_run(r);
+	return id;
+}
+
+static void leave(struct rig *r, uint32_t id)
+{
+	broker_gone(r->b, id);
+	fake_close(r->f, id);
+}
+
+/* Nor does MQTT 3.1 say that a session has expired: who had an expiry gets nothing from the stage
+ * before it has subscribed again, whatever it comes back with. */
+static void expired_31(void **state)
+{
+	for (unsigned level = 4; level <= 5; level++) { /* 4: it never expires */
+		struct pk pub = {.n = 0};
+		uint32_t from, id;
+		struct rig r;
+
+		(void)state;
+		rig_start(&r, "!#", 1000); /* closed: what is not known does not matter */
+		from = rig_connect(&r, 4, "pub", true, 0);
+		leave(&r, rig_connect(&r, level, "who", true, 0)); /* no session before */
+		id = come_back(&r, "who", level);
+		rig_subscribe(&r, id, "t", 0, 0);
+		leave(&r, id);
+		id = come_back(&r, "who", 3);
+		rig_publish(&pub, 4, "t", NULL, "x", 1);
+		fake_client_write(r.f, from, pub.b, pub.n);
+		rig_run(&r);
+		assert_int_equal(rig_slow(&r, MQTT_R_PENDING), level == 5);
+		leave(&r, id);
+		fake_client_write(r.f, from, pub.b, pub.n);
+		rig_run(&r); /* offline: slow for nobody */
+		assert_int_equal(rig_slow(&r, MQTT_R_PENDING), level == 5);
+		id = come_back(&r, "who", 4);
+		fake_client_write(r.f, from, pub.b, pub.n);
+		rig_run(&r);
+		assert_int_equal(rig_slow(&r, MQTT_R_PENDING), level == 5 ? 2 : 0);
+		assert_int_equal(rig_stage(&r)->unknown_n, 0);
+		rig_subscribe(&r, id, "t", 0, 0);
+		fake_client_write(r.f, from, pub.b, pub.n);
+		rig_run(&r);
+		assert_int_equal(rig_slow(&r, MQTT_R_PENDING), level == 5 ? 2 : 0);
+		assert_true(rig_stage(&r)->counters[MQTT_C_DELIVERED] >= 1);
+		rig_stop(&r);
+	}
+}
+
 /* Behind DISCONNECT a broker reads nothing; nor is it delivered in its place. */
 static void behind_disconnect(void **state)
 {
@@ -342,7 +395,7 @@ int main(void)
 		cmocka_unit_test(keep_alive),        cmocka_unit_test(silent_broker),
 		cmocka_unit_test(another_broker),    cmocka_unit_test(kernel_connections),
 		cmocka_unit_test(behind_disconnect), cmocka_unit_test(questions),
-		cmocka_unit_test(taken_over_31),
+		cmocka_unit_test(taken_over_31),     cmocka_unit_test(expired_31),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
