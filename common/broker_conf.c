@@ -77,6 +77,9 @@ static const struct rule {
 	 "the engine delivers larger messages, too, which the broker drops"},
 	{"max_packet_size", IF_LIMIT, false, false,
 	 "the engine takes larger packets, too, for which the broker closes the connection"},
+	{"persistent_client_expiration", ALWAYS, false, false,
+	 "a client of MQTT 3.1 whose session has expired still gets, from the engine, what it was "
+	 "subscribed to"},
 	{"retain_available", IF_FALSE, false, false,
 	 "retained messages go to the broker in any case, which refuses them"},
 	{"per_listener_settings", BY_LISTENER, false, false,

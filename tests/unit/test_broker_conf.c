@@ -161,6 +161,10 @@ static void test_values(void **state)
 	assert_int_equal(broker_conf_scan(path, list, MAX), 0);
 	write_conf("max_queued_messages 999\nmax_queued_messages 1000\nmax_queued_messages 0\n");
 	assert_int_equal(broker_conf_scan(path, list, MAX), 1);
+	write_conf("persistent_client_expiration 2m\n");
+	assert_int_equal(broker_conf_scan(path, list, MAX), 1);
+	assert_false(list[0].unsafe);
+	assert_string_equal(list[0].option, "persistent_client_expiration");
 	/* names that only begin like one of ours */
 	write_conf("acl_files x\nplugin_opt_x y\nconnection_messages true\nmount_pointy z\n");
 	assert_int_equal(broker_conf_scan(path, list, MAX), 0);
