@@ -80,6 +80,9 @@ static const struct rule {
 	{"persistent_client_expiration", ALWAYS, false, false,
 	 "a client of MQTT 3.1 whose session has expired still gets, from the engine, what it was "
 	 "subscribed to"},
+	{"allow_duplicate_messages", IF_TRUE, false, false,
+	 "of overlapping subscriptions the engine sends one copy at MQTT 3.1 and 3.1.1, the broker "
+	 "one each"},
 	{"retain_available", IF_FALSE, false, false,
 	 "retained messages go to the broker in any case, which refuses them"},
 	{"per_listener_settings", BY_LISTENER, false, false,

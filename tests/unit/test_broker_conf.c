@@ -165,6 +165,10 @@ static void test_values(void **state)
 	assert_int_equal(broker_conf_scan(path, list, MAX), 1);
 	assert_false(list[0].unsafe);
 	assert_string_equal(list[0].option, "persistent_client_expiration");
+	write_conf("allow_duplicate_messages false\nallow_duplicate_messages true\n");
+	assert_int_equal(broker_conf_scan(path, list, MAX), 1);
+	assert_false(list[0].unsafe);
+	assert_int_equal(list[0].line, 2);
 	/* names that only begin like one of ours */
 	write_conf("acl_files x\nplugin_opt_x y\nconnection_messages true\nmount_pointy z\n");
 	assert_int_equal(broker_conf_scan(path, list, MAX), 0);
