@@ -48,8 +48,12 @@ static const struct rule {
 	const char *reason;
 } rules[] = {
 	{"acl_file", ALWAYS, true, false,
-	 "the broker asks it for every message, the engine does not"},
-	{"plugin", ALWAYS, true, false, "it may refuse or change messages that it would not see"},
+	 "the broker asks it for every message, the engine does not; what it refuses to a client "
+	 "of "
+	 "MQTT 3.1 the engine delivers"},
+	{"plugin", ALWAYS, true, false,
+	 "it may refuse or change messages that it would not see, or subscriptions of MQTT 3.1, "
+	 "which does not say so"},
 	{"auth_plugin", ALWAYS, true, false, "it may refuse messages that it would not see"},
 	{"connection", ALWAYS, false, false,
 	 "topics it takes out (out, both) go slow while it is connected"},
