@@ -115,7 +115,8 @@ static void connect_login_read(struct mqtt_rd *r, uint8_t flags, struct mqtt_con
 		mqtt_rd_bin(r);
 }
 
-/* Up to the ClientID; returns the flags. */
+/* Up to the ClientID; returns the flags.  With the bridge bit at level 5 mosquitto reads no
+ * properties: what they would be is the ClientID, which says whose session it is. */
 static uint8_t connect_head_read(struct mqtt_rd *r, struct mqtt_connect *out)
 {
 	uint8_t flags;
@@ -130,8 +131,12 @@ static uint8_t connect_head_read(struct mqtt_rd *r, struct mqtt_connect *out)
 	out->clean = flags & CONNECT_CLEAN;
 	out->has_will = flags & CONNECT_WILL;
 	out->keep_alive_s = mqtt_rd_u16(r);
-	if (out->level == MQTT_LEVEL_5)
+	if (out->level == MQTT_LEVEL_5 && !out->bridge)
 		connect_props_read(r, out);
+	else if (out->level == MQTT_LEVEL_5 && !out->clean)
+		out->session_expiry_s = UINT32_MAX;
+	if (out->level == MQTT_LEVEL_5)
+		out->bridge = false;
 	out->client_id = mqtt_rd_str(r);
 	return flags;
 }

@@ -59,6 +59,21 @@ static void test_connect_begin(void **state)
 	assert_int_equal(mqtt_connect_begin(0x10, LIT("\0\4MQTT\6\0\0\0\0\1a"), 13, &c), -EPROTO);
 }
 
+/* mosquitto takes level 5 with the bridge bit as level 5 without properties. */
+static void test_connect_bridge_5(void **state)
+{
+	struct mqtt_connect c;
+
+	(void)state;
+	assert_int_equal(mqtt_connect_begin(0x10, LIT("\0\4MQTT\x85\0\0\0\0\3abc"), 15, &c), 1);
+	assert_int_equal(c.level, 5);
+	assert_str(c.client_id, "abc");
+	assert_int_equal(c.session_expiry_s, UINT32_MAX);
+	assert_false(c.bridge);
+	assert_int_equal(mqtt_connect_begin(0x10, LIT("\0\4MQTT\x85\2\0\0\0\3abc"), 15, &c), 1);
+	assert_int_equal(c.session_expiry_s, 0);
+}
+
 static void test_connect_311(void **state)
 {
 	struct mqtt_connect c;
@@ -445,13 +460,20 @@ static void test_every_prefix(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_connect_begin), cmocka_unit_test(test_connect_31),
-		cmocka_unit_test(test_connect_311),   cmocka_unit_test(test_connect_5),
-		cmocka_unit_test(test_connack),       cmocka_unit_test(test_subscribe_v3),
-		cmocka_unit_test(test_subscribe_5),   cmocka_unit_test(test_unsubscribe),
+		cmocka_unit_test(test_connect_bridge_5),
+		cmocka_unit_test(test_connect_begin),
+		cmocka_unit_test(test_connect_31),
+		cmocka_unit_test(test_connect_311),
+		cmocka_unit_test(test_connect_5),
+		cmocka_unit_test(test_connack),
+		cmocka_unit_test(test_subscribe_v3),
+		cmocka_unit_test(test_subscribe_5),
+		cmocka_unit_test(test_unsubscribe),
 		cmocka_unit_test(test_suback),
-		cmocka_unit_test(test_disconnect),    cmocka_unit_test(test_refused),
-		cmocka_unit_test(test_tolerated),     cmocka_unit_test(test_every_prefix),
+		cmocka_unit_test(test_disconnect),
+		cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_tolerated),
+		cmocka_unit_test(test_every_prefix),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
