@@ -6,9 +6,14 @@
  *
  * Used for: order of a publisher's slow and fast messages; activation of subscriptions; subscribers
  * whose broker had to keep bytes in its heap (short write); keep alive of publishers whose messages
- * the broker never sees.  Events are numbered per connection; a PINGREQ covers those before it.  A
- * PINGRESP goes to the client whenever the client waits for one: brokers drop answers when a
- * client's queue is full, so counting origins would lose step.  Thread: the stream stage's.
+ * the broker never sees.  Events are numbered per connection; a PINGREQ covers those before it.
+ *
+ * A PINGRESP does not say what it answers.  Brokers drop answers when a client's queue is full
+ * (mosquitto: max_queued_messages), or are late with them by as long as they are behind, and
+ * nothing tells the two apart.  So no question is ever forgotten: the n-th answer answers the n-th
+ * question or a later one, hence it is taken for the n-th, never for more.  A broker that has
+ * dropped some is asked so many times more.  For the same reason a PINGRESP goes to the client
+ * whenever the client waits for one.  Thread: the stream stage's.
  */
 #include "mqtt_stage.h"
 
@@ -19,23 +24,20 @@ static const uint8_t pingreq[2] = {MQTT_PINGREQ << 4, 0};
 /* ---- sending ---- */
 
 /* More than two without answer happen by keep alive only.  Those beyond the second count for as
- * much as the second: an answer is never taken for one that was sent later.  False: nothing was
- * sent, there are as many without answer as can be counted. */
-static bool inject(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
+ * much as the second: an answer is never taken for one that was sent later. */
+static void inject(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
 {
 	m->want_ping = 0;
-	if (m->ping_n == UINT8_MAX)
-		return false;
 	if (m->ping_n < 2) {
 		m->ping_cover[m->ping_n] = m->events;
 		m->ping_short[m->ping_n] = toe_stream_short_writes(c);
 	}
 	m->ping_n++;
+	m->ping_taken = m->taken;
 	m->ping_ms = m->forwarded_ms = toe_stream_ms(st->s);
 	toe_stream_forward(st->s, c, pingreq, sizeof(pingreq), false);
 	mqtt_count(st, MQTT_C_PING_SENT);
 	mqtt_list_add(st, m, MQTT_L_PING);
-	return true;
 }
 
 /* Between packets of what has been forwarded. */
@@ -60,6 +62,17 @@ void mqtt_fence_ping(struct mqtt_stage *st, struct toe_stream_conn *c, struct mq
 		m->want_ping = 1;
 }
 
+/* It answers, but not yet what matters.  If it drops answers, as many as it has dropped are to come
+ * before that, so the next question goes at once.  Not if none was late: the answer is on its way.
+ */
+static void ask_on(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
+{
+	if (m->ping_n > 0 && m->ping_late && can_prove(m) && at_boundary(m))
+		inject(st, c, m);
+	else
+		mqtt_fence_ping(st, c, m);
+}
+
 void mqtt_fence_boundary(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
 {
 	m->want_ping = 0;
@@ -73,8 +86,8 @@ void mqtt_fence_keepalive(struct mqtt_stage *st, struct toe_stream_conn *c, stru
 	if (m->keep_alive_s == 0 || quiet < m->keep_alive_s * 1000u / KEEPALIVE_PART ||
 	    !can_prove(m) || !at_boundary(m))
 		return;
-	if (inject(st, c, m))
-		mqtt_count(st, MQTT_C_KEEPALIVE);
+	mqtt_count(st, MQTT_C_KEEPALIVE);
+	inject(st, c, m);
 }
 
 /* ---- subscribers ---- */
@@ -182,6 +195,8 @@ static void activate_proven(struct mqtt_stage *st, struct mqtt_conn *m)
 static void on_proof(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m,
 		     bool calm)
 {
+	bool waits = (m->rx_wait & MQTT_WAIT_FENCE) != 0;
+
 	if (calm && m->blocked) {
 		m->blocked = 0;
 		m->calm_ms = toe_stream_ms(st->s);
@@ -199,36 +214,58 @@ static void on_proof(struct mqtt_stage *st, struct toe_stream_conn *c, struct mq
 		activate_proven(st, m);
 	if (!m->blocked)
 		mqtt_tx_flush(st, c, m);
-	if (m->blocked ||
+	if (m->blocked || (waits && !mqtt_fence_clear(m)) ||
 	    (m->activating != NULL && (m->suspect != MQTT_SUSPECT_HELD || m->saw_publish)))
-		mqtt_fence_ping(st, c, m);
-	if ((m->rx_wait & MQTT_WAIT_FENCE) && mqtt_fence_clear(m)) {
+		ask_on(st, c, m); /* one question for one answer, no more: there is an end to it */
+	if (waits && mqtt_fence_clear(m)) {
 		m->rx_wait &= (uint8_t)~MQTT_WAIT_FENCE;
 		mqtt_rx_proceed(st, c, m);
-	} else if (m->rx_wait & MQTT_WAIT_FENCE) {
-		mqtt_fence_ping(st, c, m);
 	}
+}
+
+/* The oldest question that proves anything has its answer. */
+static void answered(struct mqtt_conn *m)
+{
+	bool same = m->ping_cover[0] == m->ping_cover[1] && m->ping_short[0] == m->ping_short[1];
+
+	m->sync_proven = m->ping_cover[0];
+	m->sync_short = m->ping_short[0];
+	m->ping_n--;
+	m->ping_cover[0] = m->ping_cover[1];
+	m->ping_short[0] = m->ping_short[1];
+	if (same) { /* the others prove no more than this one */
+		m->ping_old = m->ping_n;
+		m->ping_n = 0;
+	}
+	m->ping_tries = 0;
+	if (m->ping_n == 0 && m->ping_old == 0)
+		m->ping_late = 0;
 }
 
 bool mqtt_fence_pingresp(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
 {
 	if (m->client_pings > 0) {
 		m->client_pings--;
+		if (m->ping_n > 0)
+			ask_on(st, c, m);
 		return true;
 	}
+	if (m->ping_old > 0) {
+		m->ping_old--;
+		mqtt_count(st, MQTT_C_PING_OLD);
+		if (m->ping_n > 0)
+			ask_on(st, c, m);
+		else if (m->ping_old == 0)
+			m->ping_late = 0;
+		return false;
+	}
 	if (m->ping_n == 0)
-		return false; /* nobody asks any more, or the broker repeats itself */
+		return false; /* the broker repeats itself */
 	/* What the broker wrote to others before is not noticed yet, perhaps.  An earlier answer
 	 * that still waits is covered by this one. */
 	m->sync_ticket = toe_stream_sync(st->s, c);
-	m->sync_proven = m->ping_cover[0];
-	m->sync_short = m->ping_short[0];
+	answered(m);
 	mqtt_list_add(st, m, MQTT_L_SYNC);
-	m->ping_n--;
-	m->ping_cover[0] = m->ping_cover[1];
-	m->ping_short[0] = m->ping_short[1];
-	if (m->ping_n == 0)
-		m->ping_again = 0;
 	m->ping_ms = toe_stream_ms(st->s);
 	m->no_fence = 0; /* it answers again */
 	if (m->ping_n == 0 && !(m->rx_wait & MQTT_WAIT_FENCE))
@@ -265,36 +302,24 @@ unsigned mqtt_fence_synced(struct mqtt_stage *st)
 /* ---- time ---- */
 
 /*
- * An answer the broker dropped (its queue for the client was full) and one that is late look the
- * same.  Repeating on and on would not help: answers are counted from the oldest question on, so
- * one that was dropped keeps the count behind.  So it is repeated once, then left alone, until a
- * broker that answers others has been silent here for so long that the rest must have been dropped.
+ * Is it time to ask again?  Of use only to a broker that has dropped the answer; one that is late
+ * will give all of them.  It drops as long as it has too much for the client: if what it wrote
+ * before is not taken over yet, and nothing was since the last question, another would fare no
+ * better.  If all of it has been taken over meanwhile, the answer should have been there.
  */
-static bool given_up(const struct mqtt_stage *st, const struct mqtt_conn *m, uint32_t now)
+static bool due(const struct toe_stream_conn *c, const struct mqtt_conn *m, uint32_t now)
 {
-	uint32_t silent = now - m->ping_ms, alive = now - st->alive_ms;
+	bool moved = m->taken != m->ping_taken, level = m->taken == toe_stream_written(c);
+	uint32_t pause = MQTT_PING_MS;
 
-	return silent >= MQTT_PING_GONE_MS ||
-	       (silent >= MQTT_PING_LOST_MS && alive >= MQTT_PING_LOST_MS &&
-		now - st->heard_ms < MQTT_PING_MS);
-}
-
-static void start_again(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
-{
-	m->ping_n = m->ping_again = 0;
-	mqtt_count(st, MQTT_C_PING_LOST);
-	mqtt_list_del(st, m, MQTT_L_PING);
-	if (m->blocked || m->activating != NULL || !mqtt_fence_clear(m))
-		mqtt_fence_ping(st, c, m);
+	if (m->ping_tries > 0 && !(moved && level))
+		pause = MQTT_PING_AGAIN_MS << (m->ping_tries - 1);
+	return (moved || level) && now - m->ping_ms >= pause;
 }
 
 void mqtt_fence_heard(struct mqtt_stage *st)
 {
-	uint32_t now = toe_stream_ms(st->s);
-
-	if (now - st->heard_ms >= MQTT_PING_MS)
-		st->alive_ms = now;
-	st->heard_ms = now;
+	st->heard_ms = toe_stream_ms(st->s);
 }
 
 static void tick_one(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
@@ -312,12 +337,10 @@ static void tick_one(struct mqtt_stage *st, struct toe_stream_conn *c, struct mq
 		/* a publisher held by the fence would be held for ever */
 		if (!(m->rx_wait & MQTT_WAIT_FENCE))
 			mqtt_list_del(st, m, MQTT_L_PING);
-	} else if (m->ping_n > 0 && given_up(st, m, now)) {
-		start_again(st, c, m);
-	} else if (m->ping_n > 0 && !m->ping_again && now - m->ping_ms >= MQTT_PING_MS &&
-		   at_boundary(m)) {
+	} else if (at_boundary(m) && due(c, m, now)) {
 		mqtt_count(st, MQTT_C_PING_LATE);
-		m->ping_again = 1;
+		m->ping_late = 1;
+		m->ping_tries += m->ping_tries < MQTT_PING_TRIES;
 		inject(st, c, m);
 	}
 }

@@ -19,12 +19,13 @@
 
 #define MQTT_CONTROL_MAX 65536u /* bytes of a control packet; larger: connection is lost */
 #define MQTT_JOBS        4096u
-#define MQTT_JOBS_OF_ONE 64u   /* unfinished jobs of one publisher; then it waits */
-#define MQTT_CHUNK       64u   /* copies of one job per turn */
-#define MQTT_PING_MS     1000u /* a PINGREQ without answer is repeated */
-#define MQTT_PING_LOST_MS                                                                          \
-	10000u /* so long without answer, the broker busy elsewhere: it dropped it */
-#define MQTT_PING_GONE_MS 60000u /* the same, nothing heard of the broker */
+#define MQTT_JOBS_OF_ONE 64u /* unfinished jobs of one publisher; then it waits */
+#define MQTT_CHUNK       64u /* copies of one job per turn */
+/* A PINGREQ without answer is repeated after MQTT_PING_MS, and then after MQTT_PING_AGAIN_MS, twice
+ * that, and so on, up to MQTT_PING_TRIES times. */
+#define MQTT_PING_MS       1000u
+#define MQTT_PING_AGAIN_MS 10000u
+#define MQTT_PING_TRIES    4u
 /* A publisher about to go slow waits for its copies that a subscriber's broker keeps from their
  * place: as long as that subscriber has been behind for no more than this, what is used of it being
  * given back tenfold slower.  So nobody makes others wait for more than a tenth of the time. */
@@ -204,7 +205,9 @@ struct mqtt_conn {
 	uint8_t tx_collect;   /* the current packet is looked at as a whole: tx_buf */
 	uint8_t tx_wait;      /* tx_buf is complete and waits for jobs up to tx_wait_seq */
 	uint8_t saw_publish;  /* since the last proof */
+	uint8_t ping_late;    /* a PINGREQ was repeated, and not all are answered since */
 	uint32_t taken;       /* bytes of the broker, modulo 2^32 */
+	uint32_t ping_taken;  /* the same when the last PINGREQ was injected */
 	uint64_t tx_wait_seq; /* of tx_wait; before, of MQTT_WAIT_OLDER */
 	struct toe_buf *tx_buf;
 	struct toe_buf *defer_first; /* struct mqtt_copy */
@@ -222,8 +225,9 @@ struct mqtt_conn {
 	uint32_t ping_cover[2]; /* of the injected PINGREQs without answer, oldest first; the
 				 * second stands for all younger ones, too */
 	uint32_t ping_short[2]; /* short writes known when it was injected */
-	uint8_t ping_n;         /* injected without answer */
-	uint8_t ping_again;     /* one of them is a repetition */
+	uint32_t ping_n;        /* injected without answer, which would prove something */
+	uint32_t ping_old;      /* before these, which would prove nothing new */
+	uint8_t ping_tries;     /* repeated without any answer */
 	uint8_t want_ping;
 	uint8_t suspect; /* MQTT_SUSPECT_: short write while a subscription was becoming active */
 	uint8_t stalled; /* unproven, and the client does not read: nothing waits for it */
@@ -396,7 +400,6 @@ struct mqtt_stage {
 	uint32_t walk_gap; /* many members cost a walk, not one every millisecond */
 	uint64_t synced;   /* the ticket last looked at */
 	uint32_t heard_ms; /* the broker wrote something */
-	uint32_t alive_ms; /* since then it has not been silent for a second */
 	uint32_t canary;
 	uint32_t decided; /* gate of the PUBLISH decided last, MQTT_NONE: none */
 	bool skips; /* it is fast because who would make it slow is stalled, and does without */

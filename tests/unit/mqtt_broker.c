@@ -389,6 +389,21 @@ static bool handle(struct broker *b, uint32_t id, uint8_t first, struct rd *r)
 	}
 }
 
+/* Now and then the broker does not get to a connection for a while. */
+static bool is_late(struct broker *b, struct conn *c)
+{
+	uint32_t now = toe_stream_ms(fake_stream(b->f));
+
+	if (b->late_ms == 0)
+		return false;
+	if (now - c->since < c->late_ms)
+		return true;
+	b->rnd = b->rnd * 6364136223846793005u + 1442695040888963407u;
+	c->since = now;
+	c->late_ms = (b->rnd >> 60) != 0 ? 0 : (uint32_t)(b->rnd >> 33) % b->late_ms;
+	return c->late_ms != 0;
+}
+
 unsigned broker_step(struct broker *b, uint32_t id, unsigned packets)
 {
 	struct conn *c = &b->conn[id];
@@ -396,7 +411,7 @@ unsigned broker_step(struct broker *b, uint32_t id, unsigned packets)
 	unsigned done = 0;
 	size_t n;
 
-	if (!c->alive)
+	if (!c->alive || is_late(b, c))
 		return 0;
 	while ((n = fake_app_read(b->f, id, chunk, sizeof(chunk))) > 0)
 		bytes_add(&c->in, chunk, n);
@@ -427,6 +442,11 @@ unsigned broker_step(struct broker *b, uint32_t id, unsigned packets)
 }
 
 /* ---- making ---- */
+
+void broker_late(struct broker *b, uint32_t ms)
+{
+	b->late_ms = ms;
+}
 
 struct broker *broker_new(struct fake *f, uint32_t queue_limit, const struct broker_hooks *h)
 {

@@ -39,6 +39,8 @@ struct broker;
 struct broker *broker_new(struct fake *f, uint32_t queue_limit, const struct broker_hooks *h);
 void broker_free(struct broker *b);
 void broker_accept(struct broker *b, uint32_t id);
+/* From now on it leaves one connection or the other alone for up to ms, 0: it does not. */
+void broker_late(struct broker *b, uint32_t ms);
 /* Handles at most packets of connection id; returns how many. */
 unsigned broker_step(struct broker *b, uint32_t id, unsigned packets);
 /* Writes what is queued, as far as there is room. */

@@ -44,7 +44,8 @@ struct conn {
 	struct packet *held; /* retained, until the next live message */
 	uint16_t mid;
 	uint32_t pings_in, acks_dropped;
-	struct packet *qos2; /* PUBLISH bodies that wait for PUBREL; at: packet id */
+	uint32_t since, late_ms; /* not looked at for so long since then */
+	struct packet *qos2;     /* PUBLISH bodies that wait for PUBREL; at: packet id */
 };
 
 struct retained {
@@ -55,6 +56,8 @@ struct retained {
 struct broker {
 	struct fake *f;
 	uint32_t limit;
+	uint32_t late_ms;
+	uint64_t rnd;
 	struct broker_hooks h;
 	struct conn conn[FAKE_CONNS];
 	struct session session[SESSIONS_MAX];

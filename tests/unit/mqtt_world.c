@@ -436,7 +436,7 @@ static void engine_step(struct world *w, struct inst *i)
 		break;
 	case 6:
 		fake_time(w->f, world_pick(w, 12) != 0 ? world_pick(w, 8)
-				: w->slow              ? world_pick(w, 2500)
+				: w->slow              ? world_pick(w, w->slow)
 						       : world_pick(w, 600));
 		break;
 	default:
@@ -493,6 +493,7 @@ static bool drain_round(struct world *w)
 /* Everybody reads, everything gets through. */
 static void drain(struct world *w)
 {
+	broker_late(w->b, 0);
 	for (unsigned round = 0; round < 300 && w->wrong == NULL; round++) {
 		w->t++;
 		for (unsigned k = 0; k < 3000 && w->wrong == NULL && drain_round(w); k++)
@@ -524,7 +525,7 @@ static void check_rest(struct world *w)
 			world_wrong(w, "connection left waiting");
 		if (v.acks_dropped == 0 && i->pings != i->pongs)
 			world_wrong(w, "PINGRESP swallowed");
-		if (v.acks_dropped == 0 && m->ping_n != 0)
+		if (v.acks_dropped == 0 && m->ping_n + m->ping_old != 0)
 			world_wrong(w, "step lost with PINGRESP");
 		if (v.acks_dropped == 0 && m->activating != NULL && !m->suspect)
 			world_wrong(w, "subscription stays pending");
@@ -571,12 +572,13 @@ const char *world_run(const struct world_opts *o)
 	w->o = *o;
 	w->rnd = o->seed * 0x9e3779b97f4a7c15u | 1;
 	w->calm = world_pick(w, 2) != 0;
-	w->slow = world_pick(w, 4) == 0;
+	w->slow = world_pick(w, 4) != 0 ? 0 : world_pick(w, 2) == 0 ? 2500 : LATE_MS;
 	configure(w, &cfg, &fo);
 	cfg.mqtt_shadow = o->shadow;
 	w->f = fake_new(&mqtt_module, &cfg, &fo);
 	fake_set_tap(w->f, oracle_sent, w);
 	w->b = broker_new(w->f, world_pick(w, 6) == 0 ? 5 : 1000, &hooks);
+	broker_late(w->b, w->slow == LATE_MS ? LATE_MS : 0);
 	for (unsigned k = 0; k < o->steps && w->wrong == NULL; k++)
 		step(w);
 	drain(w);

@@ -14,6 +14,7 @@
 #define NAMES     6u
 #define MSG_BYTES 2100u
 #define NEVER     UINT64_MAX
+#define LATE_MS   70000u
 
 struct msg {
 	uint32_t by; /* instance */
@@ -66,8 +67,8 @@ struct world {
 	uint64_t rnd;
 	size_t at;
 	struct fake *f;
-	bool calm; /* subscriptions hardly change after a while */
-	bool slow; /* clients stop reading for seconds */
+	bool calm;     /* subscriptions hardly change after a while */
+	unsigned slow; /* clients stop reading for so many ms; LATE_MS: the broker is late, too */
 	struct broker *b;
 	uint64_t t;
 	struct inst inst[INST_MAX];

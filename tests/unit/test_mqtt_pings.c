@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* LINK: tests/unit/mqtt_broker.h */
+/* The MQTT stage's PINGREQs, against a broker played by hand: answers that are late by minutes, or
+ * never come; what they do to a client's keep alive. */
+#include "mqtt_pair.h"
+
+#define FILL ((1u << 20) + 1) /* bytes of a PUBLISH; the application's buffer has one less */
+
+struct trio {
+	struct rig r;
+	struct pair p;
+	uint32_t other;
+	size_t left; /* bytes the broker holds for the subscriber */
+};
+
+static void start(struct trio *t)
+{
+	t->p = start_pair(&t->r);
+	t->other = rig_connect(&t->r, 4, "other", true, 0);
+	rig_forget(&t->r);
+}
+
+static struct mqtt_conn *from(struct trio *t)
+{
+	return rig_conn(&t->r, t->p.from);
+}
+
+static struct mqtt_conn *to(struct trio *t)
+{
+	return rig_conn(&t->r, t->p.to);
+}
+
+static void publishes(struct trio *t, bool retain)
+{
+	struct pk p = t->p.pub;
+
+	p.b[0] |= retain;
+	fake_client_write(t->r.f, t->p.from, p.b, p.n);
+	fake_settle(t->r.f);
+}
+
+static void says(struct trio *t, uint32_t id, const void *b, size_t n)
+{
+	fake_app_write(t->r.f, id, b, n);
+	fake_settle(t->r.f);
+}
+
+/* The broker reads all it has of a client; returns the PINGREQs in it. */
+static unsigned pings_read(struct trio *t, uint32_t id)
+{
+	uint8_t b[4096];
+	size_t n = fake_app_read(t->r.f, id, b, sizeof(b));
+	unsigned pings = 0;
+
+	assert_true(n < sizeof(b));
+	for (size_t i = 0; i < n; i += 2u + b[i + 1])
+		pings += b[i] == 0xc0;
+	return pings;
+}
+
+/* It answers all of them until it is asked no more; returns how often it was. */
+static unsigned answers(struct trio *t, uint32_t id)
+{
+	unsigned n, all = 0;
+
+	while ((n = pings_read(t, id)) != 0) {
+		for (all += n; n > 0; n--)
+			says(t, id, "\xd0\0", 2);
+		assert_true(all < 100);
+	}
+	return all;
+}
+
+/* The broker is busy with others. */
+static void busy_elsewhere(struct trio *t, unsigned ms)
+{
+	for (unsigned i = 0; i < ms; i += 50) {
+		says(t, t->other, "\x30\x04\x00\x01uy", 6);
+		fake_client_read(t->r.f, t->other, NULL, SIZE_MAX);
+		fake_time(t->r.f, 50);
+		fake_settle(t->r.f);
+	}
+}
+
+/* The broker writes what it holds for the subscriber, as far as there is room. */
+static void writes(struct trio *t)
+{
+	static const uint8_t fill[FILL] = {0x30, 0xfd, 0xff, 0x3f};
+
+	for (size_t n = 1; t->left != 0 && n != 0; t->left -= n) {
+		size_t at = (FILL - t->left % FILL) % FILL;
+
+		n = fake_app_write(t->r.f, t->p.to, fill + at, FILL - at);
+		fake_settle(t->r.f);
+	}
+}
+
+/* Two PUBLISH for the subscriber, which does not read: more than all buffers take. */
+static void block(struct trio *t)
+{
+	t->left = 2 * FILL;
+	writes(t);
+	assert_int_equal(to(t)->blocked, 1);
+	assert_int_not_equal(t->left, 0);
+}
+
+/* The subscriber reads all of it. */
+static void reads(struct trio *t)
+{
+	do {
+		writes(t);
+		fake_client_read(t->r.f, t->p.to, NULL, SIZE_MAX);
+		fake_settle(t->r.f);
+	} while (t->left != 0 || fake_client_unread(t->r.f, t->p.to) != 0);
+}
+
+/* It takes the broker minutes to get through what a publisher sent; it answers all PINGREQs in the
+ * end.  No answer is taken for a later question's, and all is fast when it is through. */
+static void late_answers(void **state)
+{
+	struct trio t;
+	unsigned pings;
+
+	(void)state;
+	start(&t);
+	publishes(&t, true);
+	for (unsigned i = 0; i < 7; i++) {
+		publishes(&t, false);
+		busy_elsewhere(&t, MQTT_FENCE_MAX_MS + 2000);
+	}
+	assert_int_equal(rig_slow(&t.r, MQTT_R_FAST), 0);
+	pings = pings_read(&t, t.p.from);
+	assert_in_range(pings, 2, 7);
+	for (unsigned i = 0; i < pings; i++) {
+		assert_false(mqtt_fence_clear(from(&t)));
+		says(&t, t.p.from, "\xd0\0", 2);
+	}
+	publishes(&t, false);
+	answers(&t, t.p.from);
+	assert_int_equal(rig_slow(&t.r, MQTT_R_FAST), 1);
+	assert_int_equal(from(&t)->ping_n + from(&t)->ping_old, 0);
+	assert_int_equal(bytes_n(&t.r.got[t.p.from]), 0);
+	rig_stop(&t.r);
+}
+
+/* A client reads nothing for an hour, and the broker drops its answers.  It is not asked on and on;
+ * when it reads again the client gets its copies within a second, the next time at once. */
+static void dropped_answers(void **state)
+{
+	struct trio t;
+	unsigned lost;
+
+	(void)state;
+	start(&t);
+	block(&t);
+	publishes(&t, false);
+	busy_elsewhere(&t, 3600 * 1000);
+	lost = pings_read(&t, t.p.to);
+	assert_in_range(lost, 1, 2);
+	assert_int_equal(to(&t)->defer_n, 1);
+	reads(&t);
+	busy_elsewhere(&t, MQTT_PING_MS);
+	assert_in_range(answers(&t, t.p.to), 1, 2 * lost + 1);
+	assert_int_equal(to(&t)->blocked, 0);
+	assert_int_equal(to(&t)->defer_n, 0);
+
+	fake_client_read(t.r.f, t.p.to, NULL, SIZE_MAX);
+	block(&t);
+	reads(&t);
+	assert_in_range(answers(&t, t.p.to), 1, 2 * lost + 1);
+	assert_int_equal(to(&t)->blocked, 0);
+	rig_stop(&t.r);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(late_answers),
+		cmocka_unit_test(dropped_answers),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
