@@ -474,6 +474,8 @@ static size_t take_body(struct mqtt_stage *st, struct toe_stream_conn *c, struct
 		look_connect(st, c, m);
 	else if (mqtt_first_type(m->rx_first) == MQTT_PUBLISH && m->rx_seen == MQTT_R_N)
 		look_early(st, c, m);
+	if (m->rx_mode == MQTT_RX_ASSEMBLE && m->rx_left > MQTT_SLOW_LEFT)
+		mqtt_fence_keepalive(st, c, m);
 	return n;
 }
 

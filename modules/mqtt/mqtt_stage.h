@@ -26,6 +26,9 @@
 #define MQTT_PING_MS       1000u
 #define MQTT_PING_AGAIN_MS 10000u
 #define MQTT_PING_TRIES    4u
+/* Bytes of a packet that a client may still owe and count as alive for what it sends of it, as
+ * mosquitto has it (packet__read()). */
+#define MQTT_SLOW_LEFT 1000u
 /* A publisher about to go slow waits for its copies that a subscriber's broker keeps from their
  * place: as long as that subscriber has been behind for no more than this, what is used of it being
  * given back tenfold slower.  So nobody makes others wait for more than a tenth of the time. */

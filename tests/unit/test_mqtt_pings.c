@@ -172,11 +172,43 @@ static void dropped_answers(void **state)
 	rig_stop(&t.r);
 }
 
+/* Ten seconds for a PUBLISH, at a keep alive of two: the broker has nothing of it yet, and does not
+ * take its client for dead as long as much of it is missing. */
+static void slow_upload(void **state)
+{
+	uint8_t big[3200] = {0x30, 0xfd, 0x18, 0, 1, 't'};
+	unsigned silent = 0, pings = 0;
+	struct trio t;
+
+	(void)state;
+	start(&t);
+	from(&t)->keep_alive_s = 2;
+	for (size_t i = 0; i < sizeof(big); i += 40) {
+		unsigned n;
+
+		fake_client_write(t.r.f, t.p.from, big + i, 40);
+		fake_settle(t.r.f);
+		n = pings_read(&t, t.p.from);
+		for (unsigned k = 0; k < n; k++)
+			says(&t, t.p.from, "\xd0\0", 2);
+		pings += n;
+		silent = n != 0 ? 0 : silent + 125;
+		assert_true(silent <= 3000 || sizeof(big) - i <= MQTT_SLOW_LEFT);
+		fake_time(t.r.f, 125);
+	}
+	assert_in_range(pings, 3, 10000 / 250);
+	assert_int_equal(rig_slow(&t.r, MQTT_R_FAST), 1);
+	assert_int_equal(bytes_n(&t.r.got[t.p.from]), 0);
+	assert_int_equal(bytes_n(&t.r.got[t.p.to]), sizeof(big));
+	rig_stop(&t.r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(late_answers),
 		cmocka_unit_test(dropped_answers),
+		cmocka_unit_test(slow_upload),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
