@@ -52,11 +52,21 @@ static bool can_prove(const struct mqtt_conn *m)
 	return m->kind == MQTT_K_TRACKED && !m->ended && !m->rx_over;
 }
 
+/* To the broker a PINGREQ is a sign of life, so it is sent only while the client need not have
+ * given one itself: who has gone silent is cut, and has its will sent.  A question waits until more
+ * of the client comes, or for ever.  One that is held has just been heard, and its message is kept
+ * back. */
+static bool alive(const struct mqtt_stage *st, const struct mqtt_conn *m)
+{
+	return m->keep_alive_s == 0 || (m->rx_wait & MQTT_WAIT_FENCE) ||
+	       toe_stream_ms(st->s) - m->client_ms <= m->keep_alive_s * 1000u;
+}
+
 void mqtt_fence_ping(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
 {
 	if (!can_prove(m) || m->ping_n > 0)
 		return;
-	if (at_boundary(m))
+	if (at_boundary(m) && alive(st, m))
 		inject(st, c, m);
 	else
 		m->want_ping = 1;
@@ -67,7 +77,7 @@ void mqtt_fence_ping(struct mqtt_stage *st, struct toe_stream_conn *c, struct mq
  */
 static void ask_on(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
 {
-	if (m->ping_n > 0 && m->ping_late && can_prove(m) && at_boundary(m))
+	if (m->ping_n > 0 && m->ping_late && can_prove(m) && at_boundary(m) && alive(st, m))
 		inject(st, c, m);
 	else
 		mqtt_fence_ping(st, c, m);
@@ -337,7 +347,7 @@ static void tick_one(struct mqtt_stage *st, struct toe_stream_conn *c, struct mq
 		/* a publisher held by the fence would be held for ever */
 		if (!(m->rx_wait & MQTT_WAIT_FENCE))
 			mqtt_list_del(st, m, MQTT_L_PING);
-	} else if (at_boundary(m) && due(c, m, now)) {
+	} else if (at_boundary(m) && alive(st, m) && due(c, m, now)) {
 		mqtt_count(st, MQTT_C_PING_LATE);
 		m->ping_late = 1;
 		m->ping_tries += m->ping_tries < MQTT_PING_TRIES;

@@ -251,9 +251,9 @@ static void finish_publish(struct mqtt_stage *st, struct toe_stream_conn *c, str
 	if (mqtt_publish_parse(m->level, m->rx_first, body, len, len, &p) > 0)
 		why = mqtt_decide(st, m, &p, &group);
 	if (why == MQTT_R_FENCE && !m->no_fence) {
+		mqtt_rx_wait(st, m, MQTT_WAIT_FENCE);
 		mqtt_fence_ping(st, c, m);
 		mqtt_count(st, MQTT_C_FENCE_WAIT);
-		mqtt_rx_wait(st, m, MQTT_WAIT_FENCE);
 		return;
 	}
 	if (why == MQTT_R_FAST && !mqtt_fanout_room(st, m)) {
@@ -506,6 +506,8 @@ size_t mqtt_rx(struct toe_stream *s, struct toe_stream_conn *c, const uint8_t *d
 	struct mqtt_conn *m = toe_stream_state(c);
 	size_t at = 0;
 
+	if (m->rx_wait == 0)
+		m->client_ms = toe_stream_ms(s);
 	while (at < len && m->rx_wait == 0) {
 		if (m->kind == MQTT_K_LOST || m->kind == MQTT_K_FOREIGN) {
 			toe_stream_forward(s, c, data + at, len - at, true);

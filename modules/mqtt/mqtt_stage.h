@@ -185,6 +185,7 @@ struct mqtt_conn {
 	uint32_t session; /* MQTT_NONE: none */
 	uint32_t max_packet;
 	uint32_t expiry_s;
+	uint32_t client_ms;        /* bytes of the client were taken last */
 	struct toe_buf *client_id; /* until CONNACK */
 	uint64_t who;              /* keyed hash of it, 0: not known, or nobody else's */
 

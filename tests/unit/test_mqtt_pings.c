@@ -203,12 +203,75 @@ static void slow_upload(void **state)
 	rig_stop(&t.r);
 }
 
+/* A subscriber is blocked, and silent: the broker is not made to take it for alive for longer than
+ * its keep alive.  When it is heard again, the broker is asked. */
+static void silent_client(void **state)
+{
+	struct trio t;
+
+	(void)state;
+	start(&t);
+	to(&t)->keep_alive_s = 12;
+	block(&t);
+	reads(&t);
+	busy_elsewhere(&t, 12000);
+	assert_in_range(pings_read(&t, t.p.to), 1, 4);
+	busy_elsewhere(&t, 600 * 1000);
+	assert_int_equal(pings_read(&t, t.p.to), 0);
+	assert_int_equal(to(&t)->blocked, 1);
+	fake_client_write(t.r.f, t.p.to, "\xc0\0", 2);
+	fake_settle(t.r.f);
+	busy_elsewhere(&t, 50);
+	assert_in_range(answers(&t, t.p.to), 2, 8); /* one of them the client's */
+	assert_int_equal(to(&t)->blocked, 0);
+	rig_stop(&t.r);
+}
+
+/* It falls behind when it has been silent for longer than that: the question waits for it. */
+static void asked_when_heard(void **state)
+{
+	struct trio t;
+
+	(void)state;
+	start(&t);
+	to(&t)->keep_alive_s = 12;
+	busy_elsewhere(&t, 15000);
+	block(&t);
+	reads(&t);
+	busy_elsewhere(&t, 1000);
+	assert_int_equal(pings_read(&t, t.p.to), 0);
+	fake_client_write(t.r.f, t.p.to, "\xc0\0", 2);
+	fake_settle(t.r.f);
+	assert_int_equal(answers(&t, t.p.to), 2);
+	assert_int_equal(to(&t)->blocked, 0);
+	rig_stop(&t.r);
+}
+
+/* A publisher that waits is not silent, however short its keep alive: an answer that was dropped is
+ * asked for again. */
+static void held_is_not_silent(void **state)
+{
+	struct trio t;
+
+	(void)state;
+	start(&t);
+	from(&t)->keep_alive_s = 1;
+	publishes(&t, true);
+	publishes(&t, false);
+	assert_int_equal(pings_read(&t, t.p.from), 1);
+	fake_time(t.r.f, 30); /* so that nobody looks when the second is just over */
+	busy_elsewhere(&t, MQTT_PING_MS + 100);
+	assert_int_equal(answers(&t, t.p.from), 1);
+	assert_int_equal(rig_slow(&t.r, MQTT_R_FAST), 1);
+	rig_stop(&t.r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(late_answers),
-		cmocka_unit_test(dropped_answers),
-		cmocka_unit_test(slow_upload),
+		cmocka_unit_test(late_answers),     cmocka_unit_test(dropped_answers),
+		cmocka_unit_test(slow_upload),      cmocka_unit_test(silent_client),
+		cmocka_unit_test(asked_when_heard), cmocka_unit_test(held_is_not_silent),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
