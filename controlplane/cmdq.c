@@ -46,7 +46,8 @@ static bool to_ring(struct cp_cmdq *q, const struct toe_cpq_entry *e, const void
 
 void cp_cmdq_put(struct cp_cmdq *q, const struct toe_cpq_entry *e, const void *data)
 {
-	bool frame = e->type == TOE_CMD_FRAME_TX || e->type == TOE_CMD_FRAME_RX;
+	bool frame = e->type == TOE_CMD_FRAME_TX || e->type == TOE_CMD_FRAME_RX ||
+		     e->type == TOE_CMD_FRAME_TAP;
 	struct cp_cmdq_node *n;
 
 	if (e->len > toe_cpq_data_max(&q->ring) || (frame && q->waiting >= FRAMES_WAIT_MAX)) {

@@ -299,6 +299,8 @@ bool cp_listener_full(const struct cp *cp, uint32_t app, uint32_t listener);
 void cp_event(struct cp *cp, struct toe_cpq_entry *e);
 void cp_input(struct cp *cp, const uint8_t *frame, uint32_t len);
 void cp_send_rst(struct cp *cp, const struct cp_seg *s);
+/* A frame for the TAP: of no connection of ours, and to no listener. */
+void cp_to_kernel(struct cp *cp, const uint8_t *frame, uint32_t len);
 /* A segment of a connection the datapath is to handle. */
 void cp_reinject(struct cp *cp, uint32_t id, const struct cp_seg *s);
 

@@ -63,6 +63,27 @@ void cp_reinject(struct cp *cp, uint32_t id, const struct cp_seg *s)
 	CP_COUNT(cp, reinjected);
 }
 
+void cp_to_kernel(struct cp *cp, const uint8_t *frame, uint32_t len)
+{
+	cp_cmd_frame(cp, TOE_CMD_FRAME_TAP, frame, len);
+	CP_COUNT(cp, to_kernel);
+}
+
+/* A connection owns its 4-tuple, a listener its port.  All else is the kernel's, even on a port
+ * that has connections of ours left: a program of the kernel's may have it now, or else answers
+ * RST. */
+static void unknown_input(struct cp *cp, const struct cp_seg *s)
+{
+	struct cp_half l;
+
+	if (!cp_listener_find(cp, &s->t, &l))
+		cp_to_kernel(cp, s->frame, s->frame_len);
+	else if (for_us(cp, &s->t))
+		cp_listen_input(cp, s, 0);
+	else
+		CP_COUNT(cp, frames_not_ours);
+}
+
 static void conn_input(struct cp *cp, uint32_t id, const struct cp_seg *s)
 {
 	switch (cp->conns[id].state) {
@@ -106,11 +127,7 @@ void cp_input(struct cp *cp, const uint8_t *frame, uint32_t len)
 		cp_half_input(cp, n.index, &s);
 		break;
 	default:
-		/* the kernel's again since the segment was queued: it will be retransmitted */
-		if (cp->ports_told[cp_family_index(s.t.family)][s.dport] && for_us(cp, &s.t))
-			cp_listen_input(cp, &s, 0);
-		else
-			CP_COUNT(cp, frames_not_ours);
+		unknown_input(cp, &s);
 	}
 }
 
@@ -165,6 +182,10 @@ static void icmp_input(struct cp *cp, const uint8_t *frame, uint32_t len)
 		return;
 	}
 	n = cp_lookup(cp, &m.t);
+	if (n.kind == CP_NODE_NONE) {
+		cp_to_kernel(cp, frame, len);
+		return;
+	}
 	if (n.kind != CP_NODE_CONN) {
 		CP_COUNT(cp, icmp_no_conn);
 		return;

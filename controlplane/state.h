@@ -25,7 +25,7 @@
 #define CP_COUNTERS(X)                                                                             \
 	X(frames_bad, "control segments that were malformed or had a wrong checksum")              \
 	X(frames_martian, "control segments whose addresses, ports or MAC no connection can have") \
-	X(frames_not_ours, "control segments for a port or address that is not ours any more")     \
+	X(frames_not_ours, "control segments for a listener's port at an address of others")       \
 	X(frames_removing, "control segments for connections that are being removed")              \
 	X(syn_received, "SYNs for listeners")                                                      \
 	X(syn_dropped, "SYNs dropped: accept queue full or no next hop")                           \
@@ -42,6 +42,7 @@
 	X(rst_sent, "RSTs sent for segments without a connection")                                 \
 	X(reinjected, "segments handed back to the datapath for a young connection")               \
 	X(reinject_spent, "segments dropped: the young connection has been handed back enough")    \
+	X(to_kernel, "frames that turned out to be the kernel's: no connection or listener")       \
 	X(removed, "connections removed")                                                          \
 	X(resets, "connections reset by the peer")                                                 \
 	X(accept_full, "connections reset because the accept ring was full")                       \
@@ -57,7 +58,7 @@
 	X(time_wait_overflow, "TIME-WAITs forgotten early because the table was full")             \
 	X(icmp_errors, "ICMP errors for offloaded connections")                                    \
 	X(icmp_bad, "ICMP errors that were malformed or of a kind that says nothing to us")        \
-	X(icmp_no_conn, "ICMP errors that quote no connection of ours")                            \
+	X(icmp_no_conn, "ICMP errors that quote a connection in TIME-WAIT or half open")           \
 	X(icmp_ignored, "\"fragmentation needed\" that did not fit the connection")                \
 	X(pmtu_lowered, "path MTUs lowered by ICMP")                                               \
 	X(pmtu_raised, "path MTUs tried anew after 10 minutes")                                    \

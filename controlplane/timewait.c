@@ -2,7 +2,8 @@
 /*
  * TIME-WAIT: connections we closed first, kept for cfg.time_wait_ms after the datapath has
  * forgotten them.  Answers retransmitted FINs, ignores RSTs (RFC 1337), gives way to a newer SYN
- * (RFC 6191). The table is in the state memfd and bounded; when it is full the oldest entry goes.
+ * (RFC 6191): to our listener's, or to one that is the kernel's.  The table is in the state memfd
+ * and bounded; when it is full the oldest entry goes.
  */
 #include "cp.h"
 
@@ -115,13 +116,16 @@ void cp_tw_input(struct cp *cp, uint32_t i, const struct cp_seg *s)
 	if ((s->flags & (CP_TCP_SYN | CP_TCP_ACK | CP_TCP_FIN)) == CP_TCP_SYN && newer_syn(w, s)) {
 		struct cp_half l;
 
-		if (cp_listener_find(cp, &s->t, &l)) {
-			iss_min = w->snd_nxt;
-			tw_free(cp, i);
-			CP_COUNT(cp, time_wait_reused);
+		iss_min = w->snd_nxt;
+		tw_free(cp, i);
+		CP_COUNT(cp, time_wait_reused);
+		/* The kernel does not know iss_min.  What is left to tell segments of ours from its
+		 * are the sequence numbers the peer expects. */
+		if (cp_listener_find(cp, &s->t, &l))
 			cp_listen_input(cp, s, iss_min);
-			return;
-		}
+		else
+			cp_to_kernel(cp, s->frame, s->frame_len);
+		return;
 	}
 	old_ts = (w->flags & CP_TW_TS) && (s->opts & CP_OPT_TS) && seq_lt(s->ts_val, w->ts_recent);
 	if ((s->flags & CP_TCP_FIN) && !old_ts) {

@@ -158,7 +158,7 @@ const struct toe_stage_ops toe_stage_ctrl = {
 	.id = TOE_STAGE_CTRL,
 	.name = "ctrl",
 	.next_mask = 1u << TOE_STAGE_SEQ | 1u << TOE_STAGE_STREAM | 1u << TOE_STAGE_CTXQ |
-		     1u << TOE_STAGE_NETIF_TX,
+		     1u << TOE_STAGE_NETIF_TX | 1u << TOE_STAGE_EXCEPTION,
 	.init = ctrl_init,
 	.fini = ctrl_fini,
 	.process = ctrl_process,

@@ -3,7 +3,7 @@
  * ctrl, downwards: commands of the control plane.
  *
  * Input: the command ring.  Output: CTRL items to seq (what concerns a connection) or to ctxq
- * (slots and listeners), frames to netif_tx and seq, port table, flow table.  A command
+ * (slots and listeners), frames to netif_tx, seq and exception, port table, flow table.  A command
  * for which there is no item or packet buffer stays in the ring, and so do those behind it: order
  * is kept.  Commands are checked like input: a wrong one is counted and ignored, never half done.
  */
@@ -320,6 +320,16 @@ static enum outcome do_frame_rx(struct toe_stage *s, const struct command *c)
 	return DONE;
 }
 
+static enum outcome do_frame_tap(struct toe_stage *s, const struct command *c)
+{
+	struct toe_work *w;
+	enum outcome o = make_frame(s, c, TOE_WORK_CTRL, &w);
+
+	if (o == DONE)
+		toe_emit(s, TOE_STAGE_EXCEPTION, w);
+	return o;
+}
+
 static enum outcome do_addr6(struct toe_stage *s, const struct command *c)
 {
 	struct toe_cmd_addr6 cmd;
@@ -341,6 +351,7 @@ static const struct {
 	[TOE_CMD_REMOVE] = {do_remove, 0, true},
 	[TOE_CMD_FRAME_TX] = {do_frame_tx, sizeof(struct rte_ether_hdr), false},
 	[TOE_CMD_FRAME_RX] = {do_frame_rx, sizeof(struct rte_ether_hdr), false},
+	[TOE_CMD_FRAME_TAP] = {do_frame_tap, sizeof(struct rte_ether_hdr), false},
 	[TOE_CMD_CC] = {do_conn, sizeof(struct toe_cmd_cc), true},
 	[TOE_CMD_RTO] = {do_conn, 0, true},
 	[TOE_CMD_PROBE] = {do_conn, 0, true},

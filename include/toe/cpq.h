@@ -81,7 +81,8 @@ TOE_ASSERT_SIZE(struct toe_cpq_entry, 16);
 #define TOE_CMD_LISTENER   16u /* toe_cmd_listener: open/close a listener record */
 #define TOE_CMD_MSS                                                                                \
 	17u /* toe_cmd_mss: path MTU changed; what is out and too large now is sent again */
-#define TOE_CMD_ADDR6 18u /* toe_cmd_addr6: IPv6 connections to these addresses may be ours */
+#define TOE_CMD_ADDR6     18u /* toe_cmd_addr6: IPv6 connections to these addresses may be ours */
+#define TOE_CMD_FRAME_TAP 19u /* whole Ethernet frame of a TOE_EV_FRAME or _ICMP: the kernel's */
 
 /* ---- events (datapath -> control plane) ---- */
 #define TOE_EV_FRAME       1u /* whole Ethernet frame: a port of ours, but no flow */

@@ -133,6 +133,7 @@ static struct {
 	unsigned shuffle_percent; /* of frames to the engine that overtake the one before */
 	void (*sent)(const uint8_t *frame,
 		     uint32_t len); /* when a frame leaves, before anything else */
+	void (*tapped)(const uint8_t *frame, uint32_t len); /* the kernel gets a frame */
 } sim;
 
 static inline uint32_t sim_rnd(uint32_t n)
@@ -238,8 +239,13 @@ static void sim_tx_process(struct toe_stage *s, struct toe_work **items, unsigne
 static void sim_tap_process(struct toe_stage *s, struct toe_work **items, unsigned n)
 {
 	sim.tap_frames += n;
-	for (unsigned i = 0; i < n; i++)
+	for (unsigned i = 0; i < n; i++) {
+		const struct rte_mbuf *m = items[i]->mbuf;
+
+		if (sim.tapped != NULL)
+			sim.tapped(rte_pktmbuf_mtod(m, const uint8_t *), m->pkt_len);
 		toe_work_free(s, items[i]);
+	}
 }
 
 static const struct toe_stage_ops sim_netif_rx = {.id = TOE_STAGE_NETIF_RX,

@@ -96,6 +96,28 @@ static void both_families(void **state)
 	assert_int_equal(told(AF_INET6), TOE_PORT_LISTEN);
 }
 
+/* Where the listener is bound to another of the port's addresses, nobody of ours listens. */
+static void other_address_is_the_kernels(void **state)
+{
+	static const uint8_t flags[] = {CP_TCP_SYN, CP_TCP_ACK, CP_TCP_RST};
+	struct cp_build b = rig_client(5007, 0);
+
+	(void)state;
+	engine_addresses("2001:db8::1", "fe80::1");
+	assert_int_equal(listen_on(AF_INET, "10.0.0.1", false, RIG_PORT), 0);
+	assert_int_equal(listen_on(AF_INET6, "2001:db8::1", true, RIG_PORT), 0);
+	assert_int_not_equal(who_gets(rig_family), TOE_NONE);
+	rig_clear();
+	b.t = rig_tuple(2, 5008, 8, RIG_PORT);
+	for (unsigned i = 0; i < 3; i++) {
+		b.flags = flags[i];
+		rig_rx(&b);
+	}
+	assert_int_equal(rig.cmd_n, 3);
+	assert_int_equal(rig_count(TOE_CMD_FRAME_TAP), 3);
+	assert_int_equal(rig.st->counters[CP_CNT_to_kernel], 3);
+}
+
 static void v6only(void **state)
 {
 	uint32_t six;
@@ -232,8 +254,10 @@ static void flow_label(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(both_families), T(v6only),           T(listen_addresses),
-		T(taken),         T(source_addresses), T(flow_label),
+		T(both_families), T(other_address_is_the_kernels),
+		T(v6only),        T(listen_addresses),
+		T(taken),         T(source_addresses),
+		T(flow_label),
 	};
 
 	return rig_run_both("cp_families", tests);

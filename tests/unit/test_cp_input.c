@@ -44,7 +44,9 @@ static void not_ours_any_more(void **state)
 	cp_listener_close(&rig.cp, 0, l);
 	b = rig_client(5000, CP_TCP_SYN);
 	rig_rx(&b);
-	assert_int_equal(counted(CP_CNT_frames_not_ours), 2);
+	assert_int_equal(counted(CP_CNT_frames_not_ours), 1);
+	assert_int_equal(counted(CP_CNT_to_kernel), 1);
+	assert_int_equal(rig_count(TOE_CMD_FRAME_TAP), 1);
 	assert_int_equal(rig_count(TOE_CMD_FRAME_TX), 0);
 }
 
@@ -109,6 +111,8 @@ static void icmp_event(uint16_t port, bool damaged)
 
 static void icmp_errors(void **state)
 {
+	struct cp_build b;
+
 	(void)state;
 	rig_listen(8);
 	rig_accept(5000);
@@ -116,8 +120,14 @@ static void icmp_errors(void **state)
 	assert_int_equal(counted(CP_CNT_icmp_errors), 1);
 	icmp_event(5000, true);
 	assert_int_equal(counted(CP_CNT_icmp_bad), 1);
+	b = rig_client(5001, CP_TCP_SYN);
+	rig_rx(&b);
 	icmp_event(5001, false);
 	assert_int_equal(counted(CP_CNT_icmp_no_conn), 1);
+	assert_int_equal(counted(CP_CNT_to_kernel), 0);
+	icmp_event(5002, false);
+	assert_int_equal(counted(CP_CNT_to_kernel), 1);
+	assert_int_equal(rig_count(TOE_CMD_FRAME_TAP), 1);
 	assert_int_equal(counted(CP_CNT_icmp_errors), 1);
 }
 

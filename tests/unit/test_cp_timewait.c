@@ -303,6 +303,43 @@ static void newer_syn_takes_over(void **state)
 	assert_int_equal(rig.cp.half_list.n, 1);
 }
 
+/* The program has let go of its port, and one of the kernel's may have it: only 4-tuples in
+ * TIME-WAIT are left of it. */
+static void without_listener_the_port_is_the_kernels(void **state)
+{
+	struct cp_conn c = to_time_wait(5001);
+	struct cp_build b = rig_client(5002, CP_TCP_SYN);
+
+	(void)state;
+	cp_listener_close(&rig.cp, 0, 0);
+	assert_int_equal(rig.cp.ports_told[cp_family_index(rig_family)][RIG_PORT],
+			 TOE_PORT_RESERVED);
+	rig_clear();
+	rig_rx(&b);
+	b.flags = CP_TCP_ACK;
+	rig_rx(&b);
+	assert_int_equal(rig.cmd_n, 2);
+	assert_int_equal(rig_count(TOE_CMD_FRAME_TAP), 2);
+	b = rig_client(5001, CP_TCP_FIN | CP_TCP_ACK);
+	b.seq = 1001;
+	b.ack = c.in.iss + 2;
+	b.ts_val = 6000;
+	rig_clear();
+	rig_rx(&b);
+	assert_int_equal(rig_sent().flags, CP_TCP_ACK);
+	b = rig_client(5001, CP_TCP_SYN); /* old */
+	b.seq = 500;
+	rig_rx(&b);
+	assert_int_equal(rig_sent().flags, CP_TCP_ACK);
+	assert_int_equal(rig.cp.tw_list.n, 1);
+	assert_int_equal(rig_count(TOE_CMD_FRAME_TAP), 0);
+	b.ts_val = 6001;
+	rig_rx(&b);
+	assert_int_equal(rig_count(TOE_CMD_FRAME_TAP), 1);
+	assert_int_equal(rig.cp.tw_list.n, 0);
+	assert_int_equal(rig.cp.ports_told[cp_family_index(rig_family)][RIG_PORT], 0);
+}
+
 /* A connection of ours in TIME-WAIT that the server accepted with these options. */
 static struct cp_conn active_time_wait(uint8_t opts)
 {
@@ -386,6 +423,7 @@ int main(void)
 		T(answers_fin_and_expires),
 		T(rst_is_ignored),
 		T(newer_syn_takes_over),
+		T(without_listener_the_port_is_the_kernels),
 		T(active_port_is_held_through_time_wait),
 		T(active_open_takes_over_after_a_second),
 		T(active_open_without_timestamps_waits),

@@ -210,8 +210,14 @@ static void test_frames_down(void **state)
 	command(TOE_CMD_FRAME_RX, TOE_NONE, 0, frame, (uint16_t)len);
 	command(TOE_CMD_FRAME_RX, TOE_NONE, 0, frame, 20); /* not TCP */
 	command(TOE_CMD_FRAME_TX, TOE_NONE, 0, frame, 3);
+	command(TOE_CMD_FRAME_TAP, TOE_NONE, 0, frame, (uint16_t)len);
+	command(TOE_CMD_FRAME_TAP, TOE_NONE, 0, frame, 3);
 	poll_stage();
-	assert_int_equal(env.emitted_n, 2);
+	assert_int_equal(env.emitted_n, 3);
+	w = rig_take(TOE_STAGE_EXCEPTION);
+	assert_int_equal(w->todo, 0);
+	assert_memory_equal(rte_pktmbuf_mtod(w->mbuf, void *), frame, len);
+	toe_work_free(&env.stage, w);
 	w = rig_take(TOE_STAGE_NETIF_TX);
 	assert_int_equal(w->todo, TOE_TODO_TX);
 	assert_null(w->mbuf);

@@ -274,6 +274,22 @@ static void wire_start_cp(void)
 	wire_settle();
 }
 
+/* The kernel behind the TAP, where nobody listens (RFC 9293 §3.10.7.1), and which has no VLAN. */
+static void wire_kernel(const uint8_t *frame, uint32_t len)
+{
+	uint8_t rst[CP_FRAME_MAX];
+	struct cp_seg s;
+	uint32_t n;
+
+	if (frame[12] == 0x81 || cp_frame_parse(frame, len, &s) != 0 ||
+	    memcmp(s.t.local_addr, wire_addr(1).b, sizeof(s.t.local_addr)) != 0)
+		return;
+	n = cp_frame_rst(rst, &s, virt.cp.port_mac,
+			 cp_flow_label(virt.st->key[CP_KEY_LABEL], &s.t));
+	if (n != 0)
+		wire_came(rst, n);
+}
+
 static void virtual_start(void)
 {
 	const struct sim_setup u = {.pre = 1, .proto = 1, .post = 1, .dma = 1, .seed = 1};
@@ -294,6 +310,7 @@ static void virtual_start(void)
 	toe_region_layout(&l, &g);
 	memset(sim.app.control + l.off_tokens, 0xff, SIM_TOKENS * sizeof(uint32_t));
 	sim.sent = wire_came;
+	sim.tapped = wire_kernel;
 	wire_start_cp();
 }
 
