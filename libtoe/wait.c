@@ -22,6 +22,7 @@
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 
+#include "common/log.h"
 #include "common/raw_sys.h"
 #include "libtoe/lt.h"
 
@@ -99,13 +100,21 @@ void lt_hints_catch_up(void)
 	lt_epoll_mark_all();
 }
 
+/* Said once: sockets it makes from now on work, so nothing else would tell. */
+static void engine_lost(void)
+{
+	if (!__atomic_exchange_n(&lt.gone, true, __ATOMIC_ACQ_REL))
+		LOG_WARN("engine is gone: this program stays with the kernel until it is started "
+			 "again");
+}
+
 void lt_hints_drain(void)
 {
 	uint32_t prod;
 
 	if (LT_UNLIKELY(lt_gone()) && !lt.buried) {
 		LT_STORE(&lt.buried, true);
-		LT_STORE(&lt.gone, true);
+		engine_lost();
 		lt_epoll_mark_all(); /* everything is ready: with an error */
 	}
 	if (!lt.ctx)
@@ -207,7 +216,7 @@ static void clear_edges(void)
 	for (int i = 0; i < n; i++) {
 		if (ev[i].data.u32 == LT_ROLE_WAITER &&
 		    (ev[i].events & (EPOLLHUP | EPOLLRDHUP | EPOLLERR)) && !LT_PEEK(&lt.gone)) {
-			LT_STORE(&lt.gone, true);
+			engine_lost();
 			lt_wake_local();
 		}
 	}

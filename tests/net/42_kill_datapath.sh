@@ -57,6 +57,11 @@ grep -qE 'connect: (ECONN|ENET|ETIMEDOUT)' "$LOGS/connecting.log" || fail "conne
 for log in "$LOGS"/echo.700[0-2].log; do
 	grep -q '"closed":1,"resets":1' "$log" || fail "server: $(tail -1 "$log")"
 done
+for log in mosquitto echo.7000 active; do
+	wait_for 5 "$log to say that its engine is gone" grep -q 'engine is gone' "$LOGS/$log.log"
+	[ "$(grep -c 'engine is gone: this program stays with the kernel' "$LOGS/$log.log")" = 1 ] ||
+		fail "not once in $log: $(grep 'engine is gone' "$LOGS/$log.log")"
+done
 end_process "$BROKER_PID"
 
 # at once, with the old keeper still giving the port back or gone: toe up waits for it
