@@ -1,4 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Is the header of the control plane's queue one that can be believed?  Input: the header, written
+ * by another process, and the size of the file it is in.  Output: yes or no, sizes.  No state, any
+ * thread.
+ */
 #include "cpq_layout.h"
 
 #include "toe/region.h"

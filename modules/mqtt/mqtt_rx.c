@@ -30,8 +30,7 @@ static void packet_done(struct mqtt_stage *st, struct toe_stream_conn *c, struct
 		mqtt_fence_boundary(st, c, m);
 }
 
-/* The fixed header goes on, the rest of the packet as it comes. */
-static void pass_packet(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
+void mqtt_rx_pass_header(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
 {
 	forwarded(st, m);
 	toe_stream_forward(st->s, c, m->rx_hdr, m->rx_hdr_n, false);
@@ -40,8 +39,7 @@ static void pass_packet(struct mqtt_stage *st, struct toe_stream_conn *c, struct
 		packet_done(st, c, m);
 }
 
-/* What has been assembled goes on; so does the rest as it comes. */
-static void pass_assembled(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
+void mqtt_rx_pass_assembled(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
 {
 	forwarded(st, m);
 	toe_stream_forward_buf(st->s, c, m->rx_buf, 0, m->rx_buf->len, false);
@@ -72,42 +70,6 @@ static struct toe_buf *assembly_buf(struct mqtt_stage *st, const struct mqtt_con
 	if (mqtt_first_type(m->rx_first) == MQTT_PUBLISH && !mqtt_spare(st, len))
 		return NULL;
 	return toe_stream_buf_new(st->s, len);
-}
-
-/* ---- CONNECT ---- */
-
-/* CONNECT goes to the broker.  If m->client_id is not set, nobody knows whose it is: only when it
- * is accepted that matters, and until then nothing comes behind it. */
-static void pass_connect(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
-{
-	struct mqtt_session *se = m->client_id != NULL ? mqtt_session_claimed(st, m) : NULL;
-
-	if (m->client_id == NULL)
-		mqtt_count(st, MQTT_C_CONNECT_UNREAD);
-	if (se != NULL)
-		se->claimed = 1;
-	m->kind = MQTT_K_CONNECTING;
-	mqtt_conn_begun(st, m);
-	if (m->rx_buf != NULL)
-		pass_assembled(st, c, m);
-	else
-		pass_packet(st, c, m);
-}
-
-/* m has another rx_buf, was: bytes of the one before.  The oldest go if there is too much in all;
- * false: that is m. */
-static bool count_begin(struct mqtt_stage *st, struct mqtt_conn *m, size_t was)
-{
-	size_t limit = toe_stream_mem_size(st->s) / MQTT_MEM_BEGIN;
-
-	mqtt_list_add(st, m, MQTT_L_BEGIN);
-	st->begin_bytes += mqtt_buf_bytes(m->rx_buf) - was;
-	while (st->begin_bytes > limit && st->last[MQTT_L_BEGIN] != m->id) {
-		struct mqtt_conn *o = toe_stream_state_at(st->s, st->last[MQTT_L_BEGIN]);
-
-		pass_connect(st, toe_stream_conn(st->s, o->id, o->gen), o);
-	}
-	return st->begin_bytes <= limit;
 }
 
 /* Begins with the fixed header; false: no memory. */
@@ -167,7 +129,7 @@ static void start_publish(struct mqtt_stage *st, struct toe_stream_conn *c, stru
 	mqtt_audit_noise(st, MQTT_NONE);
 	if (slow_may_go(st, m)) {
 		note_slow(st, m, why, MQTT_NONE);
-		pass_packet(st, c, m);
+		mqtt_rx_pass_header(st, c, m);
 	}
 }
 
@@ -188,8 +150,8 @@ static void start_packet(struct mqtt_stage *st, struct toe_stream_conn *c, struc
 			break;
 		if (m->kind != MQTT_K_NEW)
 			mqtt_conn_lose(st, c, m);
-		else if (!start_assembly(st, m) || !count_begin(st, m, 0))
-			pass_connect(st, c, m);
+		else if (!start_assembly(st, m) || !mqtt_connect_count(st, m, 0))
+			mqtt_connect_pass(st, c, m);
 		return;
 	case MQTT_SUBSCRIBE:
 	case MQTT_UNSUBSCRIBE:
@@ -211,12 +173,12 @@ static void start_packet(struct mqtt_stage *st, struct toe_stream_conn *c, struc
 	default:
 		break;
 	}
-	pass_packet(st, c, m);
+	mqtt_rx_pass_header(st, c, m);
 }
 
 /* ---- complete packets ---- */
 
-static const uint8_t *body_of(const struct mqtt_conn *m, uint32_t *len)
+const uint8_t *mqtt_rx_body(const struct mqtt_conn *m, uint32_t *len)
 {
 	*len = m->rx_buf->len - m->rx_hdr_n;
 	return m->rx_buf->data + m->rx_hdr_n;
@@ -232,7 +194,7 @@ static void go_slow(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqt
 		mqtt_audit_expect(st, m, group, p, m->rx_buf->len - m->rx_hdr_n);
 	else if (st->decided != MQTT_NONE)
 		mqtt_audit_noise(st, st->decided);
-	pass_assembled(st, c, m);
+	mqtt_rx_pass_assembled(st, c, m);
 	if (group == NULL)
 		return;
 	mqtt_group_put(st->subs, group);
@@ -245,7 +207,7 @@ static void finish_publish(struct mqtt_stage *st, struct toe_stream_conn *c, str
 	enum mqtt_reason why = MQTT_R_MALFORMED;
 	struct mqtt_publish p;
 	uint32_t len;
-	const uint8_t *body = body_of(m, &len);
+	const uint8_t *body = mqtt_rx_body(m, &len);
 
 	st->decided = MQTT_NONE;
 	if (mqtt_publish_parse(m->level, m->rx_first, body, len, len, &p) > 0)
@@ -285,44 +247,16 @@ static void finish_publish(struct mqtt_stage *st, struct toe_stream_conn *c, str
 	go_slow(st, c, m, why, group, &p);
 }
 
-/* Who is it?  The will and what else is behind the ClientID may be large, and the broker's answer
- * says all there is to know of it. */
-static void look_connect(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
-{
-	struct mqtt_connect con;
-	uint32_t len;
-	const uint8_t *body = body_of(m, &len);
-	int rc;
-
-	if (m->waited) {
-		pass_connect(st, c, m);
-		return;
-	}
-	rc = mqtt_connect_begin(m->rx_first, body, len, len + m->rx_left, &con);
-	if (rc == -EPROTONOSUPPORT) {
-		mqtt_conn_lose(st, c, m); /* TLS, a scanner: no broker of MQTT accepts it */
-		return;
-	}
-	if (rc == 0 && len < MQTT_CONTROL_MAX)
-		return;
-	if (rc > 0)
-		mqtt_session_connect(st, m, &con);
-	if (mqtt_older_wait(st, m))
-		m->rx_mode = MQTT_RX_READY;
-	else
-		pass_connect(st, c, m);
-}
-
 static void finish_request(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
 {
 	uint32_t len;
-	const uint8_t *body = body_of(m, &len);
+	const uint8_t *body = mqtt_rx_body(m, &len);
 
 	if (mqtt_session_request(st, m, (uint8_t)mqtt_first_type(m->rx_first), body, len) != 0) {
 		mqtt_conn_lose(st, c, m);
 		return;
 	}
-	pass_assembled(st, c, m);
+	mqtt_rx_pass_assembled(st, c, m);
 }
 
 /* The packet in rx_buf (or in rx_hdr alone) is complete, or its wait is over. */
@@ -336,7 +270,7 @@ static void finish_packet(struct mqtt_stage *st, struct toe_stream_conn *c, stru
 		note_slow(st, m,
 			  mqtt_first_type(m->rx_first) == MQTT_PUBLISH ? m->rx_seen : MQTT_R_FAST,
 			  MQTT_NONE);
-		pass_packet(st, c, m);
+		mqtt_rx_pass_header(st, c, m);
 		return;
 	}
 	switch (mqtt_first_type(m->rx_first)) {
@@ -344,7 +278,7 @@ static void finish_packet(struct mqtt_stage *st, struct toe_stream_conn *c, stru
 		finish_publish(st, c, m);
 		break;
 	case MQTT_CONNECT:
-		look_connect(st, c, m);
+		mqtt_connect_look(st, c, m);
 		break;
 	case MQTT_SUBSCRIBE:
 	case MQTT_UNSUBSCRIBE:
@@ -355,10 +289,10 @@ static void finish_packet(struct mqtt_stage *st, struct toe_stream_conn *c, stru
 			mqtt_rx_wait(st, m, MQTT_WAIT_JOBS);
 			break;
 		}
-		body = body_of(m, &len);
+		body = mqtt_rx_body(m, &len);
 		mqtt_session_disconnect(m, body, len);
 		m->rx_over = 1;
-		pass_assembled(st, c, m);
+		mqtt_rx_pass_assembled(st, c, m);
 		break;
 	}
 }
@@ -369,7 +303,7 @@ static void finish_packet(struct mqtt_stage *st, struct toe_stream_conn *c, stru
 static void look_early(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
 {
 	uint32_t have;
-	const uint8_t *body = body_of(m, &have);
+	const uint8_t *body = mqtt_rx_body(m, &have);
 	struct mqtt_publish p;
 	int rc = mqtt_publish_parse(m->level, m->rx_first, body, have, have + m->rx_left, &p);
 
@@ -382,7 +316,7 @@ static void look_early(struct mqtt_stage *st, struct toe_stream_conn *c, struct 
 	note_slow(st, m, m->rx_seen, st->decided);
 	if (st->decided != MQTT_NONE)
 		mqtt_audit_noise(st, st->decided);
-	pass_assembled(st, c, m);
+	mqtt_rx_pass_assembled(st, c, m);
 }
 
 /* Room for n more bytes in rx_buf; false: no memory. */
@@ -404,14 +338,14 @@ static bool grow_assembly(struct mqtt_stage *st, struct mqtt_conn *m, size_t n)
 	b->len = m->rx_buf->len;
 	mqtt_put(st, &m->rx_buf);
 	m->rx_buf = b;
-	return !mqtt_listed(m, MQTT_L_BEGIN) || count_begin(st, m, was);
+	return !mqtt_listed(m, MQTT_L_BEGIN) || mqtt_connect_count(st, m, was);
 }
 
 /* No memory in the middle of a packet. */
 static void assembly_failed(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
 {
 	if (mqtt_first_type(m->rx_first) == MQTT_CONNECT) {
-		pass_connect(st, c, m);
+		mqtt_connect_pass(st, c, m);
 	} else if (mqtt_first_type(m->rx_first) != MQTT_PUBLISH) {
 		mqtt_conn_lose(st, c, m);
 	} else if (mqtt_rx_pending(st, m)) {
@@ -419,7 +353,7 @@ static void assembly_failed(struct mqtt_stage *st, struct toe_stream_conn *c, st
 	} else {
 		m->rx_seen = MQTT_R_MEMORY;
 		note_slow(st, m, MQTT_R_MEMORY, MQTT_NONE);
-		pass_assembled(st, c, m);
+		mqtt_rx_pass_assembled(st, c, m);
 	}
 }
 
@@ -471,7 +405,7 @@ static size_t take_body(struct mqtt_stage *st, struct toe_stream_conn *c, struct
 	if (m->rx_left == 0)
 		finish_packet(st, c, m);
 	else if (connect)
-		look_connect(st, c, m);
+		mqtt_connect_look(st, c, m);
 	else if (mqtt_first_type(m->rx_first) == MQTT_PUBLISH && m->rx_seen == MQTT_R_N)
 		look_early(st, c, m);
 	if (m->rx_mode == MQTT_RX_ASSEMBLE && m->rx_left > MQTT_SLOW_LEFT)
@@ -535,7 +469,7 @@ size_t mqtt_rx(struct toe_stream *s, struct toe_stream_conn *c, const uint8_t *d
 /* What is held of a packet goes on as it came. */
 static void forward_held(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
 {
-	mqtt_conn_begun(st, m);
+	mqtt_connect_uncount(st, m);
 	if (m->rx_buf != NULL) {
 		toe_stream_forward_buf(st->s, c, m->rx_buf, 0, m->rx_buf->len, false);
 		mqtt_put(st, &m->rx_buf);

@@ -81,13 +81,6 @@ void mqtt_list_del(struct mqtt_stage *st, struct mqtt_conn *m, enum mqtt_list wh
 	m->listed &= (uint8_t) ~(1u << which);
 }
 
-void mqtt_conn_begun(struct mqtt_stage *st, struct mqtt_conn *m)
-{
-	if (mqtt_listed(m, MQTT_L_BEGIN))
-		st->begin_bytes -= mqtt_buf_bytes(m->rx_buf);
-	mqtt_list_del(st, m, MQTT_L_BEGIN);
-}
-
 void mqtt_conn_lose(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
 {
 	if (m->kind == MQTT_K_LOST)
@@ -213,7 +206,7 @@ static void mqtt_close(struct toe_stream *s, struct toe_stream_conn *c)
 	mqtt_tx_end(s, c);
 	drop_requests(st, m);
 	mqtt_fence_suspect(st, m, 0);
-	mqtt_conn_begun(st, m);
+	mqtt_connect_uncount(st, m);
 	for (unsigned i = 0; i < MQTT_L_N; i++)
 		mqtt_list_del(st, m, i);
 	mqtt_put(st, &m->client_id);

@@ -10,8 +10,10 @@
 #ifndef MQTT_STAGE_H
 #define MQTT_STAGE_H
 
+#include "mqtt_rx.h"
 #include "mqtt_session.h"
 #include "mqtt_subs.h"
+#include "mqtt_tx.h"
 #include "mqtt_wire.h"
 #include "stream_module.h"
 
@@ -455,8 +457,6 @@ void mqtt_list_add(struct mqtt_stage *st, struct mqtt_conn *m, enum mqtt_list wh
 void mqtt_list_del(struct mqtt_stage *st, struct mqtt_conn *m, enum mqtt_list which);
 /* The connection cannot be followed any more: its bytes pass from now on. */
 void mqtt_conn_lose(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m);
-/* It is not on MQTT_L_BEGIN any more; rx_buf is still there. */
-void mqtt_conn_begun(struct mqtt_stage *st, struct mqtt_conn *m);
 
 /* Bytes of memory, with its header. */
 static inline size_t mqtt_buf_bytes(const struct toe_buf *b)
@@ -479,52 +479,6 @@ static inline bool mqtt_spare(const struct mqtt_stage *st, size_t len)
 
 	return toe_stream_mem_used(st->s) + len <= size - size / MQTT_MEM_KEPT;
 }
-
-/* mqtt_rx.c */
-size_t mqtt_rx(struct toe_stream *s, struct toe_stream_conn *c, const uint8_t *data, size_t len);
-bool mqtt_rx_end(struct toe_stream *s, struct toe_stream_conn *c);
-bool mqtt_rx_reset(struct toe_stream *s, struct toe_stream_conn *c);
-/* No more bytes of it for now, why: MQTT_WAIT_. */
-void mqtt_rx_wait(struct mqtt_stage *st, struct mqtt_conn *m, uint8_t why);
-/* Are there fast messages of this publisher that are not yet where they belong, so that something
- * slow has to wait? */
-bool mqtt_rx_pending(struct mqtt_stage *st, struct mqtt_conn *m);
-
-/* ---- mqtt_older.c ---- */
-
-/* Has m to wait for an older connection of its ClientID (MQTT_WAIT_OLDER)? */
-bool mqtt_older_wait(struct mqtt_stage *st, struct mqtt_conn *m);
-/* Once a millisecond; returns how many it looked at. */
-unsigned mqtt_older_tick(struct mqtt_stage *st);
-/* What was waited for has come (or not in time). */
-void mqtt_rx_proceed(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m);
-/* The connection is lost: what was held goes on as it came. */
-void mqtt_rx_lost(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m);
-/* One of its fast messages, or a held copy of one, has been appended. */
-void mqtt_rx_appended(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m);
-
-/* mqtt_tx.c */
-size_t mqtt_tx(struct toe_stream *s, struct toe_stream_conn *c, struct toe_buf *b, uint32_t off,
-	       uint32_t len);
-void mqtt_tx_proceed(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m);
-/* Appends a copy where its place is; counts.  en: the subscription it is for, NULL: more than one.
- */
-void mqtt_tx_copy(struct mqtt_stage *st, struct toe_stream_conn *c, const struct mqtt_job *j,
-		  const struct mqtt_encoding *e, const struct mqtt_group_entry *en);
-/* A copy for m that is not sent: counted. */
-void mqtt_tx_drop(struct mqtt_stage *st, const struct mqtt_conn *m, enum mqtt_counter why);
-/* Deferred copies whose turn has come. */
-void mqtt_tx_flush(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m);
-void mqtt_tx_drop_deferred(struct mqtt_stage *st, struct mqtt_conn *m);
-/* Those made before the event: UNSUBACK of a request that was forwarded then is next, and the
- * broker's queue is first in, first out. */
-void mqtt_tx_flush_before(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m,
-			  uint32_t event);
-/* The broker has caught up with m: its copies hold nobody any more. */
-void mqtt_tx_settle(struct mqtt_stage *st, struct mqtt_conn *m);
-/* Copies of publisher p are given up if their receivers have been blocked for too long; looks at
- * MQTT_HELD_WALK. */
-void mqtt_tx_drop_held(struct mqtt_stage *st, struct mqtt_conn *p);
 
 /* mqtt_stage.c: the application is the broker that is followed, from now on if it can be. */
 bool mqtt_follow(struct mqtt_stage *st, uint32_t app_id);

@@ -460,20 +460,13 @@ static void test_every_prefix(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_connect_bridge_5),
-		cmocka_unit_test(test_connect_begin),
-		cmocka_unit_test(test_connect_31),
-		cmocka_unit_test(test_connect_311),
-		cmocka_unit_test(test_connect_5),
-		cmocka_unit_test(test_connack),
-		cmocka_unit_test(test_subscribe_v3),
-		cmocka_unit_test(test_subscribe_5),
-		cmocka_unit_test(test_unsubscribe),
-		cmocka_unit_test(test_suback),
-		cmocka_unit_test(test_disconnect),
-		cmocka_unit_test(test_refused),
-		cmocka_unit_test(test_tolerated),
-		cmocka_unit_test(test_every_prefix),
+		cmocka_unit_test(test_connect_bridge_5), cmocka_unit_test(test_connect_begin),
+		cmocka_unit_test(test_connect_31),       cmocka_unit_test(test_connect_311),
+		cmocka_unit_test(test_connect_5),        cmocka_unit_test(test_connack),
+		cmocka_unit_test(test_subscribe_v3),     cmocka_unit_test(test_subscribe_5),
+		cmocka_unit_test(test_unsubscribe),      cmocka_unit_test(test_suback),
+		cmocka_unit_test(test_disconnect),       cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_tolerated),        cmocka_unit_test(test_every_prefix),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

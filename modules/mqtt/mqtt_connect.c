@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * MQTT stage: CONNECT, up to its ClientID.
+ *
+ * Input: what has been assembled of it.  Output: it goes to the broker, and who it is for is known
+ * (client_id) or not.  Owns MQTT_L_BEGIN and the account of the memory that beginnings take.
+ * Thread: the stream stage's.
+ */
+#include "mqtt_stage.h"
+
+#include <errno.h>
+
+void mqtt_connect_uncount(struct mqtt_stage *st, struct mqtt_conn *m)
+{
+	if (mqtt_listed(m, MQTT_L_BEGIN))
+		st->begin_bytes -= mqtt_buf_bytes(m->rx_buf);
+	mqtt_list_del(st, m, MQTT_L_BEGIN);
+}
+
+void mqtt_connect_pass(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
+{
+	struct mqtt_session *se = m->client_id != NULL ? mqtt_session_claimed(st, m) : NULL;
+
+	if (m->client_id == NULL)
+		mqtt_count(st, MQTT_C_CONNECT_UNREAD);
+	if (se != NULL)
+		se->claimed = 1;
+	m->kind = MQTT_K_CONNECTING;
+	mqtt_connect_uncount(st, m);
+	if (m->rx_buf != NULL)
+		mqtt_rx_pass_assembled(st, c, m);
+	else
+		mqtt_rx_pass_header(st, c, m);
+}
+
+bool mqtt_connect_count(struct mqtt_stage *st, struct mqtt_conn *m, size_t was)
+{
+	size_t limit = toe_stream_mem_size(st->s) / MQTT_MEM_BEGIN;
+
+	mqtt_list_add(st, m, MQTT_L_BEGIN);
+	st->begin_bytes += mqtt_buf_bytes(m->rx_buf) - was;
+	while (st->begin_bytes > limit && st->last[MQTT_L_BEGIN] != m->id) {
+		struct mqtt_conn *o = toe_stream_state_at(st->s, st->last[MQTT_L_BEGIN]);
+
+		mqtt_connect_pass(st, toe_stream_conn(st->s, o->id, o->gen), o);
+	}
+	return st->begin_bytes <= limit;
+}
+
+/* Who is it?  The will and what else is behind the ClientID may be large, and the broker's answer
+ * says all there is to know of it. */
+void mqtt_connect_look(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
+{
+	struct mqtt_connect con;
+	uint32_t len;
+	const uint8_t *body = mqtt_rx_body(m, &len);
+	int rc;
+
+	if (m->waited) {
+		mqtt_connect_pass(st, c, m);
+		return;
+	}
+	rc = mqtt_connect_begin(m->rx_first, body, len, len + m->rx_left, &con);
+	if (rc == -EPROTONOSUPPORT) {
+		mqtt_conn_lose(st, c, m); /* TLS, a scanner: no broker of MQTT accepts it */
+		return;
+	}
+	if (rc == 0 && len < MQTT_CONTROL_MAX)
+		return;
+	if (rc > 0)
+		mqtt_session_connect(st, m, &con);
+	if (mqtt_older_wait(st, m))
+		m->rx_mode = MQTT_RX_READY;
+	else
+		mqtt_connect_pass(st, c, m);
+}
