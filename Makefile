@@ -183,6 +183,7 @@ install: all ## install below DESTDIR/PREFIX (/usr), configuration to DESTDIR/et
 		install -m 644 $(B)/toe.conf $(DESTDIR)/etc/toe/toe.conf
 	install -m 644 $(B)/toe.conf $(D)/share/doc/toe/toe.conf.sample
 	sed 's|@PREFIX@|$(PREFIX)|g' mk/toe.service.in >$(DESTDIR)/lib/systemd/system/toe.service
+	sed 's|@PREFIX@|$(PREFIX)|g' mk/mosquitto-toe.conf.in >$(D)/share/doc/toe/mosquitto-toe.conf
 
 clean: ## remove build folders
 	rm -rf build build-address build-undefined build-thread

@@ -9,6 +9,7 @@
  *   region.c     memfds                         token.c      far ends of token descriptors
  *   owner.c      may an application have a port?    cleanup.c  files that are removed
  *   ipv6.c       IPv6 of the TAP                ipv6_watch.c its addresses change
+ *   notify.c     word to a service manager
  */
 #ifndef KP_KEEPER_H
 #define KP_KEEPER_H
@@ -153,8 +154,9 @@ struct kp_keeper {
 	struct toe_config cfg;
 	char config_path[160]; /* our copy in run_dir */
 	char libexec[192];
-	int pid_fd;    /* locked pid file */
-	int status_fd; /* to `toe up`, -1: nobody waits */
+	int pid_fd;       /* locked pid file */
+	int status_fd;    /* to `toe up`, -1: nobody waits */
+	char notify[108]; /* address of a service manager's socket, "": there is none */
 	int listen_fd;
 
 	struct kp_setup setup;
@@ -189,6 +191,12 @@ struct kp_keeper {
 void kp_report(struct kp_keeper *kp, bool ok, const char *text);
 /* Tells it, or the log, why not; returns the exit status 1. */
 int kp_fail(struct kp_keeper *kp, const char *text);
+
+/* ---- notify.c ---- */
+/* Finds the service manager; foreground: we are the process that it has started. */
+void kp_notify_init(struct kp_keeper *kp, bool foreground);
+/* "READY=1" or "STOPPING=1", and a line for people. */
+void kp_notify(const struct kp_keeper *kp, const char *state, const char *status);
 
 /* ---- cleanup.c ---- */
 /* All that an engine has in its run directory but the logs, and DPDK's files of the datapath, which

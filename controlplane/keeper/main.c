@@ -338,6 +338,7 @@ static int run(struct kp_keeper *kp, const struct options *o)
 {
 	int rc = open_run_dir(kp);
 
+	kp_notify_init(kp, !o->daemon);
 	if (rc == 0 && o->daemon)
 		rc = daemonise(kp);
 	if (rc == 0)

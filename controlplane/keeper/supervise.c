@@ -95,6 +95,7 @@ void kp_stop(struct kp_keeper *kp, int exit_code, const char *reason)
 	else
 		LOG_INFO("stopping");
 	kp_report(kp, false, reason ? reason : "stopped before it was up");
+	kp_notify(kp, "STOPPING=1", reason ? reason : "stopping");
 	kp->state = KP_STOPPING;
 	kp->exit_code = exit_code;
 	if (kp->pid_fd >= 0)
@@ -290,6 +291,7 @@ void kp_cp_ready(struct kp_keeper *kp, const struct toe_ctl_msg *m)
 			 kp->cfg.address, kp->cfg.run_dir);
 		LOG_INFO("%s", text);
 		kp_report(kp, true, text);
+		kp_notify(kp, "READY=1", text);
 	} else {
 		LOG_INFO("control plane is back, restart %u", kp->engine.cp_restarts);
 	}

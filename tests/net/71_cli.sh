@@ -257,11 +257,11 @@ san=${B#build} # PREFIX of the environment is the name of the testbed
 make -s install PREFIX=/usr DESTDIR="$root" B="$B" SAN="${san#-}" >"$LOGS/install.log" 2>&1 || fail "install: $(tail -1 "$LOGS/install.log")"
 for file in usr/bin/toe usr/lib/toe/toe-keeper usr/lib/toe/toe-datapath usr/lib/toe/toe-controlplane \
 	usr/lib/toe/libtoe.so etc/toe/toe.conf lib/systemd/system/toe.service usr/share/man/man1/toe.1 \
-	usr/share/doc/toe/README.md; do
+	usr/share/doc/toe/README.md usr/share/doc/toe/mosquitto-toe.conf; do
 	[ -s "$root/$file" ] || fail "install: no $file"
 done
 [ -x "$root/usr/bin/toe" ] || fail "install: toe cannot be executed"
-grep -q '^ExecStart=/usr/bin/toe up' "$root/lib/systemd/system/toe.service" || fail "install: unit starts something else"
+grep -q '^ExecStart=/usr/bin/toe up --foreground' "$root/lib/systemd/system/toe.service" || fail "install: unit starts something else"
 echo '# mine' >>"$root/etc/toe/toe.conf"
 make -s install PREFIX=/usr DESTDIR="$root" B="$B" SAN="${san#-}" >>"$LOGS/install.log" 2>&1 || fail "install again"
 grep -q '^# mine' "$root/etc/toe/toe.conf" || fail "install overwrites the administrator's configuration"
