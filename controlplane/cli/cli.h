@@ -5,6 +5,7 @@
  *   main.c  dispatch, help        cmd_*.c  one subcommand each      ask.c  the engine's sockets
  *   show.c  tables                exec.c   running other programs   edit.c  configuration files
  *   show_mqtt.c  answers of the MQTT stage      left.c  what a killed engine has left
+ *   meaning.c  texts of counters
  */
 #ifndef TOE_CLI_H
 #define TOE_CLI_H
@@ -102,8 +103,15 @@ int cli_print_json(const json_t *j); /* returns CLI_OK; takes no reference */
 void cli_print_table(FILE *out, const json_t *rows);
 /* Object of objects: one line each, the names in a first column of that title. */
 void cli_print_rows(FILE *out, const json_t *object, const char *title);
-/* Object of values: "name  value"; zeroes only if all.  Returns how many lines. */
-unsigned cli_print_values(FILE *out, const json_t *object, bool all);
+/* Object of values: "name  value", and what text() says of the name (NULL: nothing; text may be
+ * NULL, too); zeroes only if all.  Returns how many lines. */
+unsigned cli_print_values(FILE *out, const json_t *object, bool all,
+			  const char *(*text)(const char *name));
+
+/* ---- meaning.c ---- */
+/* What a counter, or a reason to drop, of the datapath means; NULL: unknown. */
+const char *cli_counter_text(const char *name);
+const char *cli_drop_text(const char *name);
 
 /* ---- show_mqtt.c ---- */
 /* Answers of the stage to "status" and "slow", for people. */

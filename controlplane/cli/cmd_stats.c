@@ -19,10 +19,14 @@ static const struct part {
 	const char *title; /* of a table's first column, NULL: name and value */
 	const char *none;
 	bool summary; /* shown by plain `toe stats` */
+	const char *(*text)(const char *name);
 } parts[] = {
-	{"stages", "stage", "no stages", true},   {"counters", NULL, "nothing counted yet", true},
-	{"drops", NULL, "nothing dropped", true}, {"lcores", "lcore", "no lcores", false},
-	{"pools", "pool", "no pools", false},     {"graph", NULL, "no graph", false},
+	{"stages", "stage", "no stages", true, NULL},
+	{"counters", NULL, "nothing counted yet", true, cli_counter_text},
+	{"drops", NULL, "nothing dropped", true, cli_drop_text},
+	{"lcores", "lcore", "no lcores", false, NULL},
+	{"pools", "pool", "no pools", false, NULL},
+	{"graph", NULL, "no graph", false, NULL},
 };
 #define PART_N (sizeof(parts) / sizeof(parts[0]))
 
@@ -57,7 +61,7 @@ static void print(const struct part *p, const json_t *j, bool all, bool heading)
 		print_graph(j);
 	else if (p->title)
 		cli_print_rows(stdout, j, p->title);
-	else if (cli_print_values(stdout, j, all) == 0)
+	else if (cli_print_values(stdout, j, all, p->text) == 0)
 		printf("%s\n", p->none);
 }
 
@@ -121,7 +125,7 @@ static int unsupported(const struct cli *cli, bool all)
 		json_object_set_new(j, names[i], json_integer((json_int_t)m.u.unsupported.n[i]));
 	if (cli->json)
 		cli_print_json(j);
-	else if (cli_print_values(stdout, j, all) == 0)
+	else if (cli_print_values(stdout, j, all, NULL) == 0)
 		printf("nothing was left to the kernel\n");
 	json_decref(j);
 	return CLI_OK;

@@ -139,24 +139,38 @@ void cli_print_rows(FILE *out, const json_t *object, const char *title)
 	json_decref(rows);
 }
 
-unsigned cli_print_values(FILE *out, const json_t *object, bool all)
+static bool shown(const json_t *v, bool all)
+{
+	return all || !json_is_number(v) || json_number_value(v) != 0;
+}
+
+unsigned cli_print_values(FILE *out, const json_t *object, bool all,
+			  const char *(*text)(const char *name))
 {
 	unsigned n = 0;
 	int width = 0;
+	int digits = 0;
 	char buf[CELL_BYTES];
 	const char *key;
 	json_t *v;
 
 	json_object_foreach((json_t *)object, key, v)
 	{
+		int len = (int)strlen(cell(v, buf, sizeof(buf)));
+
 		if ((int)strlen(key) > width)
 			width = (int)strlen(key);
+		if (shown(v, all) && len > digits)
+			digits = len;
 	}
 	json_object_foreach((json_t *)object, key, v)
 	{
-		if (!all && json_is_number(v) && json_number_value(v) == 0)
+		const char *meaning = text ? text(key) : NULL;
+
+		if (!shown(v, all))
 			continue;
-		fprintf(out, "%-*s  %s\n", width, key, cell(v, buf, sizeof(buf)));
+		fprintf(out, "%-*s  %*s%s%s\n", width, key, text ? digits : 0,
+			cell(v, buf, sizeof(buf)), meaning ? "  " : "", meaning ? meaning : "");
 		n++;
 	}
 	return n;

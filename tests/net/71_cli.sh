@@ -178,6 +178,9 @@ json_of stats "$BIN/toe" stats
 keys "$LOGS/stats.json" '["stages","counters","drops","lcores"]'
 keys "$LOGS/stats.json" '["items","cycles","cycles_per_item","lcore"]' .stages.proto
 keys "$LOGS/stats.json" '["frames_rx","frames_tx","segs_data_rx","segs_data_tx","segs_rtx","held","installed"]' .counters
+# for people, with what each means
+"$BIN/toe" stats counters | grep -q '^segs_data_rx  *[0-9]*  segments with payload accepted$' || fail "$("$BIN/toe" stats counters)"
+"$BIN/toe" stats drops --all | grep -q '^window  *[0-9]*  segment outside the receive window$' || fail "$("$BIN/toe" stats drops --all)"
 json_of conns "$BIN/toe" conns
 keys "$LOGS/conns.json" '["state","local","remote","app","orphan"]' '.conns[0]'
 [ "$(json "$LOGS/conns.json" '.conns[0] | "\(.state) \(.local)"')" = "ESTAB $SRV:7000" ] ||

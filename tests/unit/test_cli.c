@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/* LINK: controlplane/cli/show.c controlplane/cli/exec.c controlplane/cli/edit.c common/config.c
-	 controlplane/keeper/netaddr.c controlplane/keeper/nft.c */
+/* LINK: controlplane/cli/show.c controlplane/cli/meaning.c controlplane/cli/exec.c
+   controlplane/cli/edit.c common/config.c controlplane/keeper/netaddr.c controlplane/keeper/nft.c
+ */
 /*
  * toe: tables out of JSON, settings into configuration files, running programs; and the small
  * parsers of the keeper that need no machine: addresses, names of nft tables.
@@ -77,9 +78,29 @@ static void test_values(void **state)
 	FILE *f = start();
 
 	(void)state;
-	assert_int_equal(cli_print_values(f, j, false), 1);
-	assert_int_equal(cli_print_values(f, j, true), 2);
+	assert_int_equal(cli_print_values(f, j, false, NULL), 1);
+	assert_int_equal(cli_print_values(f, j, true, NULL), 2);
 	expect(f, "long  3\na     0\nlong  3\n");
+	json_decref(j);
+}
+
+/* Names of telemetry, with what they mean; the same name may be in both lists. */
+static void test_meanings(void **state)
+{
+	json_t *j = json_loads("{\"window\":282,\"paws\":0,\"short\":7,\"new\":1}", 0, NULL);
+	FILE *f = start();
+
+	(void)state;
+	assert_int_equal(cli_print_values(f, j, false, cli_drop_text), 3);
+	expect(f, "window  282  segment outside the receive window\n"
+		  "short     7  frame shorter than its headers say\n"
+		  "new       1\n");
+	json_decref(j);
+	j = json_loads("{\"rto\":3,\"window\":1}", 0, NULL);
+	f = start();
+	assert_int_equal(cli_print_values(f, j, false, cli_counter_text), 2);
+	expect(f, "rto     3  retransmission timeouts executed\n"
+		  "window  1\n");
 	json_decref(j);
 }
 
@@ -192,10 +213,11 @@ static void test_nft_table(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_table),  cmocka_unit_test(test_rows),
-		cmocka_unit_test(test_values), cmocka_unit_test(test_run),
-		cmocka_unit_test(test_edit),   cmocka_unit_test(test_edit_errors),
-		cmocka_unit_test(test_addr),   cmocka_unit_test(test_nft_table),
+		cmocka_unit_test(test_table),       cmocka_unit_test(test_rows),
+		cmocka_unit_test(test_values),      cmocka_unit_test(test_meanings),
+		cmocka_unit_test(test_run),         cmocka_unit_test(test_edit),
+		cmocka_unit_test(test_edit_errors), cmocka_unit_test(test_addr),
+		cmocka_unit_test(test_nft_table),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
