@@ -5,7 +5,7 @@
  *   main.c  dispatch, help        cmd_*.c  one subcommand each      ask.c  the engine's sockets
  *   show.c  tables                exec.c   running other programs   edit.c  configuration files
  *   show_mqtt.c  answers of the MQTT stage      left.c  what a killed engine has left
- *   meaning.c  texts of counters
+ *   meaning.c  texts of counters   help.c  options and examples
  */
 #ifndef TOE_CLI_H
 #define TOE_CLI_H
@@ -76,6 +76,11 @@ int cli_fail(const struct cli *cli, const char *fmt, ...) __attribute__((format(
 
 /* "toe <name>: ...; see toe <name> --help" on stderr; returns CLI_USAGE. */
 int cli_usage(const struct cli *cli, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* ---- help.c ---- */
+/* Options of every command; options and an example of one. */
+void cli_help_common(FILE *out);
+void cli_help_of(FILE *out, const char *name);
 
 /* ---- ask.c ---- */
 /* Connected to the keeper: descriptor, or -errno. */

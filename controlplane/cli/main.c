@@ -62,18 +62,11 @@ static void help(FILE *out)
 	for (size_t i = 0; i < COMMAND_N; i++)
 		fprintf(out, "  toe %s%s%s\n      %s\n", commands[i].name,
 			commands[i].args[0] ? " " : "", commands[i].args, commands[i].text);
-	fprintf(out,
-		"  toe version | help\n"
-		"\noptions of every command, behind it or in front:\n"
-		"  --config FILE   configuration, default " CLI_CONFIG_DEFAULT " if it exists\n"
-		"  --run-dir DIR   which engine: directory of its sockets (default " //
-		TOE_RUN_DIR_DEFAULT ", or\n"
-		"                  environment " TOE_ENV_RUN_DIR
-		", or run_dir of the configuration)\n"
-		"  --json          answer in JSON (commands that read)\n"
-		"\nexit status: 0 ok, 1 failed, 2 wrong usage, 69 engine not running, "
-		"77 no permission\n"
-		"toe run ends with the status of CMD; 126/127 if CMD cannot be run\n");
+	fprintf(out, "  toe version | help\n\n");
+	cli_help_common(out);
+	fprintf(out, "\nexit status: 0 ok, 1 failed, 2 wrong usage, 69 engine not running, "
+		     "77 no permission\n"
+		     "toe run ends with the status of CMD; 126/127 if CMD cannot be run\n");
 }
 
 int cli_fail(const struct cli *cli, const char *fmt, ...)
@@ -121,7 +114,7 @@ static void usage_of(FILE *out, const char *name)
 			commands[i].args[0] ? " " : "", commands[i].args, commands[i].text);
 		lead = "";
 	}
-	fprintf(out, "options of every command: toe help\n");
+	cli_help_of(out, name);
 }
 
 int cli_common(struct cli *cli, int opt)

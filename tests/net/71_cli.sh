@@ -84,6 +84,26 @@ for options in "--json --run-dir $RUN_DIR.front" "--run-dir=$RUN_DIR.front --jso
 	[ $? -eq 69 ] && [ "$(json "$LOGS/front.json" .run_dir)" = "$RUN_DIR.front" ] || fail "toe $options status"
 done
 [ "$("$BIN/toe" --run-dir "$RUN_DIR.front" run --fallback -- echo --json 2>/dev/null)" = --json ] || fail "options of the program"
+# ---- --help of each command: its options and an example; what there is to say is in the manual page, too
+"$BIN/toe" help >"$LOGS/help.txt" || fail "toe help"
+mapfile -t commands < <(sed -n 's/^  toe \([a-z]*\).*/\1/p' "$LOGS/help.txt" | grep -v version | sort -u)
+[ ${#commands[@]} -ge 11 ] || fail "toe help: ${commands[*]}"
+for command in "${commands[@]}"; do
+	"$BIN/toe" "$command" --help >"$LOGS/help.$command" 2>&1 || fail "toe $command --help: exit code $?"
+	grep -q "^example: toe $command" "$LOGS/help.$command" || fail "toe $command --help: no example"
+	grep -q -- '^  --run-dir DIR ' "$LOGS/help.$command" || fail "toe $command --help: no --run-dir"
+	grep -q "^\.B.*toe $command" mk/toe.1 || fail "toe.1: no toe $command"
+done
+mapfile -t options < <(sed -n 's/.*{"\([a-z-]*\)", [a-z]*_argument, NULL, .*/\1/p' controlplane/cli/*.[ch] | sort -u)
+[ ${#options[@]} -ge 12 ] || fail "options in the source: ${options[*]}"
+for option in "${options[@]}"; do
+	cat "$LOGS"/help.* | grep -q -- "^  --$option " || fail "--$option is in no --help"
+	grep -qF -- "\\-\\-${option//-/\\-}" mk/toe.1 || fail "toe.1: no --$option"
+done
+if command -v man >/dev/null; then
+	man --warnings -l -Tutf8 mk/toe.1 2>"$LOGS/man.err" >/dev/null
+	[ ! -s "$LOGS/man.err" ] || fail "toe.1: $(head -1 "$LOGS/man.err")"
+fi
 # no such testbed; an engine in that run directory would not be one
 "$BIN/toe" testbed down --prefix "$PREFIX-none" >"$LOGS/nobed.log" 2>&1
 [ $? -eq 69 ] && grep -q "no testbed $PREFIX-none\$" "$LOGS/nobed.log" || fail "testbed down without one: $(cat "$LOGS/nobed.log")"
