@@ -115,7 +115,7 @@ comma := ,
 # One rule per unit test and test program, from their LINK comments.
 $(B)/tests.mk: $(UNIT_SRC) $(PROG_SRC) $(wildcard tests/*/*.h) mk/links.awk mk/test-rules.awk
 	$(Q)mkdir -p $(@D); awk -v B=$(B) -f mk/links.awk -f mk/test-rules.awk $(UNIT_SRC) $(PROG_SRC) >$@
-ifeq ($(filter clean help deps format,$(MAKECMDGOALS)),)
+ifeq ($(filter clean help deps format uninstall,$(MAKECMDGOALS)),)
 include $(B)/tests.mk
 -include $(shell find $(B)/obj -name '*.d' 2>/dev/null)
 endif
@@ -168,7 +168,7 @@ demo: ## with root: mosquitto on the kernel and offloaded, side by side, checked
 	$(Q)B=$(B) KEEP="$(KEEP)" tests/demo.sh
 
 # ---- the rest ---------------------------------------------------------------------------------------
-.PHONY: install clean help print-cflags
+.PHONY: install uninstall clean help print-cflags
 D := $(DESTDIR)$(PREFIX)
 install: all ## install below DESTDIR/PREFIX (/usr), configuration to DESTDIR/etc/toe
 	install -d $(D)/bin $(D)/lib/toe $(D)/share/doc/toe $(DESTDIR)/etc/toe \
@@ -184,6 +184,9 @@ install: all ## install below DESTDIR/PREFIX (/usr), configuration to DESTDIR/et
 	install -m 644 $(B)/toe.conf $(D)/share/doc/toe/toe.conf.sample
 	sed 's|@PREFIX@|$(PREFIX)|g' mk/toe.service.in >$(DESTDIR)/lib/systemd/system/toe.service
 	sed 's|@PREFIX@|$(PREFIX)|g' mk/mosquitto-toe.conf.in >$(D)/share/doc/toe/mosquitto-toe.conf
+
+uninstall: ## remove what install put below DESTDIR/PREFIX; a changed toe.conf stays
+	$(Q)DESTDIR="$(DESTDIR)" PREFIX="$(PREFIX)" mk/uninstall.sh
 
 clean: ## remove build folders
 	rm -rf build build-address build-undefined build-thread

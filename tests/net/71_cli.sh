@@ -288,6 +288,26 @@ grep -q '^ExecStart=/usr/bin/toe up --foreground' "$root/lib/systemd/system/toe.
 echo '# mine' >>"$root/etc/toe/toe.conf"
 make -s install PREFIX=/usr DESTDIR="$root" B="$B" SAN="${san#-}" >>"$LOGS/install.log" 2>&1 || fail "install again"
 grep -q '^# mine' "$root/etc/toe/toe.conf" || fail "install overwrites the administrator's configuration"
+# and out again: all of it, and only that
+uninstall() { make -s uninstall PREFIX=/usr DESTDIR="$1" B="$B" SAN="${san#-}" >"$LOGS/uninstall.log" 2>&1 || fail "uninstall: $(tail -1 "$LOGS/uninstall.log")"; }
+cp -a "$root" "$root.out"
+touch "$root.out/usr/bin/other" "$root.out/usr/lib/toe/other"
+mkdir -p "$root.out/etc/systemd/system/mosquitto.service.d"
+touch "$root.out/etc/systemd/system/mosquitto.service.d/toe.conf"
+uninstall "$root.out"
+[ "$(cd "$root.out" && find . -type f | sort | tr '\n' ' ')" = './etc/systemd/system/mosquitto.service.d/toe.conf ./etc/toe/toe.conf '\
+'./usr/bin/other ./usr/lib/toe/other ' ] || fail "uninstall leaves: $(cd "$root.out" && find . -type f)"
+for text in 'etc/toe/toe.conf has been changed and stays' 'usr/lib/toe is not empty and stays' \
+	'mosquitto.service.d/toe.conf is still there'; do
+	grep -qF "$text" "$LOGS/uninstall.log" || fail "uninstall does not say that $text: $(cat "$LOGS/uninstall.log")"
+done
+cp -a "$root" "$root.out2"
+cp "$root.out2/usr/share/doc/toe/toe.conf.sample" "$root.out2/etc/toe/toe.conf"
+uninstall "$root.out2"
+[ -z "$(find "$root.out2" -type f)" ] && [ ! -e "$root.out2/etc/toe" ] && [ ! -s "$LOGS/uninstall.log" ] ||
+	fail "uninstall leaves $(find "$root.out2" -type f), says $(cat "$LOGS/uninstall.log")"
+rm -rf "$root.out" "$root.out2"
+
 # where it would be: the folder appears in /usr/lib, and the program in /usr/bin, for this process only
 # shellcheck disable=SC2016 # for the inner shell
 unshare -m sh -ec 'mount -t overlay overlay -o "lowerdir=$1/usr/lib:/usr/lib" /usr/lib
