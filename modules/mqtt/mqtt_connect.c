@@ -10,6 +10,8 @@
 
 #include <errno.h>
 
+#define LOOKS 64u /* connections that are passed over, at most */
+
 void mqtt_connect_uncount(struct mqtt_stage *st, struct mqtt_conn *m)
 {
 	if (mqtt_listed(m, MQTT_L_BEGIN))
@@ -33,15 +35,31 @@ void mqtt_connect_pass(struct mqtt_stage *st, struct toe_stream_conn *c, struct 
 		mqtt_rx_pass_header(st, c, m);
 }
 
+/* Who came first of those whose ClientID has not come yet; one that waits for an older connection,
+ * whose order would be lost, only if there is nobody else among the first. */
+static struct mqtt_conn *first_to_go(struct mqtt_stage *st)
+{
+	struct mqtt_conn *o = toe_stream_state_at(st->s, st->last[MQTT_L_BEGIN]);
+
+	for (unsigned n = 0; n < LOOKS && (o->rx_wait & MQTT_WAIT_OLDER); n++) {
+		if (o->id == st->lists[MQTT_L_BEGIN])
+			break;
+		o = toe_stream_state_at(st->s, o->on[MQTT_L_BEGIN].prev);
+	}
+	return o;
+}
+
 bool mqtt_connect_count(struct mqtt_stage *st, struct mqtt_conn *m, size_t was)
 {
 	size_t limit = toe_stream_mem_size(st->s) / MQTT_MEM_BEGIN;
 
 	mqtt_list_add(st, m, MQTT_L_BEGIN);
 	st->begin_bytes += mqtt_buf_bytes(m->rx_buf) - was;
-	while (st->begin_bytes > limit && st->last[MQTT_L_BEGIN] != m->id) {
-		struct mqtt_conn *o = toe_stream_state_at(st->s, st->last[MQTT_L_BEGIN]);
+	while (st->begin_bytes > limit) {
+		struct mqtt_conn *o = first_to_go(st);
 
+		if (o == m)
+			break;
 		mqtt_connect_pass(st, toe_stream_conn(st->s, o->id, o->gen), o);
 	}
 	return st->begin_bytes <= limit;

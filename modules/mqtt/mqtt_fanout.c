@@ -328,6 +328,7 @@ static void job_done(struct mqtt_stage *st, uint32_t before, uint32_t q)
 	struct mqtt_conn *m;
 
 	st->queues[q].first = st->jobs[i].next;
+	st->job_ended = true;
 	job_free(st, i);
 	if (st->queues[q].first == MQTT_NONE) {
 		st->queues[before].next = st->queues[q].next;

@@ -10,7 +10,7 @@
  */
 #include "mqtt_stage.h"
 
-#define LOOKS 16u /* connections per millisecond */
+#define LOOKS 16u /* connections per look */
 
 /* Somebody else's copies that wait for a blocked subscriber are waited for no longer than others
  * wait for them, and a publisher that goes on and on is not waited for for ever. */
@@ -74,16 +74,19 @@ bool mqtt_older_wait(struct mqtt_stage *st, struct mqtt_conn *m)
 
 unsigned mqtt_older_tick(struct mqtt_stage *st)
 {
+	const uint32_t newest = st->lists[MQTT_L_OLDER];
 	uint32_t id = st->older_next;
 	unsigned n = 0;
 
+	if (newest == MQTT_NONE)
+		return 0;
 	if (id == MQTT_NONE || !mqtt_listed(toe_stream_state_at(st->s, id), MQTT_L_OLDER))
-		id = st->lists[MQTT_L_OLDER];
+		id = st->last[MQTT_L_OLDER];
 	for (; id != MQTT_NONE && n < LOOKS; n++) {
 		struct mqtt_conn *m = toe_stream_state_at(st->s, id);
 		bool waits = m->rx_wait & MQTT_WAIT_OLDER;
 
-		id = m->on[MQTT_L_OLDER].next;
+		id = id == newest ? MQTT_NONE : m->on[MQTT_L_OLDER].prev;
 		if (waits && pending(st, m))
 			continue;
 		mqtt_list_del(st, m, MQTT_L_OLDER);

@@ -54,7 +54,7 @@ void mqtt_connect_uncount(struct mqtt_stage *st, struct mqtt_conn *m);
 
 /* Has m to wait for an older connection of its ClientID (MQTT_WAIT_OLDER)? */
 bool mqtt_older_wait(struct mqtt_stage *st, struct mqtt_conn *m);
-/* Once a millisecond; returns how many it looked at. */
+/* Whenever a job has ended, and once a millisecond; returns how many it looked at. */
 unsigned mqtt_older_tick(struct mqtt_stage *st);
 
 #endif

@@ -228,8 +228,9 @@ static unsigned mqtt_poll(struct toe_stream *s, unsigned budget)
 
 	if (st->settled)
 		n += mqtt_fence_held(st);
-	if (st->tick_ms != now)
+	if (st->tick_ms != now || st->job_ended)
 		n += mqtt_older_tick(st);
+	st->job_ended = false;
 	if (st->tick_ms != now && st->subs != NULL)
 		mqtt_subs_rest(st->subs, now - st->tick_ms);
 	if (st->tick_ms != now && now - st->walk_ms >= st->walk_gap) {
@@ -246,7 +247,9 @@ static bool mqtt_deadline(struct toe_stream *s, uint32_t *ms)
 {
 	const struct mqtt_stage *st = mqtt_of(s);
 
-	*ms = toe_stream_ms(s) + (st->job_oldest != MQTT_NONE ? 0 : MQTT_WATCH_MS);
+	*ms = toe_stream_ms(s) + (st->job_oldest != MQTT_NONE || st->job_ended ? 0
+				  : st->lists[MQTT_L_OLDER] != MQTT_NONE       ? 1
+									       : MQTT_WATCH_MS);
 	return st->job_oldest != MQTT_NONE || st->lists[MQTT_L_PING] != MQTT_NONE ||
 	       st->lists[MQTT_L_HELD] != MQTT_NONE || st->lists[MQTT_L_OLDER] != MQTT_NONE ||
 	       st->lists[MQTT_L_UNPROVEN] != MQTT_NONE || st->audit_used != 0;

@@ -115,7 +115,7 @@ enum mqtt_list {
 	MQTT_L_UNPROVEN, /* an answer or a proof for its subscriptions is awaited */
 	MQTT_L_HELD,     /* a publisher that waits for its fast messages to be appended */
 	MQTT_L_OLDER,    /* MQTT_WAIT_OLDER */
-	MQTT_L_BEGIN,    /* CONNECT in rx_buf, its ClientID not there yet; counted in begin_bytes */
+	MQTT_L_BEGIN,    /* CONNECT in rx_buf, not on its way yet; counted in begin_bytes */
 	MQTT_L_N
 };
 
@@ -395,6 +395,7 @@ struct mqtt_stage {
 	uint32_t queue_turn; /* last of the ring, MQTT_NONE: empty */
 
 	uint32_t older_next;      /* of MQTT_L_OLDER, to be looked at */
+	bool job_ended;           /* since it was looked at */
 	uint32_t lists[MQTT_L_N]; /* first connection of each, MQTT_NONE: empty */
 	uint32_t last[MQTT_L_N];  /* the one that has been on it longest, if there is one */
 	size_t begin_bytes;       /* of memory in rx_buf of those on MQTT_L_BEGIN */
