@@ -286,6 +286,8 @@ int toe_stream_send(struct toe_stream *s, struct toe_stream_conn *c, struct toe_
 
 	if (toe_stream_tx_ended(c))
 		return -EPIPE;
+	if (c->state & TOE_SLOT_ERROR)
+		return 0;
 	rc = toe_extq_push(s->core->arena, &c->tx, b, off, len);
 	if (rc == 0)
 		stream_mark(s->core, c);
@@ -297,6 +299,8 @@ int toe_stream_send2(struct toe_stream *s, struct toe_stream_conn *c, struct toe
 {
 	if (toe_stream_tx_ended(c))
 		return -EPIPE;
+	if (c->state & TOE_SLOT_ERROR)
+		return 0;
 	if (len1 > TOE_EXTQ_BYTES_MAX - toe_extq_bytes(&c->tx) ||
 	    len2 > TOE_EXTQ_BYTES_MAX - toe_extq_bytes(&c->tx) - len1 ||
 	    toe_extq_reserve(s->core->arena, &c->tx, 2) != 0)

@@ -176,11 +176,23 @@ static void take_payload(struct stream_core *k, struct toe_stream_conn *c, struc
 	stream_mark(k, c);
 }
 
-static void offer_reset(struct toe_stream_conn *c)
+/* Nothing more is sent, and nothing the application has written matters. */
+static void end_tx(struct stream_core *k, struct toe_stream_conn *c)
 {
-	c->flags |= SC_RESET | SC_RX_WAIT;
-	if (c->of->m->rx_reset(c->of, c))
-		c->flags &= ~(SC_RESET | SC_RX_WAIT);
+	if (!(c->flags & SC_TX_ENDED)) {
+		c->flags |= SC_TX_ENDED;
+		c->of->m->tx_end(c->of, c);
+	}
+	toe_extq_clear(k->arena, &c->txq);
+}
+
+static void offer_reset(struct stream_core *k, struct toe_stream_conn *c)
+{
+	c->flags |= SC_RX_WAIT;
+	if (!c->of->m->rx_reset(c->of, c))
+		return;
+	c->flags &= ~(SC_RESET | SC_RX_WAIT);
+	end_tx(k, c);
 }
 
 void stream_wire_offer(struct stream_core *k, struct toe_stream_conn *c)
@@ -198,8 +210,9 @@ void stream_wire_offer(struct stream_core *k, struct toe_stream_conn *c)
 		if (c->of->m->rx_end(c->of, c))
 			c->flags = (c->flags | SC_RX_ENDED) & ~SC_RX_WAIT;
 	}
-	if ((c->flags & (SC_RESET | SC_RX_WAIT | SC_DEAD)) == SC_RESET)
-		offer_reset(c);
+	if ((c->flags & (SC_RESET | SC_RX_WAIT | SC_DEAD)) == SC_RESET &&
+	    toe_extq_bytes(&c->rxq) == 0)
+		offer_reset(k, c);
 }
 
 /* ---- to the peer ---- */
@@ -225,16 +238,13 @@ static void fill_segment(struct stream_core *k, struct toe_stream_conn *c, struc
 static void take_error(struct stream_core *k, struct toe_stream_conn *c, uint32_t error)
 {
 	c->error = error;
-	if (!(c->flags & SC_TX_ENDED)) {
-		c->flags |= SC_TX_ENDED;
-		c->of->m->tx_end(c->of, c);
-	}
+	if (c->of->m->rx_reset != NULL && !(c->flags & SC_DEAD))
+		c->flags |= SC_RESET; /* stream_wire_offer() asks */
+	else
+		end_tx(k, c);
 	toe_extq_clear(k->arena, &c->tx);
-	toe_extq_clear(k->arena, &c->txq);
 	toe_stash_clear(k->arena, &c->ooo);
 	c->told_tail = c->tx.end;
-	if (c->of->m->rx_reset != NULL && !(c->flags & SC_DEAD))
-		offer_reset(c);
 }
 
 /* Items whose snapshot proto has finished: cursors and state of the wire. */
@@ -254,10 +264,19 @@ static void take_progress(struct stream_core *k, struct toe_stream_conn *c, stru
 	}
 }
 
-/* The module keeps the reset from the application, for now. */
+/* The application does not see a reset before the module agrees, and what it can read before that.
+ */
 static bool reset_hidden(const struct toe_stream_conn *c)
 {
-	return (c->flags & (SC_RESET | SC_DEAD | SC_NO_APP)) == SC_RESET;
+	bool moves = c->rx_put != c->rx_tail ||
+		     (toe_extq_bytes(&c->fwd) != 0 && c->rx_put - c->rx_head < c->rx_size);
+
+	if ((c->flags & (SC_DEAD | SC_NO_APP)) || !(c->state & TOE_SLOT_ERROR) ||
+	    c->of->m->rx_reset == NULL)
+		return false;
+	/* SC_TX_ENDED before that: it has closed, or half, and does not wait for anything */
+	return (c->flags & (SC_RESET | SC_TX_ENDED)) == SC_RESET ||
+	       (moves && !(c->ctl & TOE_CTL_SHUT_RD));
 }
 
 void stream_wire_remove(struct stream_core *k, struct toe_stream_conn *c)

@@ -428,8 +428,8 @@ static size_t pass_body(struct mqtt_stage *st, struct toe_stream_conn *c, struct
 /* A client may go on before it is accepted; only AUTH belongs before CONNACK. */
 static bool must_wait_for_connack(const struct mqtt_conn *m, uint8_t first)
 {
-	return m->kind == MQTT_K_CONNECTING && m->rx_mode == MQTT_RX_START && m->rx_hdr_n == 0 &&
-	       mqtt_first_type(first) != MQTT_AUTH;
+	return m->kind == MQTT_K_CONNECTING && !m->ended && m->rx_mode == MQTT_RX_START &&
+	       m->rx_hdr_n == 0 && mqtt_first_type(first) != MQTT_AUTH;
 }
 
 /* ---- the module's calls ---- */
@@ -503,10 +503,18 @@ bool mqtt_rx_reset(struct toe_stream *s, struct toe_stream_conn *c)
 	struct mqtt_stage *st = mqtt_of(s);
 	struct mqtt_conn *m = toe_stream_state(c);
 
-	if (!mqtt_rx_pending(st, m))
-		return true;
-	mqtt_rx_wait(st, m, MQTT_WAIT_JOBS); /* as in mqtt_rx_end() */
-	return false;
+	if (m->rx_wait != 0)
+		return false;
+	if (mqtt_rx_pending(st, m)) {
+		mqtt_rx_wait(st, m, MQTT_WAIT_JOBS); /* as in mqtt_rx_end() */
+		return false;
+	}
+	/* what the broker makes of its CONNECT is to be known: to the session it has happened */
+	if (m->kind == MQTT_K_CONNECTING && !m->ended) {
+		m->rx_wait |= MQTT_WAIT_CONNACK;
+		return false;
+	}
+	return true;
 }
 
 void mqtt_rx_lost(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)

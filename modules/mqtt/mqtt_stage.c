@@ -179,6 +179,10 @@ static void mqtt_tx_end(struct toe_stream *s, struct toe_stream_conn *c)
 		mqtt_audit_noise(mqtt_of(s), MQTT_NONE);
 	mqtt_session_detach(mqtt_of(s), m);
 	mqtt_tx_drop_deferred(mqtt_of(s), m);
+	if (m->rx_wait & MQTT_WAIT_CONNACK) { /* there will be none */
+		m->rx_wait &= (uint8_t)~MQTT_WAIT_CONNACK;
+		mqtt_rx_proceed(mqtt_of(s), c, m);
+	}
 }
 
 static void drop_requests(struct mqtt_stage *st, struct mqtt_conn *m)

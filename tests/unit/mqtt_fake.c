@@ -198,6 +198,7 @@ static bool offer_rst(struct toe_stream *s, struct toe_stream_conn *c)
 	if (s->m->rx_reset(s, c)) {
 		c->rst_seen = true;
 		c->rx_wait = false;
+		end_tx(s, c);
 	}
 	return c->rst_seen;
 }
@@ -207,9 +208,7 @@ void fake_client_rst(struct fake *f, uint32_t id)
 	struct toe_stream_conn *c = &f->s.conn[id];
 
 	c->rst = true;
-	end_tx(&f->s, c);
 	toe_extq_clear(f->s.arena, &c->tx);
-	offer_rst(&f->s, c);
 }
 
 size_t fake_client_pending(const struct fake *f, uint32_t id)

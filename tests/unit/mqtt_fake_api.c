@@ -227,6 +227,8 @@ int toe_stream_send(struct toe_stream *s, struct toe_stream_conn *c, struct toe_
 	TOE_CHECK(c->open);
 	if (toe_stream_tx_ended(c))
 		return -EPIPE;
+	if (c->rst)
+		return 0;
 	rc = toe_extq_push(s->arena, &c->tx, b, off, len);
 	if (rc == 0)
 		tap(s, c, b->data + off, len);
@@ -239,6 +241,8 @@ int toe_stream_send2(struct toe_stream *s, struct toe_stream_conn *c, struct toe
 	TOE_CHECK(c->open);
 	if (toe_stream_tx_ended(c))
 		return -EPIPE;
+	if (c->rst)
+		return 0;
 	if (toe_extq_reserve(s->arena, &c->tx, 2) != 0)
 		return -ENOSPC;
 	toe_extq_push(s->arena, &c->tx, b1, off1, len1);

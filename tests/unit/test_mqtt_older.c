@@ -219,9 +219,61 @@ static void publishes_meanwhile(void **state)
 	rig_stop(&t.r);
 }
 
+/* What came before a reset is dealt with as if it were the end: in its order, and after CONNACK. */
+static void reset_behind_connect(void **state)
+{
+	struct pk p = {.n = 0};
+	uint32_t again;
+	struct two t;
+
+	(void)state;
+	start_subscribed(&t);
+	again = comes(&t, "new");
+	rig_publish(&p, 4, "t", NULL, "1", 1);
+	p.b[0] |= 1; /* retained: slow, and the next one waits for the proof */
+	rig_publish(&p, 4, "t", NULL, "2", 1);
+	fake_client_write(t.r.f, again, p.b, p.n);
+	fake_client_rst(t.r.f, again);
+	fake_settle(t.r.f);
+	assert_false(fake_app_sees_rst(t.r.f, again));
+	fake_app_write(t.r.f, again, "\x20\2\0\0", 4);
+	fake_settle(t.r.f);
+	assert_int_equal(rig_slow(&t.r, MQTT_R_RETAIN), 1);
+	assert_false(fake_app_sees_rst(t.r.f, again));
+	fake_app_write(t.r.f, again, "\xd0\0", 2);
+	fake_settle(t.r.f);
+	assert_int_equal(rig_slow(&t.r, MQTT_R_FAST), 1);
+	got(&t, "2");
+	assert_true(fake_app_sees_rst(t.r.f, again));
+	assert_int_equal(bytes_n(&t.r.got[again]), 0);
+	rig_stop(&t.r);
+}
+
+/* The broker closes instead of answering. */
+static void reset_and_closed(void **state)
+{
+	struct pk p = {.n = 0};
+	uint32_t again;
+	struct two t;
+
+	(void)state;
+	start_subscribed(&t);
+	again = comes(&t, "new");
+	rig_publish(&p, 4, "t", NULL, "1", 1);
+	fake_client_write(t.r.f, again, p.b, p.n);
+	fake_client_rst(t.r.f, again);
+	fake_settle(t.r.f);
+	assert_false(fake_app_sees_rst(t.r.f, again));
+	fake_app_close(t.r.f, again);
+	fake_settle(t.r.f);
+	assert_true(fake_app_sees_rst(t.r.f, again));
+	rig_stop(&t.r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(reset_behind_connect),  cmocka_unit_test(reset_and_closed),
 		cmocka_unit_test(reset_comes_last),      cmocka_unit_test(connect_behind_online),
 		cmocka_unit_test(connect_behind_closed), cmocka_unit_test(connect_behind_reset),
 		cmocka_unit_test(another_client),        cmocka_unit_test(one_by_one),
