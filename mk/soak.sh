@@ -31,4 +31,8 @@ echo "== MQTT order, $MESSAGES messages"
 LIMIT=$(awk -v n="$MESSAGES" 'BEGIN { printf "%d", 200 + n / 500 }')
 LIMIT=$LIMIT NET_TIMEOUT=$((LIMIT + 60)) T=34_mqtt_order tests/run-net || true
 result_add_file "$B/net.result"
+
+echo "== MQTT publishers that come back"
+CONNECTIONS=10000 NET_TIMEOUT=1200 T=39_mqtt_again tests/run-net || true
+result_add_file "$B/net.result"
 result_end "$B/soak.result"

@@ -25,8 +25,10 @@ void mqtt_connect_pass(struct mqtt_stage *st, struct toe_stream_conn *c, struct 
 
 	if (m->client_id == NULL)
 		mqtt_count(st, MQTT_C_CONNECT_UNREAD);
-	if (se != NULL)
+	if (se != NULL) {
 		se->claimed = 1;
+		se->claimed_ms = toe_stream_ms(st->s);
+	}
 	m->kind = MQTT_K_CONNECTING;
 	mqtt_connect_uncount(st, m);
 	if (m->rx_buf != NULL)

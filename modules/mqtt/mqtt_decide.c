@@ -138,13 +138,20 @@ static bool too_deep(const struct mqtt_str *topic)
 	return n > SLASHES_MAX;
 }
 
+/* Another connection may have the session by now. */
+static bool claimed(const struct mqtt_stage *st, const struct mqtt_session *se)
+{
+	return se->claimed && toe_stream_ms(st->s) - se->claimed_ms < MQTT_CLAIMED_MS;
+}
+
 enum mqtt_reason mqtt_decide_early(struct mqtt_stage *st, const struct mqtt_conn *m,
 				   const struct mqtt_publish *p)
 {
 	const struct mqtt_gate *gate;
 
 	st->decided = MQTT_NONE;
-	if (m->kind != MQTT_K_TRACKED || m->session == MQTT_NONE || m->rx_over)
+	if (m->kind != MQTT_K_TRACKED || m->session == MQTT_NONE || m->rx_over ||
+	    claimed(st, &st->sessions[m->session]))
 		return MQTT_R_NOT_CONNECTED;
 	if (p->has_alias)
 		return MQTT_R_ALIAS;

@@ -34,8 +34,12 @@
 /* A publisher about to go slow waits for its copies that a subscriber's broker keeps from their
  * place: as long as that subscriber has been behind for no more than this, what is used of it being
  * given back tenfold slower.  So nobody makes others wait for more than a tenth of the time. */
-#define MQTT_HELD_MS    1000u
-#define MQTT_OLDER_MS   2000u /* a CONNECT waits for an older connection's queues */
+#define MQTT_HELD_MS  1000u
+#define MQTT_OLDER_MS 2000u /* a CONNECT waits for an older connection's queues */
+/* So long after a CONNECT for its session went to the broker, what the older connection publishes
+ * goes there, too: if the broker has given the session away, it is not read, and must not come
+ * behind the will.  Nobody is told when the broker refuses, so it is a time. */
+#define MQTT_CLAIMED_MS 1000u
 #define MQTT_HELD_SHARE 10u
 #define MQTT_HELD_WALK  1024u /* copies of one publisher looked at per turn */
 /* A subscription that is not proven makes topics slow unless its client has acknowledged nothing
@@ -283,8 +287,9 @@ struct mqtt_session {
 	uint8_t claimed; /* a CONNECT for it has been forwarded since it has this connection */
 	uint8_t cut;     /* may not have all of its subscriptions: (UN)SUBSCRIBE without answer */
 	uint8_t unseen;  /* may have more: nobody saw it (cut is set, too) */
-	uint32_t missed; /* mqtt_stage.missed when all of it was known */
-	uint8_t lapses;  /* offline, and the broker may forget it */
+	uint32_t claimed_ms; /* when, last */
+	uint32_t missed;     /* mqtt_stage.missed when all of it was known */
+	uint8_t lapses;      /* offline, and the broker may forget it */
 	uint64_t delivered;
 	uint64_t dropped;
 };
