@@ -150,6 +150,8 @@ static inline struct toe_stream_conn *stream_find(struct stream_core *k, uint32_
 void stream_mark(struct stream_core *k, struct toe_stream_conn *c);
 /* The same, but no sooner than in the next millisecond: there was no memory. */
 void stream_starve(struct stream_core *k, struct toe_stream_conn *c);
+/* Once: the module is told that nothing more is sent. */
+void stream_end_tx(struct toe_stream_conn *c);
 /* Nothing more can be done for it: RST. */
 void stream_give_up(struct stream_core *k, struct toe_stream_conn *c);
 

@@ -236,15 +236,20 @@ size_t toe_stream_mem_size(const struct toe_stream *s)
 	return toe_arena_size(s->core->arena);
 }
 
+void stream_end_tx(struct toe_stream_conn *c)
+{
+	if (c->flags & SC_TX_ENDED)
+		return;
+	c->flags |= SC_TX_ENDED;
+	c->of->m->tx_end(c->of, c);
+}
+
 void stream_give_up(struct stream_core *k, struct toe_stream_conn *c)
 {
 	if (c->flags & SC_DEAD)
 		return;
 	toe_count(k->stage, TOE_C_STREAM_ABORTS, 1);
-	if (!(c->flags & SC_TX_ENDED)) {
-		c->flags |= SC_TX_ENDED;
-		c->of->m->tx_end(c->of, c);
-	}
+	stream_end_tx(c);
 	c->flags |= SC_ABORT | SC_DEAD;
 	stream_mark(k, c);
 }

@@ -179,10 +179,7 @@ static void take_payload(struct stream_core *k, struct toe_stream_conn *c, struc
 /* Nothing more is sent, and nothing the application has written matters. */
 static void end_tx(struct stream_core *k, struct toe_stream_conn *c)
 {
-	if (!(c->flags & SC_TX_ENDED)) {
-		c->flags |= SC_TX_ENDED;
-		c->of->m->tx_end(c->of, c);
-	}
+	stream_end_tx(c);
 	toe_extq_clear(k->arena, &c->txq);
 }
 
