@@ -519,6 +519,11 @@ int toe_config_load(struct toe_config *c, const char *path, char *err, size_t er
 	return 0;
 }
 
+const char *toe_config_port_name(const struct toe_config *c)
+{
+	return strcmp(c->port_driver, "pci") == 0 ? c->port_pci : c->port_if;
+}
+
 const char *toe_config_doubt(const struct toe_config *c)
 {
 	if (c->mqtt_offload_n > 0 && c->mqtt_port_n == 0)

@@ -96,6 +96,9 @@ int toe_config_load(struct toe_config *c, const char *path, char *err, size_t er
 /* One line about what is no mistake but hardly what was meant; NULL: nothing. */
 const char *toe_config_doubt(const struct toe_config *c);
 
+/* What people call the port: its PCI address with driver pci, else its interface. */
+const char *toe_config_port_name(const struct toe_config *c);
+
 /* A commented sample file that says every option, its default and meaning. */
 void toe_config_print_defaults(FILE *out);
 

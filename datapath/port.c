@@ -244,7 +244,7 @@ int toe_port_start(struct toe_engine *e, const int *known, unsigned known_n, cha
 	if (rc != 0)
 		return fail(err, err_len,
 			    "port %s does not start: %s (TOE_EAL_LOG=debug shows why)",
-			    pci ? e->cfg->port_pci : e->cfg->port_if, strerror(-rc));
+			    toe_config_port_name(e->cfg), strerror(-rc));
 	rte_eth_allmulticast_enable(e->eth_port); /* neighbour discovery; not every PMD has it */
 	if (!pci || !add_interrupts(e))
 		find_sockets(e->port_wait, known, known_n);

@@ -49,8 +49,7 @@ static void of_config(const struct cli *cli, struct cli_left *left)
 	/* one of an interface that is gone has nothing to give back */
 	if (ownerless(lock) == 0 || (!pci && if_nametoindex(cfg.port_if) == 0))
 		return;
-	snprintf(left->ports[left->n++], sizeof(left->ports[0]), "%s",
-		 pci ? cfg.port_pci : cfg.port_if);
+	snprintf(left->ports[left->n++], sizeof(left->ports[0]), "%s", toe_config_port_name(&cfg));
 }
 
 static void of_namespace(struct cli_left *left)

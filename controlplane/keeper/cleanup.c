@@ -49,8 +49,6 @@ void kp_remove_files(const struct kp_keeper *kp)
 
 int kp_cleanup(struct kp_keeper *kp)
 {
-	const char *name =
-		strcmp(kp->cfg.port_driver, "pci") == 0 ? kp->cfg.port_pci : kp->cfg.port_if;
 	char err[KP_ERR_BYTES];
 	char path[160];
 	int rc;
@@ -72,6 +70,6 @@ int kp_cleanup(struct kp_keeper *kp)
 	else
 		remove_dpdk_files(kp);
 	LOG_INFO("%s", rc ? "restored" : "nothing to restore");
-	kp_report(kp, true, rc ? name : "");
+	kp_report(kp, true, rc ? toe_config_port_name(&kp->cfg) : "");
 	return 0;
 }
