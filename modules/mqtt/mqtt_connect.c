@@ -76,7 +76,7 @@ void mqtt_connect_look(struct mqtt_stage *st, struct toe_stream_conn *c, struct 
 	const uint8_t *body = mqtt_rx_body(m, &len);
 	int rc;
 
-	if (m->waited) {
+	if (m->client_id != NULL) { /* read before, and waited since */
 		mqtt_connect_pass(st, c, m);
 		return;
 	}

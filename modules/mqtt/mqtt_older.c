@@ -43,7 +43,7 @@ static bool another_waits(struct mqtt_stage *st, const struct mqtt_conn *m)
 	while (id != MQTT_NONE) {
 		const struct mqtt_conn *w = toe_stream_state_at(st->s, id);
 
-		if (w->who == m->who && (w->rx_wait & MQTT_WAIT_OLDER))
+		if (w->who == m->who)
 			return true;
 		id = w->on[MQTT_L_OLDER].next;
 	}
@@ -67,7 +67,6 @@ bool mqtt_older_wait(struct mqtt_stage *st, struct mqtt_conn *m)
 		return false;
 	mqtt_count(st, MQTT_C_OLDER_WAIT);
 	m->rx_wait |= MQTT_WAIT_OLDER;
-	m->waited = 1;
 	mqtt_list_add(st, m, MQTT_L_OLDER);
 	return true;
 }
@@ -84,15 +83,13 @@ unsigned mqtt_older_tick(struct mqtt_stage *st)
 		id = st->last[MQTT_L_OLDER];
 	for (; id != MQTT_NONE && n < LOOKS; n++) {
 		struct mqtt_conn *m = toe_stream_state_at(st->s, id);
-		bool waits = m->rx_wait & MQTT_WAIT_OLDER;
 
 		id = id == newest ? MQTT_NONE : m->on[MQTT_L_OLDER].prev;
-		if (waits && pending(st, m))
+		if (pending(st, m))
 			continue;
 		mqtt_list_del(st, m, MQTT_L_OLDER);
 		m->rx_wait &= (uint8_t)~MQTT_WAIT_OLDER;
-		if (waits)
-			mqtt_rx_proceed(st, toe_stream_conn(st->s, m->id, m->gen), m);
+		mqtt_rx_proceed(st, toe_stream_conn(st->s, m->id, m->gen), m);
 	}
 	st->older_next = id;
 	return n;

@@ -520,6 +520,7 @@ bool mqtt_rx_reset(struct toe_stream *s, struct toe_stream_conn *c)
 void mqtt_rx_lost(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
 {
 	m->rx_wait = 0;
+	mqtt_list_del(st, m, MQTT_L_OLDER);
 	if (mqtt_rx_pending(st, m)) {
 		/* its fast messages come first, before what may be another one now */
 		mqtt_rx_wait(st, m, MQTT_WAIT_JOBS);

@@ -293,7 +293,7 @@ uint32_t mqtt_session_restore(struct mqtt_stage *st, const uint8_t *id, uint32_t
 	return i;
 }
 
-/* As long as any other ClientID's, and never 0. */
+/* The same for the same ClientID, and never 0 but for the empty one, which is nobody's. */
 static uint64_t who_is(struct mqtt_stage *st, const struct toe_buf *id)
 {
 	return id->len == 0 ? 0 : mqtt_subs_hash(st->subs, id->data, id->len) | 1;

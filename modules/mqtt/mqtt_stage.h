@@ -203,7 +203,6 @@ struct mqtt_conn {
 	uint8_t rx_first;
 	uint8_t rx_seen;  /* enum mqtt_reason of the PUBLISH in rx_buf, once its header is there */
 	uint8_t rx_over;  /* its end or DISCONNECT has been forwarded: nothing may follow */
-	uint8_t waited;   /* CONNECT has waited for an older connection */
 	uint8_t no_fence; /* the last wait was in vain: not again until proven */
 	uint32_t rx_left; /* body bytes to come */
 	uint32_t rx_wait_ms; /* since when */
