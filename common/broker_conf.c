@@ -49,8 +49,7 @@ static const struct rule {
 } rules[] = {
 	{"acl_file", ALWAYS, true, false,
 	 "the broker asks it for every message, the engine does not; what it refuses to a client "
-	 "of "
-	 "MQTT 3.1 the engine delivers"},
+	 "of MQTT 3.1 the engine delivers"},
 	{"plugin", ALWAYS, true, false,
 	 "it may refuse or change messages that it would not see, or subscriptions of MQTT 3.1, "
 	 "which does not say so"},
