@@ -11,8 +11,8 @@ passed=0
 failed=0
 mkdir -p "$B/tests"
 # a sanitizer costs a factor of 2 to 20
-LIMIT=60
-[ -n "$SAN" ] && LIMIT=240
+LIMIT=180
+[ -n "$SAN" ] && LIMIT=600
 export LIMIT
 export TSAN_OPTIONS="suppressions=$PWD/mk/tsan.supp halt_on_error=0 ${TSAN_OPTIONS:-}"
 
