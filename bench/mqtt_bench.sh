@@ -10,6 +10,7 @@
 #    NAPI=threaded               the clients' end of the veth pair receives in a thread of its own, both times
 #    DRIVER=af_packet            of the engine's port, or af_xdp
 #    PIN=1                       clients have CPU 1 and servers (broker, engine) CPU 0, as if they were two machines
+#    SPIN=50                     microseconds an lcore looks for work before it sleeps (pipeline.idle_spin_us)
 #    TESTS="latency saturation port"
 #    MQTT_CONF=...               lines for the engine's configuration, default the stage on every topic; MQTT_CONF= without
 #
@@ -149,7 +150,7 @@ floor()
 }
 
 : >"$OUT/mqtt.jsonl"
-printf '%s\n' 'pipeline: { lcores = ( "0: all" ); };' "port: { driver = \"$DRIVER\"; };" "$MQTT_CONF" >"$TMP/toe.conf"
+printf '%s\n' "pipeline: { lcores = ( \"0: all\" ); idle_spin_us = ${SPIN:-50}; };" "port: { driver = \"$DRIVER\"; };" "$MQTT_CONF" >"$TMP/toe.conf"
 for round in $(seq "$ROUNDS"); do
 	echo "round $round of $ROUNDS"
 	floor
