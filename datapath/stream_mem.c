@@ -15,9 +15,11 @@
 
 #include "common/log.h"
 #include "common/map_sparse.h"
+#include "toe/abi.h"
 
 #define ORDERS     16u /* 128 B ... 4 MiB */
 #define BLOCK_MAX  ((size_t)TOE_BUF_BLOCK_MIN << (ORDERS - 1))
+#define AHEAD      4u /* blocks */
 #define STATE_FREE 0x80u
 #define STATE_BODY 0x7fu /* inside of a block: not its first unit */
 
@@ -127,6 +129,9 @@ struct toe_buf *toe_buf_new(struct toe_arena *a, size_t len)
 		have--;
 		list_push(a, p + order_bytes(have), have);
 	}
+	/* likely soon the next ones, and in no cache after a pause */
+	__builtin_prefetch(p + AHEAD * order_bytes(order), 1);
+	__builtin_prefetch(p + AHEAD * order_bytes(order) + TOE_LINE, 1);
 	a->state[unit_of(a, p)] = (uint8_t)order;
 	a->used += order_bytes(order);
 	b = (struct toe_buf *)p;
