@@ -19,6 +19,8 @@
 #include "toe/region.h"
 #include "tsan.h"
 
+#define AHEAD 4u /* items */
+
 /* ---- hand-over ---- */
 
 static inline void fifo_put(struct toe_fifo *f, struct toe_work *w)
@@ -174,6 +176,20 @@ void toe_emit_next(struct toe_stage *s, struct toe_work *w)
 		toe_emit(s, TOE_STAGE_NETIF_TX, w);
 }
 
+/* After a pause items are in no cache of the CPU.  Those to be taken soon are on their way here
+ * while others are filled in. */
+static void prefetch_next(struct rte_mempool *pool)
+{
+	const struct rte_mempool_cache *c = rte_mempool_default_cache(pool, rte_lcore_id());
+	const uint8_t *w;
+
+	if (c == NULL || c->len < AHEAD)
+		return;
+	w = c->objs[c->len - AHEAD];
+	for (size_t i = 0; i < sizeof(struct toe_work); i += TOE_LINE)
+		__builtin_prefetch(w + i, 1);
+}
+
 struct toe_work *toe_work_alloc(struct toe_stage *s, enum toe_work_type type)
 {
 	void *obj;
@@ -181,6 +197,7 @@ struct toe_work *toe_work_alloc(struct toe_stage *s, enum toe_work_type type)
 
 	if (rte_mempool_get(s->engine->work_pool[type], &obj) != 0)
 		return NULL;
+	prefetch_next(s->engine->work_pool[type]);
 	w = obj;
 	TOE_TSAN_TAKE(w);
 	memset(w, 0, TOE_LINE);
