@@ -94,15 +94,6 @@ static uint64_t sleep_limit(const struct toe_pipeline *p, const struct toe_lcore
 	return tsc * 1000000000u / p->tsc_hz;
 }
 
-static bool has_input(const struct toe_lcore *lc)
-{
-	for (unsigned i = 0; i < lc->stage_n; i++) {
-		if (toe_stage_has_input(lc->stages[i]))
-			return true;
-	}
-	return false;
-}
-
 /* Tells every stage; returns true if one of them has work after all. */
 static bool announce(struct toe_lcore *lc, bool on)
 {
@@ -133,7 +124,7 @@ static bool lcore_sleep(struct toe_pipeline *p, struct toe_lcore *lc, const vola
 
 	if (!announce(lc, true)) {
 		toe_idle_announce(&lc->idle);
-		if (!has_input(lc) && !stopped(stop)) {
+		if (!toe_lcore_has_input(lc) && !stopped(stop)) {
 			uint64_t ns = sleep_limit(p, lc);
 
 			if (ns != 0) {

@@ -282,7 +282,7 @@ unsigned toe_stage_poll(struct toe_stage *s, unsigned budget)
 	return n;
 }
 
-bool toe_stage_has_input(const struct toe_stage *s)
+static bool has_input(const struct toe_stage *s)
 {
 	const struct toe_stage_port *pt = s->port;
 
@@ -293,6 +293,20 @@ bool toe_stage_has_input(const struct toe_stage *s)
 			return true;
 	}
 	return false;
+}
+
+bool toe_lcore_has_input(const struct toe_lcore *lc)
+{
+	for (unsigned i = 0; i < lc->stage_n; i++) {
+		if (has_input(lc->stages[i]))
+			return true;
+	}
+	return false;
+}
+
+bool toe_more_waits(const struct toe_stage *s)
+{
+	return toe_lcore_has_input(s->port->lc);
 }
 
 /* ---- construction ---- */

@@ -99,7 +99,7 @@ unsigned toe_stage_poll(struct toe_stage *s, unsigned budget);
  * call per lcore. */
 void toe_stage_flush(struct toe_stage *s);
 
-/* True if a queue of this instance holds an item. */
-bool toe_stage_has_input(const struct toe_stage *s);
+/* True if a queue of one of its instances holds an item. */
+bool toe_lcore_has_input(const struct toe_lcore *lc);
 
 #endif

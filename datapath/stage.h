@@ -96,6 +96,9 @@ void toe_emit(struct toe_stage *s, enum toe_stage_id next, struct toe_work *w);
  * left. */
 void toe_emit_next(struct toe_stage *s, struct toe_work *w);
 
+/* Items wait for an instance of this lcore, whose next turn follows at once. */
+bool toe_more_waits(const struct toe_stage *s);
+
 /* Takes an item from a pool, zeroed line 0; NULL if the pool is empty (count it, try later). */
 struct toe_work *toe_work_alloc(struct toe_stage *s, enum toe_work_type type);
 

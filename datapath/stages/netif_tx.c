@@ -4,9 +4,10 @@
  * and frees the item.
  *
  * Input: egress and what follows it, exception (frames of the kernel), ctrl (FRAME_TX), segment
- * modules.  Output: transmit queue 0 of the port.  State: frames that the port did not take, held
- * in order and offered again at the next turn; what comes meanwhile queues behind them.  Bounded:
- * beyond that frames are dropped and counted, and TCP repeats them.
+ * modules.  Output: transmit queue 0 of the port.  State: frames that wait, in order: few of them
+ * for company, at most a turn of the lcore, and those that the port did not take, which are
+ * offered again at the next turn.  Bounded: beyond that frames are dropped and counted, and TCP
+ * repeats them.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -23,16 +24,18 @@
 #define RETRY_US 50u   /* between offers to a full port, if the lcore has nothing else to do */
 
 struct netif_tx {
-	uint32_t head; /* next to send; both run freely */
+	uint32_t head; /* next to send; these run freely */
 	uint32_t tail;
+	uint32_t refused; /* the port was full for those before */
 	uint32_t mask;
+	bool kept; /* since the last turn, for company */
 	uint64_t retry_tsc;
 	uint64_t push_tsc; /* when to look what the port has kept, UINT64_MAX: nothing since */
 	uint64_t push_gap;
-	struct rte_mbuf *held[];
+	struct rte_mbuf *frames[];
 };
 
-/* Held frames are buffers that nobody else has: never more than a quarter of them. */
+/* Waiting frames are buffers that nobody else has: never more than a quarter of them. */
 static int netif_tx_init(struct toe_stage *s)
 {
 	uint32_t n = HELD_MAX;
@@ -40,7 +43,7 @@ static int netif_tx_init(struct toe_stage *s)
 
 	while (n > TOE_BURST && n > s->engine->mbuf_pool->size / 4)
 		n /= 2;
-	tx = calloc(1, sizeof(*tx) + n * sizeof(tx->held[0]));
+	tx = calloc(1, sizeof(*tx) + n * sizeof(tx->frames[0]));
 	if (tx == NULL)
 		return -ENOMEM;
 	tx->mask = n - 1;
@@ -56,7 +59,7 @@ static void netif_tx_fini(struct toe_stage *s)
 	struct netif_tx *tx = s->priv;
 
 	while (tx->head != tx->tail)
-		rte_pktmbuf_free(tx->held[tx->head++ & tx->mask]);
+		rte_pktmbuf_free(tx->frames[tx->head++ & tx->mask]);
 	free(tx);
 	s->priv = NULL;
 }
@@ -94,39 +97,50 @@ static unsigned send_frames(struct toe_stage *s, struct rte_mbuf **m, unsigned n
 	return sent;
 }
 
-/* Returns how many frames left; bounded by the number that can be held. */
-static unsigned send_held(struct toe_stage *s)
+static unsigned waiting(const struct netif_tx *tx)
+{
+	return tx->tail - tx->head;
+}
+
+/* Returns how many frames left; bounded by the number that can wait. */
+static unsigned send_waiting(struct toe_stage *s)
 {
 	struct netif_tx *tx = s->priv;
 	unsigned done = 0;
 
-	while (tx->head != tx->tail) {
+	tx->kept = false;
+	while (waiting(tx) != 0) {
 		uint32_t at = tx->head & tx->mask;
-		unsigned n = RTE_MIN(tx->tail - tx->head, TOE_BURST);
+		unsigned n = RTE_MIN(waiting(tx), tx->mask + 1 - at);
 		unsigned sent;
 
-		n = RTE_MIN(n, tx->mask + 1 - at);
-		sent = send_frames(s, &tx->held[at], n);
+		sent = send_frames(s, &tx->frames[at], n);
 		tx->head += sent;
 		done += sent;
 		if (sent < n)
 			break;
 	}
+	/* counted once, however often they are offered */
+	toe_count(s, TOE_C_TX_HELD, RTE_MIN(waiting(tx), tx->tail - tx->refused));
+	tx->refused = tx->tail;
 	return done;
 }
 
-static void hold_frames(struct toe_stage *s, struct rte_mbuf **m, unsigned n)
+static void append(struct toe_stage *s, struct rte_mbuf **m, unsigned n)
 {
 	struct netif_tx *tx = s->priv;
-	unsigned room = tx->mask + 1 - (tx->tail - tx->head);
-	unsigned held = RTE_MIN(n, room);
+	unsigned room = tx->mask + 1 - waiting(tx);
 
-	for (unsigned i = 0; i < held; i++)
-		tx->held[tx->tail++ & tx->mask] = m[i];
-	for (unsigned i = held; i < n; i++)
+	if (room < n) {
+		send_waiting(s);
+		room = tx->mask + 1 - waiting(tx);
+	}
+	room = RTE_MIN(n, room);
+	for (unsigned i = 0; i < room; i++)
+		tx->frames[tx->tail++ & tx->mask] = m[i];
+	for (unsigned i = room; i < n; i++)
 		rte_pktmbuf_free(m[i]);
-	toe_count(s, TOE_C_TX_HELD, held);
-	s->drops[TOE_D_TX_FULL] += n - held;
+	s->drops[TOE_D_TX_FULL] += n - room;
 }
 
 static void netif_tx_process(struct toe_stage *s, struct toe_work **items, unsigned n)
@@ -145,16 +159,7 @@ static void netif_tx_process(struct toe_stage *s, struct toe_work **items, unsig
 		if (frame != NULL)
 			m[frames++] = frame;
 	}
-	if (frames != 0) {
-		const struct netif_tx *tx = s->priv;
-		unsigned sent = 0;
-
-		send_held(s);
-		if (tx->head == tx->tail)
-			sent = send_frames(s, m, frames);
-		if (sent < frames)
-			hold_frames(s, m + sent, frames - sent);
-	}
+	append(s, m, frames);
 	for (unsigned i = 0; i < n; i++)
 		toe_work_free(s, items[i]);
 }
@@ -167,22 +172,29 @@ static void push(struct toe_stage *s)
 	tx->push_tsc = left ? toe_now(s)->tsc + tx->push_gap : UINT64_MAX;
 }
 
+/* Few frames keep the port waiting for one turn if the lcore is in the middle of something: those
+ * that it makes next leave by the same system call. */
 static unsigned netif_tx_poll(struct toe_stage *s, unsigned budget)
 {
-	const struct netif_tx *tx = s->priv;
+	struct netif_tx *tx = s->priv;
 
-	(void)budget; /* what is held is bounded */
+	(void)budget; /* what waits is bounded */
 	if (toe_now(s)->tsc >= tx->push_tsc)
 		push(s);
-	return send_held(s);
+	if (!tx->kept && waiting(tx) < TOE_BURST && toe_more_waits(s)) {
+		tx->kept = true;
+		return 0;
+	}
+	return send_waiting(s);
 }
 
 static uint64_t netif_tx_deadline(struct toe_stage *s)
 {
 	const struct netif_tx *tx = s->priv;
 
-	return tx->head == tx->tail ? tx->push_tsc
-				    : RTE_MIN(tx->push_tsc, toe_now(s)->tsc + tx->retry_tsc);
+	if (waiting(tx) == 0)
+		return tx->push_tsc;
+	return tx->kept ? toe_now(s)->tsc : RTE_MIN(tx->push_tsc, toe_now(s)->tsc + tx->retry_tsc);
 }
 
 /* Nothing is left behind for the time of a sleep, but by a port that is full. */

@@ -70,6 +70,14 @@ const struct toe_clock *toe_now(const struct toe_stage *s)
 	return &now;
 }
 
+static bool more;
+
+bool toe_more_waits(const struct toe_stage *s)
+{
+	(void)s;
+	return more;
+}
+
 int toe_pipeline_watch(struct toe_pipeline *p, enum toe_stage_id id, int fd)
 {
 	(void)p;
@@ -331,6 +339,7 @@ static void test_tx(void **state)
 	w[0]->mbuf = make_frame(2);
 	w[1]->mbuf = make_frame(3); /* the received frame is the one to send */
 	tx.ops->process(&tx, w, 3); /* the third has none */
+	assert_int_equal(tx.ops->poll(&tx, 128), 2);
 	assert_int_equal(counters[TOE_C_FRAMES_TX], 2);
 	assert_int_equal(counters[TOE_C_BYTES_TX], 120);
 	for (unsigned i = 0; i < 2; i++) {
@@ -342,7 +351,7 @@ static void test_tx(void **state)
 }
 
 /* In place of the driver: takes what there is room for, notes the numbers the frames carry. */
-static unsigned port_room;
+static unsigned port_room, port_calls;
 static uint16_t wire_order[512];
 static unsigned wire_n;
 
@@ -351,6 +360,7 @@ static uint16_t narrow_port(void *queue, struct rte_mbuf **m, uint16_t n)
 	uint16_t taken = 0;
 
 	(void)queue;
+	port_calls++;
 	for (; taken < n && port_room > 0; taken++, port_room--) {
 		const uint8_t *p = rte_pktmbuf_mtod(m[taken], const uint8_t *);
 
@@ -358,6 +368,22 @@ static uint16_t narrow_port(void *queue, struct rte_mbuf **m, uint16_t n)
 		rte_pktmbuf_free(m[taken]);
 	}
 	return taken;
+}
+
+static eth_tx_burst_t driver;
+
+static void narrow(unsigned room)
+{
+	driver = rte_eth_fp_ops[engine.eth_port].tx_pkt_burst;
+	rte_eth_fp_ops[engine.eth_port].tx_pkt_burst = narrow_port;
+	wire_n = port_calls = 0;
+	port_room = room;
+}
+
+static void widen(void)
+{
+	rte_eth_fp_ops[engine.eth_port].tx_pkt_burst = driver;
+	free_emitted();
 }
 
 static void send_numbered(uint16_t first, unsigned n)
@@ -370,6 +396,7 @@ static void send_numbered(uint16_t first, unsigned n)
 	}
 	tx.ops->process(&tx, w, n);
 	assert_int_equal(rte_mempool_in_use_count(engine.work_pool[TOE_WORK_RX]), 0);
+	tx.ops->poll(&tx, 128);
 }
 
 static void expect_wire(unsigned n)
@@ -384,12 +411,8 @@ static void expect_wire(unsigned n)
 /* What a full port does not take waits, in order, and nothing overtakes it. */
 static void test_tx_held(void **state)
 {
-	eth_tx_burst_t driver = rte_eth_fp_ops[engine.eth_port].tx_pkt_burst;
-
 	(void)state;
-	rte_eth_fp_ops[engine.eth_port].tx_pkt_burst = narrow_port;
-	wire_n = 0;
-	port_room = 10;
+	narrow(10);
 	assert_true(tx.ops->deadline(&tx) == UINT64_MAX);
 	send_numbered(1, 32);
 	expect_wire(10);
@@ -399,6 +422,7 @@ static void test_tx_held(void **state)
 	port_room = 2; /* room again when others come: those behind go first */
 	send_numbered(33, 20);
 	expect_wire(12);
+	assert_int_equal(counters[TOE_C_TX_HELD], 42);
 	assert_int_equal(tx.ops->poll(&tx, 128), 0);
 	port_room = 7;
 	assert_int_equal(tx.ops->poll(&tx, 128), 7);
@@ -408,21 +432,41 @@ static void test_tx_held(void **state)
 	expect_wire(55);
 	assert_true(tx.ops->deadline(&tx) == UINT64_MAX);
 	assert_int_equal(drops[TOE_D_TX_FULL], 0);
-	rte_eth_fp_ops[engine.eth_port].tx_pkt_burst = driver;
-	free_emitted();
+	assert_int_equal(counters[TOE_C_TX_HELD], 42); /* each once */
+	widen();
+}
+
+/* While the lcore has more to do a few frames wait one turn, many do not wait. */
+static void test_tx_company(void **state)
+{
+	(void)state;
+	narrow(1000);
+	more = true;
+	send_numbered(1, 3);
+	expect_wire(0);
+	assert_true(tx.ops->deadline(&tx) == now.tsc);
+	send_numbered(4, 2);
+	expect_wire(5);
+	assert_int_equal(port_calls, 1);
+	send_numbered(6, 1);
+	assert_int_equal(tx.ops->poll(&tx, 128), 1); /* nobody came */
+	send_numbered(7, 32);
+	expect_wire(38);
+	more = false;
+	send_numbered(39, 1);
+	expect_wire(39);
+	assert_int_equal(counters[TOE_C_TX_HELD], 0);
+	widen();
 }
 
 /* A port may keep what it took: it is asked before a sleep, and otherwise every millisecond. */
 static void test_tx_push(void **state)
 {
 	const uint64_t ms = rte_get_tsc_hz() / 1000;
-	eth_tx_burst_t driver = rte_eth_fp_ops[engine.eth_port].tx_pkt_burst;
 	struct toe_port_wait wait = {.n = 1};
 
 	(void)state;
-	rte_eth_fp_ops[engine.eth_port].tx_pkt_burst = narrow_port;
-	wire_n = 0;
-	port_room = 1000;
+	narrow(1000);
 	pushes = 0;
 	engine.port_wait = &wait;
 	assert_false(tx.ops->sleep(&tx, true));
@@ -446,19 +490,15 @@ static void test_tx_push(void **state)
 	assert_int_equal(pushes, 3);
 	assert_true(tx.ops->deadline(&tx) == UINT64_MAX);
 	engine.port_wait = NULL;
-	rte_eth_fp_ops[engine.eth_port].tx_pkt_burst = driver;
-	free_emitted();
+	widen();
 }
 
 /* The backlog is bounded (a quarter of the buffers, a power of two); what is beyond it is counted.
  */
 static void test_tx_full(void **state)
 {
-	eth_tx_burst_t driver = rte_eth_fp_ops[engine.eth_port].tx_pkt_burst;
-
 	(void)state;
-	rte_eth_fp_ops[engine.eth_port].tx_pkt_burst = narrow_port;
-	wire_n = 0;
+	narrow(0);
 	for (unsigned round = 0; round < 5; round++) { /* wraps, from wherever it starts */
 		memset(counters, 0, sizeof(counters));
 		memset(drops, 0, sizeof(drops));
@@ -479,23 +519,18 @@ static void test_tx_full(void **state)
 		assert_int_equal(tx.ops->poll(&tx, 128), 64 - round);
 		expect_wire(69);
 	}
-	rte_eth_fp_ops[engine.eth_port].tx_pkt_burst = driver;
-	free_emitted();
+	widen();
 }
 
 /* Frames still held when the engine ends are given back. */
 static void test_tx_end(void **state)
 {
-	eth_tx_burst_t driver = rte_eth_fp_ops[engine.eth_port].tx_pkt_burst;
-
 	(void)state;
-	rte_eth_fp_ops[engine.eth_port].tx_pkt_burst = narrow_port;
-	port_room = 0;
+	narrow(0);
 	send_numbered(1, 7);
-	rte_eth_fp_ops[engine.eth_port].tx_pkt_burst = driver;
 	tx.ops->fini(&tx);
 	assert_int_equal(tx.ops->init(&tx), 0);
-	free_emitted();
+	widen();
 }
 
 static void test_tap(void **state)
@@ -550,6 +585,7 @@ int main(void)
 		cmocka_unit_test_setup(test_modules, reset),
 		cmocka_unit_test_setup(test_tx, reset),
 		cmocka_unit_test_setup(test_tx_held, reset),
+		cmocka_unit_test_setup(test_tx_company, reset),
 		cmocka_unit_test_setup(test_tx_push, reset),
 		cmocka_unit_test_setup(test_tx_full, reset),
 		cmocka_unit_test_setup(test_tx_end, reset),
