@@ -18,6 +18,8 @@
 
 #define CLOCK_ANCHOR_US 1000u
 
+#define ANNOUNCED_TURNS 8u /* with work, at most, before producers are told that it is awake */
+
 /* One writer, the lcore; people read: whole words, no order. */
 #define STAT_ADD(field, n) __atomic_store_n(&(field), (field) + (n), __ATOMIC_RELAXED)
 
@@ -122,6 +124,7 @@ static bool lcore_sleep(struct toe_pipeline *p, struct toe_lcore *lc, const vola
 	struct rte_rcu_qsbr *qsbr = p->engine->qsbr;
 	bool late = false;
 
+	lc->announced = ANNOUNCED_TURNS;
 	if (!announce(lc, true)) {
 		toe_idle_announce(&lc->idle);
 		if (!toe_lcore_has_input(lc) && !stopped(stop)) {
@@ -139,9 +142,16 @@ static bool lcore_sleep(struct toe_pipeline *p, struct toe_lcore *lc, const vola
 		}
 		toe_idle_awake(&lc->idle);
 	}
-	announce(lc, false);
 	lc->idle_since = 0;
 	return late;
+}
+
+/* Stages are told that the lcore is awake when its first work is done: until then producers kick it
+ * for nothing at worst, and the first frame does not wait for a look at every application. */
+static void awake(struct toe_lcore *lc)
+{
+	announce(lc, false);
+	lc->announced = 0;
 }
 
 int toe_pipeline_run(struct toe_pipeline *p, unsigned lcore, const volatile bool *stop)
@@ -164,7 +174,15 @@ int toe_pipeline_run(struct toe_pipeline *p, unsigned lcore, const volatile bool
 		if (qsbr != NULL)
 			rte_rcu_qsbr_quiescent(qsbr, lcore);
 		clock_read(p, lc);
+		if (done == 0 && lc->announced != 0) {
+			awake(lc); /* some look more closely then: another turn, as late as this one
+				    */
+			STAT_ADD(lc->stats.cycles, lc->clock.tsc - before);
+			continue;
+		}
 		if (done != 0) {
+			if (lc->announced != 0 && --lc->announced == 0)
+				awake(lc);
 			STAT_ADD(lc->stats.late_wakes, late);
 			STAT_ADD(lc->stats.busy_cycles, lc->clock.tsc - before);
 			lc->idle_since = 0;

@@ -77,6 +77,8 @@ struct toe_lcore {
 	unsigned stage_n;
 	struct toe_stage *stages[TOE_GRAPH_INST_MAX];
 	uint64_t idle_since; /* TSC of the first empty round, 0: busy */
+	unsigned announced;  /* turns left in which producers believe that it sleeps, 0: they do not
+			      */
 	struct toe_lcore_stats stats;
 };
 

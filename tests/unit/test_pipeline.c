@@ -40,6 +40,9 @@ static struct {
 	_Atomic uint32_t wrong; /* seen out of order */
 	_Atomic uint32_t tap;
 	_Atomic uint32_t sent;
+	bool asleep;     /* what netif_rx has been told */
+	uint32_t turns;  /* since then with items */
+	uint32_t before; /* turns with items before it was told that the lcore is awake */
 } t;
 
 static uint32_t rng = 3;
@@ -74,7 +77,22 @@ static unsigned source_poll(struct toe_stage *s, unsigned budget)
 		toe_emit(s, TOE_STAGE_SEQ, w);
 		n++;
 	}
+	if (t.asleep && n > 0) {
+		t.before++;
+		if (++t.turns > 8)
+			atomic_fetch_add(&t.wrong, 1);
+	}
 	return n;
+}
+
+static bool source_sleep(struct toe_stage *s, bool on)
+{
+	(void)s;
+	if (on == t.asleep)
+		atomic_fetch_add(&t.wrong, 1);
+	t.asleep = on;
+	t.turns = 0;
+	return false;
 }
 
 /* Nothing wakes a source whose pool was empty: it looks again. */
@@ -193,7 +211,8 @@ static const struct toe_stage_ops source_ops = {.id = TOE_STAGE_NETIF_RX,
 						.next_mask = BIT(SEQ),
 						.process = tx_process,
 						.poll = source_poll,
-						.deadline = source_deadline},
+						.deadline = source_deadline,
+						.sleep = source_sleep},
 				  ctrl_ops = {.id = TOE_STAGE_CTRL,
 					      .name = "ctrl",
 					      .next_mask = BIT(NETIF_TX),
@@ -434,7 +453,8 @@ static void test_sleeping_lcores(void **state)
 	}
 	check_end();
 	assert_true(sleeps > 10);
-	assert_true(late < 10); /* a missing wake-up would show in almost every sleep */
+	assert_true(t.before > 10); /* work first, then the stages are told */
+	assert_true(late < 10);     /* a missing wake-up would show in almost every sleep */
 	toe_pipeline_free(engine.pipeline);
 }
 
