@@ -21,7 +21,7 @@ in_cli ping -q -c 5 -i 0.05 -W 2 "$SRV" >/dev/null || fail "ping with af_xdp"
 start_broker
 counter() { "$BIN/toe" stats counters --json | jq ".$1 // 0"; }
 there() { in_srv cat /sys/class/net/toe0/statistics/tx_packets; }
-sent=$(counter frames_tx) again=$(counter segs_rtx) were=$(there)
+were=$(there) sent=$(counter frames_tx) again=$(counter segs_rtx) # in this order: frames between count as there
 in_cli "$BIN/tests/progs/mqtt_fanout" --host "$SRV" --subscribers 1000 --publishes 100 --window 1 >"$LOGS/fanout.json" ||
 	fail "fan-out with af_xdp: $(cat "$LOGS/fanout.json")"
 sent=$(($(counter frames_tx) - sent)) again=$(($(counter segs_rtx) - again))
