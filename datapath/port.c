@@ -8,6 +8,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <linux/if_packet.h>
+#include <linux/if_xdp.h>
 #include <net/if.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,6 +28,9 @@
 
 #ifndef AF_XDP
 #define AF_XDP 44
+#endif
+#ifndef SOL_XDP
+#define SOL_XDP 283
 #endif
 #define DESCRIPTORS 1024u
 #define PUSH_MAX    64 /* system calls; each but the last sends or gives up at least one frame */
@@ -128,6 +132,71 @@ bool toe_port_push(const struct toe_port_wait *wait)
 	for (unsigned i = 0; !wait->intr && i < wait->n; i++)
 		left |= push_socket(wait->fds[i]);
 	return left;
+}
+
+/* ---- losses ---- */
+
+/* The kernel's count of a packet socket starts again each time it is read. */
+static void ask_af_packet(int fd, struct toe_port_wait *wait)
+{
+	struct tpacket_stats st = {0};
+	socklen_t len = sizeof(st);
+
+	if (getsockopt(fd, SOL_PACKET, PACKET_STATISTICS, &st, &len) == 0)
+		wait->ring_full += st.tp_drops;
+}
+
+/* Counts since the socket was made.  An empty fill ring is in rx_dropped; rx_fill_ring_empty_descs
+ * counts attempts, not frames.  Kernels before 5.9 have a full ring in rx_dropped, too. */
+static void ask_af_xdp(int fd, struct toe_port_losses *l)
+{
+	struct xdp_statistics st = {0};
+	socklen_t len = sizeof(st);
+
+	if (getsockopt(fd, SOL_XDP, XDP_STATISTICS, &st, &len) != 0)
+		return;
+	l->rx_full += st.rx_ring_full;
+	l->rx_no_buf += st.rx_dropped;
+	l->tx_error += st.tx_invalid_descs;
+}
+
+static void ask_sockets(struct toe_port_wait *wait, struct toe_port_losses *l)
+{
+	for (unsigned i = 0; !wait->intr && i < wait->n; i++) {
+		int domain = 0;
+		socklen_t len = sizeof(domain);
+
+		if (getsockopt(wait->fds[i], SOL_SOCKET, SO_DOMAIN, &domain, &len) != 0)
+			continue;
+		if (domain == AF_XDP)
+			ask_af_xdp(wait->fds[i], l);
+		else
+			ask_af_packet(wait->fds[i], wait);
+	}
+	l->rx_full += wait->ring_full;
+}
+
+/*
+ * What the PMD says.  Not of af_xdp: its imissed is rx_dropped of the socket again, its oerrors are
+ * frames that it left to the caller, who sends them later.  A PMD of af_packet that asks the socket
+ * itself has in imissed what we then do not see.
+ */
+void toe_port_losses(const struct toe_engine *e, struct toe_port_losses *l)
+{
+	struct rte_eth_stats st;
+
+	memset(l, 0, sizeof(*l));
+	if (e->eth_port == TOE_NO_PORT)
+		return;
+	if (strcmp(e->cfg->port_driver, "af_xdp") != 0 &&
+	    rte_eth_stats_get(e->eth_port, &st) == 0) {
+		l->rx_full = st.imissed;
+		l->rx_no_buf = st.rx_nombuf;
+		l->rx_error = st.ierrors;
+		l->tx_error = st.oerrors;
+	}
+	if (e->port_wait != NULL)
+		ask_sockets(e->port_wait, l);
 }
 
 /* ---- configuration ---- */

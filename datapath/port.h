@@ -22,7 +22,19 @@ struct toe_port_wait {
 	bool intr;
 	unsigned n;
 	int fds[TOE_PORT_FDS_MAX];
+	uint64_t ring_full; /* toe_port_losses() only: the kernel forgets when it is asked */
 };
+
+/* Frames that the engine never saw, or handed over in vain, since the start. */
+struct toe_port_losses {
+	uint64_t rx_full;   /* the receive ring was full */
+	uint64_t rx_no_buf; /* no buffer was offered for the frame, or it did not fit into one */
+	uint64_t rx_error;
+	uint64_t tx_error;
+};
+
+/* Asks the kernel or the device; by one thread at a time, not for the data path. */
+void toe_port_losses(const struct toe_engine *e, struct toe_port_losses *l);
 
 /*
  * A packet socket stops in the middle of a burst when the qdisc refuses a frame or the socket's

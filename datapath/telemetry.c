@@ -3,8 +3,9 @@
  * What people see of a running engine, by DPDK telemetry: the commands of the table at the end.
  * Runs on threads of the telemetry library, which go on until the process ends, so the engine is
  * theirs under a lock that the data path does not know.  Instances' counters are read without
- * synchronisation: each is one aligned word with one writer.  A parameter ("/toe/counters,pre.0")
- * limits counters and drops to one instance.
+ * synchronisation: each is one aligned word with one writer; what the port lost is asked for then
+ * and put beside them.  A parameter ("/toe/counters,pre.0") limits counters and drops to one
+ * instance.
  */
 #include <ctype.h>
 #include <pthread.h>
@@ -15,6 +16,7 @@
 
 #include "engine_priv.h"
 #include "pipeline.h"
+#include "port.h"
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct toe_engine *engine; /* under lock; NULL: not there yet, or not any more */
@@ -118,10 +120,31 @@ static int cmd_counters(const char *params, struct rte_tel_data *d)
 	return 0;
 }
 
+/* Losses of the port are those of the stages at it.  Their words of these arrays have one writer,
+ * too: who has the lock. */
+static void fetch_port_losses(void)
+{
+	const struct toe_pipeline *p = engine->pipeline;
+	const struct toe_stage *s;
+	struct toe_port_losses l;
+
+	toe_port_losses(engine, &l);
+	for (unsigned i = 0; (s = toe_pipeline_stage(p, i)) != NULL; i++) {
+		if (s->ops->id == TOE_STAGE_NETIF_RX) {
+			s->drops[TOE_D_PORT_RX_FULL] = l.rx_full;
+			s->drops[TOE_D_PORT_RX_NO_BUF] = l.rx_no_buf;
+			s->drops[TOE_D_PORT_RX_ERROR] = l.rx_error;
+		} else if (s->ops->id == TOE_STAGE_NETIF_TX) {
+			s->drops[TOE_D_PORT_TX_ERROR] = l.tx_error;
+		}
+	}
+}
+
 static int cmd_drops(const char *params, struct rte_tel_data *d)
 {
 	uint64_t total[TOE_D_N] = {0};
 
+	fetch_port_losses();
 	if (sum(params, true, total, TOE_D_N) != 0)
 		return -1;
 	rte_tel_data_start_dict(d);
