@@ -27,8 +27,9 @@
 #define ARG_BYTES     512u
 #define SMALL_FRAME   2048u /* bytes per frame of the af_packet ring; data starts at byte 66 */
 #define JUMBO_FRAME   9216u
-#define SMALL_FRAME_N 2048u
-#define JUMBO_FRAME_N 512u
+#define SMALL_FRAME_N 4096u /* frames each way, in memory of the kernel: 16 MiB, jumbo 18 MiB */
+#define JUMBO_FRAME_N 1024u
+#define XDP_MBUFS_MIN 4096u
 
 struct args {
 	int n;
@@ -194,6 +195,11 @@ static int check_environment(const struct toe_config *cfg, char *err, size_t err
 			"driver af_xdp carries an MTU of at most %u: lower port.mtu and that of "
 			"%s, or set port.driver = \"af_packet\"",
 			TOE_JUMBO_MTU, cfg->port_if);
+	if (strcmp(cfg->port_driver, "af_xdp") == 0 && cfg->mbufs < XDP_MBUFS_MIN)
+		return fail(err, err_len,
+			    "driver af_xdp keeps 2048 packet buffers for itself: set "
+			    "pipeline.mbufs = %u or more",
+			    XDP_MBUFS_MIN);
 	fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return fail(err, err_len, "no packet socket (%s): run as root or with CAP_NET_RAW",

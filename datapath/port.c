@@ -32,8 +32,13 @@
 #ifndef SOL_XDP
 #define SOL_XDP 283
 #endif
-#define DESCRIPTORS 1024u
-#define PUSH_MAX    64 /* system calls; each but the last sends or gives up at least one frame */
+/* Bursts come faster than an lcore that shares its CPU takes them: a fan-out's ACKs are one each.
+ * To the PMD of af_xdp (DPDK 22.11) belong 2048 buffers, which it gives the kernel at the start: a
+ * longer ring would stay empty behind them. */
+#define RX_DESCRIPTORS     4096u
+#define RX_DESCRIPTORS_XDP 2048u
+#define TX_DESCRIPTORS     1024u
+#define PUSH_MAX           64 /* system calls; each but the last sends or gives up at least one frame */
 /* Send buffer: the whole transmit ring, as the kernel accounts frames (about 1 KiB each, more for
  * large ones), so that the ring is what fills up first. */
 #define SEND_BUFFER (8 << 20)
@@ -249,10 +254,19 @@ static void set_offloads(struct toe_engine *e, const struct rte_eth_dev_info *in
 	e->caps.rx_tcp_cksum = (conf->rxmode.offloads & RTE_ETH_RX_OFFLOAD_TCP_CKSUM) != 0;
 }
 
+/* A device keeps a buffer per descriptor: a quarter of them at most.  Not asked of af_packet, whose
+ * ring is the kernel's memory (engine_eal.c). */
+static uint16_t rx_descriptors(const struct toe_config *cfg)
+{
+	if (strcmp(cfg->port_driver, "af_xdp") == 0)
+		return RX_DESCRIPTORS_XDP;
+	return (uint16_t)RTE_MIN(RX_DESCRIPTORS, cfg->mbufs / 4);
+}
+
 static int setup_queues(struct toe_engine *e, const struct rte_eth_dev_info *info)
 {
-	uint16_t rx = DESCRIPTORS;
-	uint16_t tx = DESCRIPTORS;
+	uint16_t rx = rx_descriptors(e->cfg);
+	uint16_t tx = TX_DESCRIPTORS;
 	struct rte_eth_rxconf rxconf = info->default_rxconf;
 	struct rte_eth_txconf txconf = info->default_txconf;
 	int socket = rte_eth_dev_socket_id(e->eth_port);

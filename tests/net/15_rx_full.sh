@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# Frames that come while the engine is stopped, more than the port's receive ring holds: every one is counted, as
-# received or as lost, by the driver's own name for it; and the port works as before.
+# Frames that come while the engine is stopped, more than the port's receive ring holds: the ring keeps as many as
+# DATAPATH.md says, every frame is counted, as received or as lost, by the driver's own name for it; and the port works
+# as before.
 # PLACEMENTS: single
 . "$(dirname "$0")/../lib/net.sh"
 FRAMES=20000 # more than any ring of ours
@@ -13,7 +14,7 @@ on_wire() { in_srv cat /sys/class/net/toe0/statistics/rx_packets; }
 # counts of the kernel and of the engine are not taken at one moment: the other frames there are (ND, ARP) may be between
 all_counted() { [ $(($(received) + $(lost) - before)) -ge "$1" ]; }
 
-# stopped_flood DRIVER
+# stopped_flood DRIVER RING
 stopped_flood()
 {
 	local dp wire
@@ -36,6 +37,7 @@ stopped_flood()
 	[ $wire -ge $FRAMES ] || fail "$1: only $wire frames were sent"
 	wait_for 10 "$1: $wire frames to be received or lost" all_counted $((wire - 5))
 	say "$1: $wire frames, $(lost) lost"
+	[ $((wire - $(lost))) -ge "$2" ] || fail "$1: $(lost) of $wire frames lost, with a ring of $2"
 	[ "$(lost)" -ge $((FRAMES / 4)) ] || fail "$1: only $(lost) of $wire frames lost: nothing was tried"
 	[ $(($(received) + $(lost) - before)) -lt $((wire + 100)) ] || fail "$1: frames counted twice"
 	drops | grep -qE '^port_rx_(full|no_buf) +[0-9]+ +[a-z]' || fail "$1: no text: $(drops)"
@@ -51,6 +53,6 @@ stopped_flood()
 trap net_end EXIT
 trap 'exit 130' INT TERM
 NET_UP=1
-stopped_flood af_packet
-stopped_flood af_xdp
+stopped_flood af_packet 4096
+stopped_flood af_xdp 2048
 "$BIN/toe" testbed up --prefix "$PREFIX" >>"$LOGS/testbed.log" 2>&1 </dev/null || fail "up again"
