@@ -12,7 +12,10 @@
  * client would that has nothing to say: each second segment of a connection at once, else later,
  * here when the last copy has come or after DELACK_NS (RFC 1122 4.2.3.2 allows 500 ms, Linux takes
  * 40).  One PUBLISH every --interval-us, QoS 0.  The kernel of this namespace has to drop segments
- * from the server's port (nft, ingress), or it would reset them.  --raw: no MQTT handshake,
+ * from the server's port (nft, ingress), or it would reset them.  A request or PUBLISH that is not
+ * answered is sent again; a PUBLISH that was is late, and so are its copies: "retransmits" of the
+ * result should be 0.  What the server still knows of an earlier run with these ports is reset
+ * (RFC 9293 3.10.7.3, RFC 5961).  --raw: no MQTT handshake,
  * PUBLISHes come from whoever accepts (mqtt_floor).  --watch: CPU time of those processes.  One
  * JSON line; exit code 0 only if every copy came.
  */
@@ -36,7 +39,6 @@
 #include "tests/progs/lib/util.h"
 
 #define FIRST_PORT  10000u
-#define FIRST_SEQ   1000u
 #define PARALLEL    32u /* handshakes at once */
 #define RESEND_NS   300000000ull
 #define DELACK_NS   10000000ull
@@ -49,7 +51,8 @@ enum state { IDLE, SYN_SENT, WAIT_CONNACK, WAIT_SUBACK, READY };
 
 struct conn {
 	enum state state;
-	uint32_t request_seq; /* where the last request began; ACKs are not looked at */
+	uint32_t request_seq; /* where the last request began */
+	uint32_t snd_una;     /* kept up to date for the publisher only */
 	uint32_t snd_nxt;
 	uint32_t rcv_nxt;
 	uint32_t bytes; /* of copies */
@@ -70,7 +73,9 @@ static unsigned owing_n;
 static uint64_t owing_since; /* the first of them */
 static uint32_t *copies;     /* received, by number */
 static uint64_t *sent_at, *first_at;
-static unsigned total, started, ready, published, completed, all_rounds;
+static unsigned total, started, ready, published, completed, all_rounds, retransmits;
+static uint32_t first_seq;     /* another one in each run: an old connection's ACK must not fit */
+static uint64_t unacked_since; /* the PUBLISH at snd_una was sent, or sent again */
 static uint32_t copy_len;
 static struct raw_head head;
 static struct raw_batch out;
@@ -151,9 +156,11 @@ static void request(struct conn *c)
 
 	c->since = now_ns();
 	if (c->state == SYN_SENT) {
-		c->request_seq = FIRST_SEQ;
-		c->snd_nxt = FIRST_SEQ + 1;
-		put(c, FIRST_SEQ, TH_SYN, NULL, 0);
+		c->request_seq = first_seq;
+		c->snd_nxt = first_seq + 1;
+		c->snd_una = c->snd_nxt;
+		c->rcv_nxt = 0;
+		put(c, first_seq, TH_SYN, NULL, 0);
 		return;
 	}
 	if (c->state == WAIT_CONNACK) {
@@ -227,6 +234,37 @@ static void on_data(struct conn *c, const uint8_t *data, size_t len, uint64_t at
 	}
 }
 
+/* RFC 9293 3.10.7.3.  Whatever fits to no SYN of ours is of an earlier run: reset it, try again. */
+static void on_syn_sent(struct conn *c, const struct raw_frame *f)
+{
+	const bool fits = f->tcp.th_flags & TH_ACK && ntohl(f->tcp.ack_seq) == c->snd_nxt;
+
+	if (!fits) {
+		if (f->tcp.th_flags & TH_RST)
+			return;
+		put(c, ntohl(f->tcp.ack_seq), TH_RST, NULL, 0);
+		request(c);
+		return;
+	}
+	if (f->tcp.th_flags & TH_RST)
+		fan_out_problem("connection refused", c - conns, f->tcp.th_flags);
+	if (!(f->tcp.th_flags & TH_SYN) || fan_out_why[0])
+		return;
+	c->rcv_nxt = ntohl(f->tcp.seq) + 1;
+	enter(c, opt.raw ? READY : WAIT_CONNACK);
+	if (opt.raw)
+		ack(c);
+}
+
+static void on_ack(struct conn *c, uint32_t ack_seq)
+{
+	if (ack_seq - c->snd_una > c->snd_nxt - c->snd_una)
+		return;
+	if (ack_seq != c->snd_una)
+		unacked_since = now_ns();
+	c->snd_una = ack_seq;
+}
+
 static void on_segment(struct conn *c, const struct raw_frame *f, size_t bytes, uint64_t at)
 {
 	size_t head_len = sizeof(f->eth) + sizeof(f->ip) + 4u * f->tcp.doff;
@@ -234,18 +272,20 @@ static void on_segment(struct conn *c, const struct raw_frame *f, size_t bytes, 
 	uint32_t seq = ntohl(f->tcp.seq);
 	bool in_order, may_wait;
 
+	if (c->state == SYN_SENT) {
+		on_syn_sent(c, f);
+		return;
+	}
 	if (f->tcp.th_flags & (TH_RST | TH_FIN)) {
 		fan_out_problem("connection lost", c - conns, f->tcp.th_flags);
 		return;
 	}
-	if (f->tcp.th_flags & TH_SYN) {
-		c->rcv_nxt = seq + 1;
-		if (c->state == SYN_SENT)
-			enter(c, opt.raw ? READY : WAIT_CONNACK);
-		if (opt.raw)
-			put(c, c->snd_nxt, TH_ACK, NULL, 0);
+	if (f->tcp.th_flags & TH_SYN) { /* again: our ACK was lost */
+		ack(c);
 		return;
 	}
+	if (!opt.raw && is_publisher(c))
+		on_ack(c, ntohl(f->tcp.ack_seq));
 	if (frame_len > bytes || head_len >= frame_len)
 		return;
 	in_order = seq == c->rcv_nxt;
@@ -315,9 +355,30 @@ static void publish(void)
 	uint8_t p[RAW_FRAME_MAX];
 	size_t n = fan_out_publish(p, NULL, 0, opt.size);
 
+	if (published == 0)
+		c->snd_una = c->snd_nxt; /* the handshake is answered */
+	if (c->snd_una == c->snd_nxt)
+		unacked_since = now_ns();
 	put(c, c->snd_nxt, TH_ACK | TH_PUSH, p, n);
 	c->snd_nxt += (uint32_t)n;
 	sent_at[published++] = wall_ns();
+	raw_flush(&out);
+}
+
+/* The oldest PUBLISH that is not acknowledged, again after a fixed time.  All of them are alike. */
+static void publish_again(void)
+{
+	struct conn *c = &conns[opt.subscribers];
+	uint8_t p[RAW_FRAME_MAX];
+	size_t n, skip;
+
+	if (c->snd_una == c->snd_nxt || now_ns() - unacked_since < RESEND_NS)
+		return;
+	n = fan_out_publish(p, NULL, 0, opt.size);
+	skip = (c->snd_una - c->request_seq) % n;
+	put(c, c->snd_una, TH_ACK | TH_PUSH, p + skip, n - skip);
+	unacked_since = now_ns();
+	retransmits++;
 	raw_flush(&out);
 }
 
@@ -351,6 +412,8 @@ static void run(void)
 			next = now + opt.interval_us * 1000ull;
 			publish();
 		}
+		if (!opt.raw)
+			publish_again();
 		receive(opt.raw || completed < published ? 100 : 1);
 		if (now > limit)
 			fan_out_problem("time is over: published, completed", published, completed);
@@ -390,6 +453,7 @@ static void setup(void)
 	struct ether_addr *mac = ether_aton(opt.mac);
 
 	all_rounds = opt.warmup + opt.rounds;
+	first_seq = (uint32_t)(wall_ns() >> 12); /* moves on faster than one run's bytes */
 	copy_len = (uint32_t)(4 + strlen(FAN_OUT_TOPIC) + opt.size);
 	total = opt.subscribers + (opt.raw ? 0 : 1);
 	conns = calloc(total, sizeof(*conns));
@@ -453,8 +517,8 @@ int main(int argc, char **argv)
 	setup();
 	run();
 	reset_all();
-	printf("{\"ok\":%s,\"subscribers\":%u,\"rounds\":%u,\"per_s\":0",
-	       fan_out_why[0] ? "false" : "true", opt.subscribers, opt.rounds);
+	printf("{\"ok\":%s,\"subscribers\":%u,\"rounds\":%u,\"per_s\":0,\"retransmits\":%u",
+	       fan_out_why[0] ? "false" : "true", opt.subscribers, opt.rounds, retransmits);
 	print_hist_us("last_us", &hist_last);
 	print_hist_us("first_us", &hist_first);
 	print_hist_us("spread_us", &hist_spread);
