@@ -115,11 +115,11 @@ struct cp_rt {
 	uint32_t karn_end;      /* SND.NXT at the last RTO or probe: only what is sent above it */
 	uint8_t rto_shift;      /* gives a round trip, and until then so many doublings stay */
 	uint8_t pto_shift;
-	uint64_t progress_ms; /* something was acknowledged */
-	uint64_t stuck_ms;    /* since when nothing was acknowledged; 0 = not stuck */
-	uint64_t quiet_ms;    /* since when nothing is outstanding */
-	uint64_t rx_ms;       /* last sign of life of the peer */
-	uint64_t keep_ms;     /* next keepalive */
+	uint64_t busy_ms;  /* more than one segment was under way or acknowledged */
+	uint64_t stuck_ms; /* since when nothing was acknowledged; 0 = not stuck */
+	uint64_t quiet_ms; /* since when nothing is outstanding */
+	uint64_t rx_ms;    /* last sign of life of the peer */
+	uint64_t keep_ms;  /* next keepalive */
 	uint64_t fin_wait2_ms;
 	uint64_t pmtu_ms; /* path MTU was lowered last */
 	uint64_t poll_us;

@@ -14,7 +14,8 @@
 #define TICK_FAST_MS     1u
 #define TICK_FLOWS       1024u /* so many active flows more lengthen a tick by 1 ms */
 #define TICK_SLOW_MS     20u
-#define TICK_FAST_FOR_MS 20u /* after progress */
+#define TICK_FAST_FOR_MS 20u /* after the flow was busy */
+#define TICK_NEW_FOR_MS  3u  /* what it will be is not known yet */
 #define HOUSE_MS         100u
 #define SLOW_MS          1000u
 #define QUIET_AFTER_MS   200u
@@ -133,8 +134,8 @@ static void cc_poll(struct cp *cp, uint32_t id, const struct toe_flow_prog *p)
 
 	rt->poll_us = cp->now_us;
 	read_stats(cp, id, &s);
-	if (s.acked_bytes)
-		rt->progress_ms = cp->now_ms;
+	if (s.acked_bytes > s.mss || s.snd_nxt - s.snd_una > s.mss || recovery)
+		rt->busy_ms = cp->now_ms;
 	rt->last_loss_epoch = p->loss_epoch;
 	rt->recovery = recovery;
 	if (!s.acked_bytes && !s.ecn_bytes && !s.loss && !recovery)
@@ -296,7 +297,6 @@ static bool timer_poll(struct cp *cp, uint32_t id, const struct toe_flow_prog *p
 		rt->unanswered = 0;
 		rt->stuck_ms = 0;
 		rt->timer = CP_TIMER_NONE;
-		rt->progress_ms = cp->now_ms;
 	}
 	if (want == CP_TIMER_NONE) {
 		rt->timer = CP_TIMER_NONE;
@@ -350,7 +350,7 @@ void cp_active(struct cp *cp, uint32_t id)
 		return;
 	rt->poll = CP_POLL_ACTIVE;
 	rt->quiet_ms = 0;
-	rt->progress_ms = cp->now_ms;
+	rt->busy_ms = cp->now_ms + TICK_NEW_FOR_MS - TICK_FAST_FOR_MS;
 	if (!cp->active.n || cp->tick_at > soonest(cp))
 		cp->tick_at = soonest(cp);
 	cp_list_add(&cp->active, id);
@@ -392,7 +392,12 @@ static void quiet_poll(struct cp *cp, uint32_t id, const struct toe_flow_prog *p
 	}
 }
 
-/* When this flow wants to be looked at again. */
+/*
+ * When this flow wants to be looked at again.  Each look is a wake-up: connections that send a
+ * message now and then (keepalives of many MQTT clients) must not be looked at each millisecond.
+ * One segment has no tail loss probe, its RTO is ten slow ticks at least, and there is no queue to
+ * be controlled.
+ */
 static uint64_t flow_poll(struct cp *cp, uint32_t id)
 {
 	struct cp_rt *rt = &cp->rt[id];
@@ -411,7 +416,7 @@ static uint64_t flow_poll(struct cp *cp, uint32_t id)
 	if (!timer_poll(cp, id, &p))
 		return CP_NEVER;
 	quiet_poll(cp, id, &p);
-	if (cp->now_ms - rt->progress_ms < TICK_FAST_FOR_MS)
+	if (cp->now_ms < rt->busy_ms + TICK_FAST_FOR_MS)
 		return cp->now_ms + TICK_FAST_MS;
 	next = cp->now_ms + TICK_SLOW_MS;
 	if (rt->timer != CP_TIMER_NONE && rt->due_ms < next)

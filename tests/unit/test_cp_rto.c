@@ -321,6 +321,37 @@ static void keepalive(void **state)
 	assert_int_equal(rig_count(TOE_CMD_REMOVE), 1);
 }
 
+/* Times the control plane wakes up in so many ms. */
+static unsigned wakes(uint64_t ms)
+{
+	uint64_t end = rig.now_us / 1000 + ms;
+	unsigned n = 0;
+
+	for (uint64_t next; (next = cp_timers_run(&rig.cp)) <= end; n++)
+		rig_time(next * 1000);
+	rig_time(end * 1000);
+	return n;
+}
+
+/* What keepalives of many clients cost: not a look each millisecond, which a burst gets. */
+static void one_segment_is_looked_at_rarely(void **state)
+{
+	uint32_t id = established();
+
+	(void)state;
+	outstanding(id, 2);
+	assert_in_range(wakes(40), 2, 6);
+	rig.prog[id].snd_una += 2;
+	rig.stat[id * TOE_FLOW_STAT_REPLICAS].acked_bytes += 2;
+	assert_in_range(wakes(40), 1, 3);
+	outstanding(id, 4 * rig.cp.conns[id].in.mss);
+	assert_in_range(wakes(20), 18, 21);
+	rig.prog[id].snd_una = rig.prog[id].snd_nxt;
+	rig.stat[id * TOE_FLOW_STAT_REPLICAS].acked_bytes += 4 * rig.cp.conns[id].in.mss;
+	assert_in_range(wakes(20), 18, 21);
+	assert_in_range(wakes(60), 1, 5);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, rig_setup, rig_teardown)
 int main(void)
 {
@@ -337,6 +368,7 @@ int main(void)
 		T(quiet_after_a_while),
 		T(idle_costs_one_look_a_second),
 		T(cc_commands_only_on_change),
+		T(one_segment_is_looked_at_rarely),
 		T(keepalive),
 	};
 
