@@ -54,10 +54,10 @@ int kp_cleanup(struct kp_keeper *kp)
 	int rc;
 
 	/* no engine starts here meanwhile; without the directory there cannot be one */
-	kp->pid_fd =
-		kp_lock_file(toe_config_path(&kp->cfg, "keeper.pid", path, sizeof(path)), 0644);
+	kp->pid_fd = kp_lock_file(toe_config_path(&kp->cfg, "keeper.pid", path, sizeof(path)), 0644,
+				  KP_LOCK_PATIENCE_MS);
 	if (kp->pid_fd < 0 && kp->pid_fd != -ENOENT) {
-		snprintf(err, sizeof(err), "%s: %s", path, strerror(-kp->pid_fd));
+		kp_lock_why(path, kp->pid_fd, err, sizeof(err));
 		return kp_fail(kp, err);
 	}
 	rc = kp_setup_cleanup(&kp->cfg, err, sizeof(err));

@@ -156,14 +156,14 @@ static const char *pid_text(const char *path)
 static int lock_pid_file(const char *path)
 {
 	const struct timespec pause = {.tv_nsec = PREDECESSOR_LOOK_MS * 1000000L};
-	int fd = kp_lock_file(path, 0644);
+	int fd = kp_lock_file(path, 0644, KP_LOCK_PATIENCE_MS);
 	bool ending = true;
 
 	for (int ms = 0; fd == -EBUSY && ending && ms < PREDECESSOR_MS; ms += PREDECESSOR_LOOK_MS) {
 		ending = strstr(pid_text(path), KP_ENDING) != NULL;
 		if (ending)
 			nanosleep(&pause, NULL);
-		fd = kp_lock_file(path, 0644);
+		fd = kp_lock_file(path, 0644, KP_LOCK_PATIENCE_MS);
 	}
 	return fd;
 }
@@ -186,7 +186,7 @@ static int open_run_dir(struct kp_keeper *kp)
 		return kp_fail(kp, text);
 	}
 	if (kp->pid_fd < 0) {
-		snprintf(text, sizeof(text), "%s: %s", path, strerror(-kp->pid_fd));
+		kp_lock_why(path, kp->pid_fd, text, sizeof(text));
 		return kp_fail(kp, text);
 	}
 	if (ftruncate(kp->pid_fd, 0) == 0)

@@ -14,7 +14,6 @@
 #include <net/if.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -48,28 +47,6 @@ void kp_setup_init(struct kp_setup *s, const struct toe_config *cfg)
 
 /* ---- lock ---- */
 
-int kp_lock_file(const char *path, unsigned mode)
-{
-	for (;;) {
-		struct stat at_path;
-		struct stat opened;
-		int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, mode);
-		int rc;
-
-		if (fd < 0)
-			return -errno;
-		if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
-			rc = errno == EWOULDBLOCK ? -EBUSY : -errno;
-			close(fd);
-			return rc;
-		}
-		if (stat(path, &at_path) == 0 && fstat(fd, &opened) == 0 &&
-		    at_path.st_ino == opened.st_ino)
-			return fd;
-		close(fd);
-	}
-}
-
 static int32_t lock_owner(const char *path)
 {
 	struct kp_port_saved saved;
@@ -85,14 +62,17 @@ static int32_t lock_owner(const char *path)
 
 static int take_lock(struct kp_setup *s, char *err, size_t err_len)
 {
-	s->lock_fd = kp_lock_file(s->lock_path, 0600);
+	int32_t pid;
+
+	s->lock_fd = kp_lock_file(s->lock_path, 0600, KP_LOCK_PATIENCE_MS);
 	if (s->lock_fd >= 0)
 		return 0;
+	pid = kp_lock_holder(s->lock_path);
 	if (s->lock_fd == -EBUSY)
 		snprintf(err, err_len, "port %s belongs to another engine (toe-keeper, process %d)",
-			 s->port_if, lock_owner(s->lock_path));
+			 s->port_if, pid ? pid : lock_owner(s->lock_path));
 	else
-		failed(err, err_len, s->lock_fd, s->lock_path);
+		kp_lock_why(s->lock_path, s->lock_fd, err, err_len);
 	s->lock_fd = -1;
 	return -1;
 }

@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "common/config.h"
 
@@ -69,9 +70,16 @@ struct kp_setup {
 	struct kp_port_saved saved;
 };
 
+#define KP_LOCK_PATIENCE_MS 2000
+
 /* Creates and locks the file at the path (not one that its last owner has just removed): the
- * descriptor, -EBUSY if somebody has it, -errno. */
-int kp_lock_file(const char *path, unsigned mode);
+ * descriptor, -EBUSY if it has an owner, -EAGAIN if somebody only looks, for longer than that,
+ * -errno. */
+int kp_lock_file(const char *path, unsigned mode, int patience_ms);
+/* One line on such an error. */
+void kp_lock_why(const char *path, int error, char *buf, size_t len);
+/* Process that has it locked, 0: none, or it cannot be seen from here. */
+pid_t kp_lock_holder(const char *path);
 
 /* Before anything else; also makes kp_setup_undo() safe. */
 void kp_setup_init(struct kp_setup *s, const struct toe_config *cfg);
