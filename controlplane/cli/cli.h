@@ -142,9 +142,13 @@ struct cli_left {
 	char config[160]; /* the killed engine's copy */
 	unsigned n;
 	char ports[CLI_LEFT_MAX][32];
+	char other_port[32]; /* one of those that the engine of another run directory has left */
+	char other_dir[128]; /* "": there is none */
 };
-/* Ports of this network namespace that a killed engine has left taken over. */
+/* Ports of this network namespace that a killed engine of our run directory has left taken over. */
 void cli_left_over(const struct cli *cli, struct cli_left *left);
+/* Says that nothing runs here and nothing is left, but what is by others; exit code. */
+int cli_nothing_left(const struct cli *cli, const struct cli_left *left, int error);
 /* "v0, v1" */
 void cli_left_names(const struct cli_left *left, char *buf, size_t len);
 

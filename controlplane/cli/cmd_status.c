@@ -161,7 +161,7 @@ static int without_keeper(const struct cli *cli, int error)
 
 	cli_left_over(cli, &left);
 	if (!cli->json && left.n == 0)
-		return cli_no_engine(cli, error);
+		return cli_nothing_left(cli, &left, error);
 	if (!cli->json) {
 		cli_left_names(&left, names, sizeof(names));
 		cli_fail(cli,

@@ -25,6 +25,7 @@
 #include <unistd.h>
 
 #include "common/dpdk_dir.h"
+#include "controlplane/keeper/port_lock.h"
 
 #define SETTINGS_MAX   32u
 #define SERVER_ADDRESS "10.99.0.1"
@@ -313,6 +314,44 @@ static void remove_run_dir(const struct testbed *t)
 	rmdir(t->cli->cfg.run_dir);
 }
 
+static ino_t netns_of(const char *path)
+{
+	struct stat st;
+
+	return stat(path, &st) == 0 ? st.st_ino : 0;
+}
+
+/* What is asked for is one engine: that in the testbed's namespace, of that run directory.  The
+ * lock file of its port says whose it is, the keeper's namespace where it is. */
+static bool is_its_engine(const struct testbed *t)
+{
+	const char *dir = t->cli->cfg.run_dir;
+	int prefix = (int)(strlen(t->server) - strlen("-srv"));
+	pid_t keeper = cli_keeper_pid(t->cli);
+	struct kp_lock_head head;
+	char path[96];
+	ino_t server;
+
+	snprintf(path, sizeof(path), "/run/netns/%s", t->server);
+	server = netns_of(path);
+	snprintf(path, sizeof(path), KP_LOCK_DIR "/" KP_LOCK_PREFIX "toe0.%llu.lock",
+		 (unsigned long long)server);
+	if (server != 0 && kp_lock_read(path, &head) && strcmp(head.run_dir, dir) != 0) {
+		cli_fail(t->cli,
+			 "the engine of testbed %.*s is that of %s: toe testbed down --prefix %.*s "
+			 "--run-dir %s",
+			 prefix, t->server, head.run_dir, prefix, t->server, head.run_dir);
+		return false;
+	}
+	snprintf(path, sizeof(path), "/proc/%d/ns/net", (int)keeper);
+	if (keeper > 0 && netns_of(path) != server) {
+		cli_fail(t->cli, "the engine that runs in %s is not that of testbed %.*s", dir,
+			 prefix, t->server);
+		return false;
+	}
+	return true;
+}
+
 /* Exit status. */
 static int down(const struct testbed *t)
 {
@@ -324,6 +363,8 @@ static int down(const struct testbed *t)
 			 t->server);
 		return CLI_NOT_RUNNING;
 	}
+	if (!is_its_engine(t))
+		return CLI_FAILED;
 	stop_engine(t);
 	rc = remove_network(t);
 	remove_run_dir(t);

@@ -202,13 +202,13 @@ static int clean_up(struct cli *cli, int error)
 	config = left.known ? left.config : left.n > 0 ? "" : cli->cfg.path;
 	if (geteuid() != 0 || !toe_sibling("toe-keeper", keeper, sizeof(keeper))) {
 		if (left.n == 0)
-			return cli_no_engine(cli, error);
+			return cli_nothing_left(cli, &left, error);
 		cli_fail(cli, "a killed engine left %s taken over: toe down as root", names);
 		return CLI_NO_PERMISSION;
 	}
 	if (left.n == 0) {
 		put_back(cli, keeper, config, NULL);
-		return cli_no_engine(cli, error);
+		return cli_nothing_left(cli, &left, error);
 	}
 	for (unsigned i = 0; i < left.n; i++) {
 		if (put_back(cli, keeper, config, left.ports[i]) < 0)

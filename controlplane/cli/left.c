@@ -3,7 +3,8 @@
  * Ports that an engine which was killed has left taken over.
  *
  * In: <run_dir>/engine.conf, which an orderly end removes, else the lock files of this network
- * namespace; out: their names.  A lock file that its owner holds is not left over.  No state.
+ * namespace; out: their names.  A lock file that its owner holds is not left over, nor is one that
+ * names another run directory: that is for `toe down` there.  No state.
  */
 #include "cli.h"
 
@@ -31,6 +32,19 @@ static int ownerless(const char *lock)
 	return rc;
 }
 
+/* Root only can read whose it was. */
+static bool of_others(const struct cli *cli, const char *lock, const char *port,
+		      struct cli_left *left)
+{
+	struct kp_lock_head head;
+
+	if (!kp_lock_read(lock, &head) || strcmp(head.run_dir, cli->cfg.run_dir) == 0)
+		return false;
+	snprintf(left->other_port, sizeof(left->other_port), "%s", port);
+	snprintf(left->other_dir, sizeof(left->other_dir), "%s", head.run_dir);
+	return true;
+}
+
 static void of_config(const struct cli *cli, struct cli_left *left)
 {
 	struct toe_config cfg;
@@ -47,12 +61,13 @@ static void of_config(const struct cli *cli, struct cli_left *left)
 	kp_lock_path(&cfg, lock, sizeof(lock));
 	pci = strcmp(cfg.port_driver, "pci") == 0;
 	/* one of an interface that is gone has nothing to give back */
-	if (ownerless(lock) == 0 || (!pci && if_nametoindex(cfg.port_if) == 0))
+	if (ownerless(lock) == 0 || (!pci && if_nametoindex(cfg.port_if) == 0) ||
+	    of_others(cli, lock, toe_config_port_name(&cfg), left))
 		return;
 	snprintf(left->ports[left->n++], sizeof(left->ports[0]), "%s", toe_config_port_name(&cfg));
 }
 
-static void of_namespace(struct cli_left *left)
+static void of_namespace(const struct cli *cli, struct cli_left *left)
 {
 	const size_t begin = strlen(KP_LOCK_PREFIX);
 	char suffix[32];
@@ -72,7 +87,8 @@ static void of_namespace(struct cli_left *left)
 			continue;
 		snprintf(lock, sizeof(lock), KP_LOCK_DIR "/%s", e->d_name);
 		snprintf(to, sizeof(left->ports[0]), "%.*s", (int)name, e->d_name + begin);
-		if (if_nametoindex(to) != 0 && ownerless(lock) == 1)
+		if (if_nametoindex(to) != 0 && ownerless(lock) == 1 &&
+		    !of_others(cli, lock, to, left))
 			left->n++;
 	}
 	if (d)
@@ -86,7 +102,18 @@ void cli_left_over(const struct cli *cli, struct cli_left *left)
 		return; /* it is starting or ending */
 	of_config(cli, left);
 	if (!left->known)
-		of_namespace(left);
+		of_namespace(cli, left);
+}
+
+int cli_nothing_left(const struct cli *cli, const struct cli_left *left, int error)
+{
+	if (!left->other_dir[0])
+		return cli_no_engine(cli, error);
+	cli_fail(cli,
+		 "no engine is running in %s; %s was left taken over by that of %s: toe down "
+		 "--run-dir %s",
+		 cli->cfg.run_dir, left->other_port, left->other_dir, left->other_dir);
+	return CLI_NOT_RUNNING;
 }
 
 void cli_left_names(const struct cli_left *left, char *buf, size_t len)

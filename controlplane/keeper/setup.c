@@ -21,10 +21,6 @@
 
 #include "common/log.h"
 
-#include "port_lock.h"
-
-#define SAVED_MAGIC 0x32545250454f5431ull /* "1TOEPRT2" */
-
 #define TAP_END_TRIES 200 /* of 10 ms */
 
 static int failed(char *err, size_t err_len, int rc, const char *what)
@@ -42,35 +38,28 @@ void kp_setup_init(struct kp_setup *s, const struct toe_config *cfg)
 	s->kernel_port = strcmp(cfg->port_driver, "pci") != 0;
 	snprintf(s->port_if, sizeof(s->port_if), "%s", cfg->port_if);
 	snprintf(s->tap_if, sizeof(s->tap_if), "%s", cfg->tap_if);
+	snprintf(s->run_dir, sizeof(s->run_dir), "%s", cfg->run_dir);
 	kp_lock_path(cfg, s->lock_path, sizeof(s->lock_path));
 }
 
 /* ---- lock ---- */
 
-static int32_t lock_owner(const char *path)
-{
-	struct kp_port_saved saved;
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	bool ok;
-
-	if (fd < 0)
-		return 0;
-	ok = pread(fd, &saved, sizeof(saved), 0) == sizeof(saved) && saved.magic == SAVED_MAGIC;
-	close(fd);
-	return ok ? saved.pid : 0;
-}
-
 static int take_lock(struct kp_setup *s, char *err, size_t err_len)
 {
-	int32_t pid;
+	struct kp_lock_head head = {0};
+	pid_t pid;
 
 	s->lock_fd = kp_lock_file(s->lock_path, 0600, KP_LOCK_PATIENCE_MS);
 	if (s->lock_fd >= 0)
 		return 0;
 	pid = kp_lock_holder(s->lock_path);
-	if (s->lock_fd == -EBUSY)
+	if (s->lock_fd == -EBUSY && kp_lock_read(s->lock_path, &head))
+		snprintf(err, err_len,
+			 "port %s belongs to another engine (toe-keeper, process %d, of %s)",
+			 s->port_if, pid ? pid : head.pid, head.run_dir);
+	else if (s->lock_fd == -EBUSY)
 		snprintf(err, err_len, "port %s belongs to another engine (toe-keeper, process %d)",
-			 s->port_if, pid ? pid : lock_owner(s->lock_path));
+			 s->port_if, pid);
 	else
 		kp_lock_why(s->lock_path, s->lock_fd, err, err_len);
 	s->lock_fd = -1;
@@ -144,24 +133,25 @@ static void await_tap_end(const struct kp_setup *s)
 }
 
 /* With the lock held: what a keeper that was killed has left. */
-static bool restore_stale(struct kp_setup *s)
+static bool read_stale(const struct kp_setup *s, struct kp_port_saved *saved)
 {
-	struct kp_port_saved saved;
+	return pread(s->lock_fd, saved, sizeof(*saved), 0) == (ssize_t)sizeof(*saved) &&
+	       kp_lock_head_ok(&saved->head);
+}
 
-	if (pread(s->lock_fd, &saved, sizeof(saved), 0) != sizeof(saved) ||
-	    saved.magic != SAVED_MAGIC)
-		return false;
-	LOG_INFO("%s: restoring after toe-keeper %d, which did not end in order", s->port_if,
-		 saved.pid);
+static void restore_stale(struct kp_setup *s, const struct kp_port_saved *saved)
+{
+	LOG_INFO("%s: restoring after toe-keeper %d of %s, which did not end in order", s->port_if,
+		 saved->head.pid, saved->head.run_dir);
 	if (s->kernel_port) {
 		await_tap_end(s);
-		restore_port(s->port_if, &saved);
+		restore_port(s->port_if, saved);
 	}
-	return true;
 }
 
 int kp_setup_cleanup(const struct toe_config *cfg, char *err, size_t err_len)
 {
+	struct kp_port_saved saved;
 	struct kp_setup s;
 	bool stale;
 
@@ -170,7 +160,16 @@ int kp_setup_cleanup(const struct toe_config *cfg, char *err, size_t err_len)
 		return 0;
 	if (take_lock(&s, err, err_len) < 0)
 		return -1;
-	stale = restore_stale(&s);
+	stale = read_stale(&s, &saved);
+	if (stale && strcmp(saved.head.run_dir, cfg->run_dir) != 0) {
+		/* the file stays: it says what is to be restored */
+		close(s.lock_fd);
+		LOG_INFO("%s was left by the engine of %s: not put back", s.port_if,
+			 saved.head.run_dir);
+		return 0;
+	}
+	if (stale)
+		restore_stale(&s, &saved);
 	drop_lock(&s);
 	return stale ? 1 : 0;
 }
@@ -225,8 +224,9 @@ static int save_port(struct kp_setup *s, char *err, size_t err_len)
 	int rc;
 
 	memset(p, 0, sizeof(*p));
-	p->magic = SAVED_MAGIC;
-	p->pid = getpid();
+	p->head.magic = KP_LOCK_MAGIC;
+	p->head.pid = getpid();
+	snprintf(p->head.run_dir, sizeof(p->head.run_dir), "%s", s->run_dir);
 	p->boot_s = kp_boot_s();
 	p->disable_ipv6 = -1;
 	if (s->kernel_port) {
@@ -305,6 +305,7 @@ static int check_address(const char *name, const char *text, int family, struct 
 
 int kp_setup_port(struct kp_setup *s, const struct toe_config *cfg, char *err, size_t err_len)
 {
+	struct kp_port_saved stale;
 	struct kp_addr a;
 
 	if (cfg->address6[0]) {
@@ -319,7 +320,8 @@ int kp_setup_port(struct kp_setup *s, const struct toe_config *cfg, char *err, s
 	}
 	if (take_lock(s, err, err_len) < 0)
 		return -1;
-	restore_stale(s);
+	if (read_stale(s, &stale))
+		restore_stale(s, &stale);
 	if (s->kernel_port && check_port(s, cfg, err, err_len) < 0)
 		return -1;
 	if (save_port(s, err, err_len) < 0)

@@ -15,6 +15,7 @@
 #include <sys/types.h>
 
 #include "common/config.h"
+#include "controlplane/keeper/port_lock.h"
 
 #define KP_ADDRS_MAX   32u
 #define KP_ROUTES_MAX  64u
@@ -41,8 +42,7 @@ struct kp_route {
 
 /* State of the port before us; the content of the lock file. */
 struct kp_port_saved {
-	uint64_t magic;
-	int32_t pid;
+	struct kp_lock_head head;
 	uint32_t was_up;
 	int32_t disable_ipv6; /* -1: unknown */
 	uint32_t addr_n;
@@ -58,6 +58,7 @@ struct kp_setup {
 	char port_if[16];
 	char tap_if[16];
 	char lock_path[128];
+	char run_dir[128];
 	int lock_fd; /* -1: not ours */
 	int tap_fd;  /* -1: none */
 	int tap_ifindex;
