@@ -138,29 +138,47 @@ static char *read_all(int fd)
 	return NULL;
 }
 
-json_t *cli_control(const struct cli *cli, const char *cmd, int *status)
+/* The text of the answer; NULL: *error. */
+static char *control_text(const struct cli *cli, const char *cmd, int *error)
 {
-	static const char part[] = "control plane";
 	char path[128];
 	char line[128];
-	json_error_t e;
-	json_t *j = NULL;
 	char *text = NULL;
 	int len = snprintf(line, sizeof(line), "{\"cmd\":\"%s\"}\n", cmd);
 	int fd = connect_unix(toe_config_path(&cli->cfg, TOE_CONTROL_SOCKET, path, sizeof(path)),
 			      SOCK_STREAM);
 
-	if (fd < 0) {
-		*status = part_missing(cli, part, fd);
+	*error = fd;
+	if (fd < 0)
 		return NULL;
-	}
 	if (send(fd, line, (size_t)len, MSG_NOSIGNAL) == len)
 		text = read_all(fd);
-	if (!text)
-		*status = part_missing(cli, part, errno ? -errno : -EIO);
+	*error = errno ? -errno : -EIO;
 	close(fd);
-	if (!text)
+	return text;
+}
+
+json_t *cli_control_quiet(const struct cli *cli, const char *cmd)
+{
+	int error;
+	char *text = control_text(cli, cmd, &error);
+	json_t *j = text ? json_loads(text, JSON_DECODE_ANY, NULL) : NULL;
+
+	free(text);
+	return j;
+}
+
+json_t *cli_control(const struct cli *cli, const char *cmd, int *status)
+{
+	json_error_t e;
+	json_t *j;
+	int error;
+	char *text = control_text(cli, cmd, &error);
+
+	if (!text) {
+		*status = part_missing(cli, "control plane", error);
 		return NULL;
+	}
 	j = json_loads(text, JSON_DECODE_ANY, &e);
 	free(text);
 	if (!j)

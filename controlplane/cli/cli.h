@@ -89,6 +89,8 @@ int cli_keeper(const struct cli *cli);
 int cli_no_engine(const struct cli *cli, int error);
 /* {"cmd": cmd} to the control plane.  NULL after saying why; *status is then the exit status. */
 json_t *cli_control(const struct cli *cli, const char *cmd, int *status);
+/* The same, for what is only said besides: NULL without a word. */
+json_t *cli_control_quiet(const struct cli *cli, const char *cmd);
 /* Command of the datapath ("/toe/stages").  As above. */
 json_t *cli_telemetry(const struct cli *cli, const char *cmd, int *status);
 /*

@@ -142,6 +142,50 @@ static int show_table(const struct cli *cli, const json_t *rows, const char *non
 	return CLI_OK;
 }
 
+static bool in_engine(const json_t *listeners, unsigned port)
+{
+	char end[8];
+	size_t i;
+	json_t *row;
+
+	snprintf(end, sizeof(end), ":%u", port);
+	json_array_foreach((json_t *)listeners, i, row)
+	{
+		const char *local = json_string_value(json_object_get(row, "local"));
+		const char *colon = local ? strrchr(local, ':') : NULL;
+
+		if (colon && strcmp(colon, end) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Of the engine's mqtt.ports; NULL if it is not known.  Clients of such a port are the kernel's, or
+ * refused: the stage sees nothing, and all its numbers are zero. */
+static json_t *not_listening(const struct cli *cli)
+{
+	struct toe_config cfg;
+	char path[160];
+	char err[512];
+	json_t *ports = json_array();
+	json_t *answer = cli_control_quiet(cli, "listeners");
+	const json_t *rows = json_object_get(answer, "listeners");
+	bool known =
+		json_is_array(rows) &&
+		toe_config_load(&cfg, toe_config_path(&cli->cfg, "engine.conf", path, sizeof(path)),
+				err, sizeof(err)) == 0;
+
+	for (uint32_t i = 0; known && i < cfg.mqtt_port_n; i++) {
+		if (!in_engine(rows, cfg.mqtt_ports[i]))
+			json_array_append_new(ports, json_integer(cfg.mqtt_ports[i]));
+	}
+	json_decref(answer);
+	if (known)
+		return ports;
+	json_decref(ports);
+	return NULL;
+}
+
 static int mqtt_status(struct cli *cli, int argc, char **argv)
 {
 	int rc = CLI_OK;
@@ -150,6 +194,8 @@ static int mqtt_status(struct cli *cli, int argc, char **argv)
 
 	(void)argc;
 	(void)argv;
+	if (status)
+		json_object_set_new(status, "not_listening", not_listening(cli));
 	if (status && cli->json)
 		cli_print_json(status);
 	else if (status && slow)

@@ -236,6 +236,22 @@ static void print_reload(FILE *out, const json_t *status)
 		fprintf(out, "%s; remove it and send SIGHUP again, or toe mqtt mode on\n", blocker);
 }
 
+static void print_not_listening(FILE *out, const json_t *status)
+{
+	const json_t *ports = json_object_get(status, "not_listening");
+	size_t i;
+	json_t *port;
+
+	if (json_array_size(ports) == 0)
+		return;
+	fprintf(out, "%-14s no program started with toe run listens on ", "broker");
+	json_array_foreach((json_t *)ports, i, port)
+	{
+		fprintf(out, "%s%lld", i ? ", " : "", (long long)json_integer_value(port));
+	}
+	fprintf(out, ": toe run -- mosquitto -c FILE, with that listener\n");
+}
+
 void cli_mqtt_print_filters(FILE *out, const json_t *status)
 {
 	const json_t *filters = json_object_get(status, "filters");
@@ -253,6 +269,7 @@ void cli_mqtt_print_status(FILE *out, const json_t *status, const json_t *slow)
 	long long all = publishes(status);
 
 	fprintf(out, "%-14s %s\n", "mode", text(status, "mode"));
+	print_not_listening(out, status);
 	print_reload(out, status);
 	fprintf(out, "%-14s %lld connected, %lld sessions, %lld subscriptions\n", "clients",
 		number(status, "connections"), number(status, "sessions"),

@@ -35,6 +35,11 @@ refused "mqtt.ports is empty: set it in" filter add 'a/#'
 write_config 'mqtt: { ports = (1883); offload = ("fast/#"); canary = 0; subscriptions = 1024; };'
 testbed_up
 
+# ---- nobody listens
+nobody='no program started with toe run listens on 1883: '
+m status | grep -q "^broker  *$nobody" || fail "status without a broker: $(m status)"
+is '.not_listening | join(",")' 1883 || fail "status --json without a broker"
+
 # ---- toe run says what is unsafe now that there is a filter; it is the broker of this test all the same
 write_mosquitto_conf
 printf 'max_packet_size 1000000\nlistener 1884 0.0.0.0\n' >>"$LOGS/mosquitto.conf"
@@ -43,6 +48,9 @@ BROKER_PID=$SPAWNED
 wait_for 10 "mosquitto" broker_answers
 grep -q 'mosquitto.conf:5: note for MQTT offload: max_packet_size' "$LOGS/mosquitto.log" ||
 	fail "toe run does not look at the broker's configuration: $(head -3 "$LOGS/mosquitto.log")"
+
+m status | grep -q "$nobody" && fail "status with a broker: $(m status)"
+is '.not_listening | length' 0 || fail "status --json with a broker"
 
 # ---- who is there
 cli_spawn sub stdbuf -oL mosquitto_sub -i watcher -h $SRV -t 'fast/#' -t 'other/+' -v
