@@ -24,6 +24,10 @@ static int give(void *value, socklen_t *len, const void *from, size_t size)
 		return -EINVAL;
 	if (*len > size)
 		*len = (socklen_t)size;
+	if (*len == 0)
+		return 0;
+	if (!value)
+		return -EFAULT;
 	memcpy(value, from, *len);
 	return 0;
 }
@@ -173,7 +177,7 @@ int lt_getsockopt(int fd, int level, int name, void *restrict value, socklen_t *
 
 	if (!lt_sock_get(fd, &c))
 		return LT_REAL(getsockopt)(fd, level, name, value, len);
-	rc = !value || !len ? -EFAULT : get_on_conn(&c, level, name, value, len);
+	rc = !len ? -EFAULT : get_on_conn(&c, level, name, value, len);
 	if (rc < 0)
 		errno = -rc;
 	return rc < 0 ? -1 : 0;

@@ -340,6 +340,46 @@ static void messages(void)
 	close(f);
 }
 
+/* Null pointers: an error, or nothing to be written, never a crash. */
+static void nowhere(int fd)
+{
+	static const struct {
+		int level, name;
+	} o[] = {{SOL_SOCKET, SO_TYPE},     {SOL_SOCKET, SO_ERROR},
+		 {SOL_SOCKET, SO_LINGER},   {SOL_SOCKET, SO_RCVTIMEO},
+		 {SOL_SOCKET, SO_COOKIE},   {SOL_SOCKET, SO_REUSEADDR},
+		 {SOL_SOCKET, SO_RCVBUF},   {SOL_SOCKET, 9999},
+		 {IPPROTO_TCP, TCP_INFO},   {IPPROTO_TCP, TCP_NODELAY},
+		 {IPPROTO_TCP, TCP_MAXSEG}, {IPPROTO_TCP, TCP_CONGESTION},
+		 {IPPROTO_TCP, 9999},       {IPPROTO_IP, IP_TOS},
+		 {IPPROTO_IP, IP_TTL}};
+	static const socklen_t lengths[] = {sizeof(int), 64, 0, (socklen_t)-1};
+	void *volatile null = NULL;
+	int v;
+
+	for (size_t i = 0; i < sizeof(o) / sizeof(o[0]); i++) {
+		R(getsockopt(fd, o[i].level, o[i].name, &v, null));
+		R(getsockopt(fd, o[i].level, o[i].name, null, null));
+		for (size_t k = 0; k < sizeof(lengths) / sizeof(lengths[0]); k++) {
+			socklen_t len = lengths[k];
+
+			say("level %d name %d length %d", o[i].level, o[i].name, (int)len);
+			R(getsockopt(fd, o[i].level, o[i].name, null, &len));
+		}
+	}
+}
+
+static void null_pointers(void)
+{
+	int c, s;
+
+	make_pair(&c, &s);
+	nowhere(c);
+	nowhere(s);
+	close(c);
+	close(s);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct oracle_case cases[] = {
@@ -347,7 +387,7 @@ int main(int argc, char **argv)
 		CASE(refused),       CASE(half_close),
 		CASE(reset),         CASE(sigpipe),
 		CASE(flags),         CASE(shut_rd_pending),
-		CASE(messages),
+		CASE(messages),      CASE(null_pointers),
 	};
 
 	return oracle_main(cases, sizeof(cases) / sizeof(cases[0]), argc, argv);
