@@ -109,6 +109,11 @@ void cp_conn_close(struct cp *cp, uint32_t id, uint32_t mode)
 		if (mode != TOE_CLOSE_RST)
 			return;
 		break;
+	case CP_REMOVING:
+		/* A stream module may keep a reset of the peer's, and REMOVE with it, until the
+		 * application has answered or is done. */
+		close_cmd(cp, id, TOE_CLOSE_FIN);
+		return;
 	default:
 		return;
 	}

@@ -207,9 +207,12 @@ static enum outcome do_conn(struct toe_stage *s, const struct command *c)
 {
 	const struct ctrl *p = s->priv;
 	const struct ctrl_conn *conn = &p->conns[c->e.conn];
+	bool ends = c->e.type == TOE_CMD_CLOSE && conn->removing && conn->gen == c->e.gen;
 	struct toe_work *w;
 
-	if (!ctrl_is(conn, c->e.gen)) {
+	if (ends && !conn->streamed)
+		return DONE; /* only a module may still wait for it */
+	if (!ends && !ctrl_is(conn, c->e.gen)) {
 		s->drops[TOE_D_STALE]++;
 		return DONE;
 	}

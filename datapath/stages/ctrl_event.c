@@ -133,7 +133,8 @@ unsigned ctrl_dump(struct toe_stage *s)
 	for (; looked < DUMP_SCAN && events < DUMP_EVENTS && p->dump_next < e->conn_n; looked++) {
 		uint32_t conn = p->dump_next;
 
-		if (p->conns[conn].installed) {
+		/* one that is being removed may wait for its application */
+		if (p->conns[conn].installed || p->conns[conn].removing) {
 			entry.conn = conn;
 			entry.gen = p->conns[conn].gen;
 			ctrl_fill_ev(s, conn, &ev);

@@ -378,7 +378,10 @@ static void release_end(struct stream_core *k, struct toe_stream_conn *c)
 		return;
 	}
 	close->tx_tail = c->told_tail;
-	toe_emit(k->stage, TOE_STAGE_SEQ, c->end);
+	if (c->removed != NULL)
+		toe_work_free(k->stage, c->end); /* proto has forgotten it */
+	else
+		toe_emit(k->stage, TOE_STAGE_SEQ, c->end);
 	c->end = NULL;
 }
 

@@ -4,7 +4,8 @@
 DISCONNECT, close, reset or take-over, with a will, with messages behind CONNECT, fast and retained ones in turn.
 Two subscribers see each message once, in the order (connection, number), the will last.  Which of them the broker
 does not get to see before the next connection takes the old one's place is up to chance (it closes that one); all
-of the last connection have to come.  usage: again.py HOST CONNECTIONS [SEED]"""
+of the last connection have to come.  Before that, some whose CONNECT the broker answers by closing, and who have gone
+by then.  usage: again.py HOST CONNECTIONS [SEED]"""
 
 import random
 import select
@@ -37,6 +38,14 @@ def connected(host, data):
 def reset(sock):
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     sock.close()
+
+
+def refused(host):
+    data = bytearray(m.connect(4, "refused"))
+    data[data.index(b"MQTT") + 5] |= 1  # 3.1.2.3: reserved
+    sock = socket.create_connection((host, PORT), LIMIT_S)
+    sock.sendall(data)
+    reset(sock)
 
 
 class Publisher(threading.Thread):
@@ -116,6 +125,8 @@ class Subscriber(threading.Thread):
 def main():
     host, connections = sys.argv[1], int(sys.argv[2])
     random.seed(int(sys.argv[3]) if len(sys.argv) > 3 else 1)
+    for _ in range(40):
+        refused(host)
     subscribers = [Subscriber(host) for _ in range(2)]
     for s in subscribers:
         s.start()

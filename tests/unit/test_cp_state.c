@@ -287,6 +287,37 @@ static void applications_that_ended_meanwhile(void **state)
 	assert_non_null(rig_last_msg(TOE_CTL_CP_APP_FREE));
 }
 
+/* The peer has reset it, and the datapath may wait for the application's answer: that it is done is
+ * told, also by the next process. */
+static void closed_behind_a_reset(void **state)
+{
+	const struct toe_cmd_close *close;
+	uint32_t id;
+
+	(void)state;
+	rig_listen(8);
+	id = established(5001);
+	*rig_token(1) = rig.cp.conns[id].in.slot;
+	rig_slot(rig.cp.conns[id].in.slot)->tx_tail = 20;
+	rig_event(TOE_EV_RESET, id, rig.cp.conns[id].gen, NULL);
+	rig_clear();
+	rig_hup(1);
+	close = (const struct toe_cmd_close *)rig_last(TOE_CMD_CLOSE)->data;
+	assert_int_equal(rig_last(TOE_CMD_CLOSE)->e.conn, id);
+	assert_int_equal(close->mode, TOE_CLOSE_FIN | TOE_CLOSE_TAIL);
+	assert_int_equal(close->tx_tail, 20);
+	assert_int_equal(rig.cp.conns[id].state, CP_REMOVING);
+	die_and_start();
+	rig_ready();
+	dump(id, TOE_PROG_RESET);
+	dump_end();
+	assert_int_equal(rig_count(TOE_CMD_CLOSE), 1);
+	rig_run_ms(5000);
+	assert_int_equal(rig.cp.conns[id].state, CP_REMOVING);
+	rig_event(TOE_EV_REMOVED, id, rig.cp.conns[id].gen, NULL);
+	assert_int_equal(rig.cp.conn_count, 0);
+}
+
 static void time_wait_survives(void **state)
 {
 	struct toe_ev_conn ev = {.flags = TOE_PROG_FIN_FIRST};
@@ -385,6 +416,7 @@ int main(void)
 		T(reset_behind_what_was_written),
 		T(listener_that_was_opening),
 		T(applications_that_ended_meanwhile),
+		T(closed_behind_a_reset),
 		T(time_wait_survives),
 		T(new_datapath_knows_nothing),
 		T(generations_differ_between_applications),

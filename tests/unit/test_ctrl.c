@@ -9,6 +9,7 @@
 
 static void test_install_remove(void **state)
 {
+	const struct toe_cmd_close fin = {.mode = TOE_CLOSE_FIN};
 	struct toe_ev_conn ev = {0};
 	struct toe_cpq_entry e;
 	struct toe_work *w;
@@ -49,11 +50,13 @@ static void test_install_remove(void **state)
 	assert_int_equal(ev.ts_recent, 30);
 	assert_int_equal(ev.flags, TOE_PROG_FIN_SENT);
 	rig_clear();
-	/* twice: once is enough, but only until REMOVED */
+	/* twice: once is enough, but only until REMOVED; and nobody waits for a close */
 	command(TOE_CMD_REMOVE, 5, 7, NULL, 0);
 	command(TOE_CMD_REMOVE, 5, 7, NULL, 0);
+	command(TOE_CMD_CLOSE, 5, 7, &fin, sizeof(fin));
 	poll_stage();
 	assert_int_equal(env.emitted_n, 1);
+	assert_int_equal(env.drops[TOE_D_STALE], 0);
 	assert_int_equal(lookup(port), TOE_NONE);
 	assert_false(installed(5));
 	rig_clear();
@@ -365,6 +368,9 @@ static void test_dump(void **state)
 		rig_clear();
 	}
 	env.engine.prog[6].snd_una = 1234;
+	command(TOE_CMD_REMOVE, 9, 59, NULL, 0); /* until REMOVED it is there */
+	poll_stage();
+	rig_clear();
 	for (unsigned k = 0; k < 3; k++) /* leaves room for 13 of 16 */
 		feed_event(0, 0, 0, TOE_EV_ACTIVE);
 	command(TOE_CMD_DUMP, 7, 0, NULL, 0);

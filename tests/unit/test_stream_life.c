@@ -338,6 +338,34 @@ static void test_peer_reset(void **state)
 	}
 }
 
+/* The module keeps a reset from the application until that has answered; it closes instead.  What
+ * it wrote before is offered all the same. */
+static void test_close_behind_reset(void **state)
+{
+	(void)state;
+	for (unsigned unread = 0; unread < 2; unread++) {
+		begin(&sim_plain, 1, 0);
+		pass.keep_reset = true;
+		first->a_stalled = unread;
+		sim_stream_all(2000, 0);
+		run_for(5);
+		sim_peer_send(first, 2000, 0, TOE_TCP_RST);
+		first->hostile = true;
+		assert_true(sim_run(has_reset, 10));
+		sim_cmd(TOE_CMD_REMOVE, first->id, first->gen, NULL, 0);
+		assert_false(sim_run(sim_is_removed, 10));
+		first->a_goal = 3000;
+		sim_app_write(first);
+		close_cmd(first, TOE_CLOSE_FIN | TOE_CLOSE_TAIL, 3000);
+		assert_true(sim_run(sim_is_removed, 100));
+		assert_int_equal(sim_slot(first)->tx_head, 3000);
+		assert_true(has_error(first));
+		sim_settle();
+		sim_check_no_drops();
+		end();
+	}
+}
+
 /* Ids are used again at once. */
 static void test_reuse(void **state)
 {
@@ -499,6 +527,7 @@ int main(void)
 		cmocka_unit_test(test_abort),
 		cmocka_unit_test(test_abort_reset),
 		cmocka_unit_test(test_peer_reset),
+		cmocka_unit_test(test_close_behind_reset),
 		cmocka_unit_test(test_reuse),
 		cmocka_unit_test(test_reuse_while_starved),
 		cmocka_unit_test(test_application_gone),
