@@ -84,7 +84,7 @@ struct toe_stream_conn {
 	struct toe_stash ooo; /* from the peer, bytes before them are missing */
 	struct toe_extq rxq;  /* from the peer, not taken by the module */
 	struct toe_extq txq;  /* from the application, not taken by the module */
-	struct toe_work *end; /* CLOSE that waits for the last byte */
+	struct toe_work *end; /* CLOSE that waits for the last byte, or for INSTALL */
 	/* Copies in flight, and REMOVE that waits for them, or for a reset to be shown: behind it
 	 * the slot is somebody else's */
 	uint32_t copies;

@@ -94,6 +94,21 @@ static unsigned dirty_turn(struct stream_core *k)
 
 /* ---- stage contract ---- */
 
+/* CLOSE has overtaken INSTALL, which goes through all stages: it waits here.  False: the connection
+ * has been and is no more. */
+static bool close_early(struct stream_core *k, struct toe_work *w)
+{
+	struct toe_stream_conn *c;
+
+	if (w->type != TOE_WORK_CTRL || w->conn >= k->engine->conn_n)
+		return false;
+	c = &k->conns[w->conn];
+	if (c->of != NULL || c->gen == w->gen || c->end != NULL)
+		return false;
+	c->end = w;
+	return true;
+}
+
 /* HC whose cursors were fetched, or CLOSE: neither has been to proto. */
 static void from_application(struct stream_core *k, struct toe_work *w)
 {
@@ -106,6 +121,8 @@ static void from_application(struct stream_core *k, struct toe_work *w)
 	}
 	c = stream_find(k, w->conn, w->gen);
 
+	if (c == NULL && close_early(k, w))
+		return;
 	if (c == NULL) {
 		toe_drop(k->stage, w, TOE_D_STALE);
 		toe_work_free(k->stage, w);
@@ -205,6 +222,8 @@ static void stream_fini(struct toe_stage *s)
 	for (uint32_t i = 0; k->conns != NULL && i < s->engine->conn_n; i++) {
 		if (k->conns[i].of != NULL)
 			stream_wire_close(k, &k->conns[i]);
+		if (k->conns[i].end != NULL)
+			toe_work_free(s, k->conns[i].end);
 		if (k->conns[i].removed != NULL)
 			toe_work_free(s, k->conns[i].removed);
 	}

@@ -24,9 +24,10 @@ void stream_wire_install(struct stream_core *k, const struct toe_work *w)
 	/* of the one before: it may still be on a list, and those behind it with it */
 	const uint32_t listed = c->flags & (SC_DIRTY | SC_STARVED);
 	struct toe_stream_conn *next = c->next_dirty;
+	struct toe_work *end = c->end;
 	struct toe_stream *t;
 
-	TOE_ASSERT(c->of == NULL);
+	TOE_ASSERT(c->of == NULL && (end == NULL || end->gen == w->gen));
 	if (in->module >= k->module_n)
 		return;
 	t = &k->modules[in->module];
@@ -55,6 +56,10 @@ void stream_wire_install(struct stream_core *k, const struct toe_work *w)
 	if (t->m->conn_bytes != 0)
 		memset(t->states + (size_t)c->id * t->m->conn_bytes, 0, t->m->conn_bytes);
 	t->m->open(t, c);
+	if (end != NULL) {
+		c->end = end;
+		stream_app_close(k, c, &toe_work_ctrl(end)->cmd.close);
+	}
 	stream_mark(k, c);
 }
 

@@ -366,6 +366,27 @@ static void test_close_behind_reset(void **state)
 	}
 }
 
+/* The application ends before the pipeline has brought the connection to the module. */
+static void test_close_at_install(void **state)
+{
+	static const struct sim_setup *const setups[] = {&sim_plain, &sim_replicated};
+
+	(void)state;
+	for (unsigned i = 0; i < 2; i++) {
+		begin(setups[i], 4, 0);
+		for (unsigned k = 0; k < 4; k++)
+			close_cmd(&sim_conn[k], TOE_CLOSE_RST, 0);
+		remove_all();
+		for (unsigned k = 0; k < 4; k++) {
+			sim_conn_open(&sim_conn[k], k, 8);
+			close_cmd(&sim_conn[k], TOE_CLOSE_FIN | TOE_CLOSE_TAIL, 0);
+		}
+		assert_true(sim_run(has_fin, 100));
+		sim_close_all();
+		end();
+	}
+}
+
 /* Ids are used again at once. */
 static void test_reuse(void **state)
 {
@@ -528,6 +549,7 @@ int main(void)
 		cmocka_unit_test(test_abort_reset),
 		cmocka_unit_test(test_peer_reset),
 		cmocka_unit_test(test_close_behind_reset),
+		cmocka_unit_test(test_close_at_install),
 		cmocka_unit_test(test_reuse),
 		cmocka_unit_test(test_reuse_while_starved),
 		cmocka_unit_test(test_application_gone),
