@@ -32,6 +32,7 @@ struct toe_arena {
 	uint8_t *base;
 	size_t bytes;
 	size_t used;
+	size_t kept;    /* not for whoever asks now */
 	uint8_t *state; /* per unit of TOE_BUF_BLOCK_MIN */
 	struct free_block lists[ORDERS];
 };
@@ -119,6 +120,8 @@ struct toe_buf *toe_buf_new(struct toe_arena *a, size_t len)
 	if (len > TOE_BUF_MAX)
 		return NULL;
 	order = order_for(len + sizeof(*b));
+	if (a->bytes - a->used < order_bytes(order) + a->kept)
+		return NULL;
 	for (have = order; have < ORDERS && a->lists[have].next == &a->lists[have]; have++)
 		;
 	if (have == ORDERS)
@@ -162,6 +165,11 @@ void toe_buf_put(struct toe_arena *a, struct toe_buf *b)
 	TOE_ASSERT(b->refs > 0);
 	if (--b->refs == 0)
 		release(a, (uint8_t *)b, b->order);
+}
+
+void toe_arena_keep(struct toe_arena *a, size_t bytes)
+{
+	a->kept = bytes;
 }
 
 size_t toe_arena_used(const struct toe_arena *a)

@@ -32,6 +32,9 @@ struct toe_arena;
 struct toe_arena *toe_arena_create(size_t bytes);
 void toe_arena_free(struct toe_arena *a);
 
+/* From now on allocations fail that would leave less than so many bytes. */
+void toe_arena_keep(struct toe_arena *a, size_t bytes);
+
 /* A buffer with one reference and room for at least len bytes; NULL: none that large is free. */
 struct toe_buf *toe_buf_new(struct toe_arena *a, size_t len);
 

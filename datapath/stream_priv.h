@@ -21,13 +21,16 @@
 #define STREAM_MODULES_MAX 8u
 /* So much is shown to proto beyond what the peer has acknowledged: the rest can still be taken
  * back, and no peer's window lets more go anyway. */
-#define STREAM_AHEAD      (512u << 10)
-#define STREAM_FETCH_MAX  32768u       /* bytes fetched from the application at once */
-#define STREAM_TX_LIMIT   (256u << 10) /* unacknowledged bytes above which none are fetched */
-#define STREAM_RESERVE    8u    /* modules leave one in so many bytes of the arena to the stage */
-#define STREAM_PIN        1024u /* fewer bytes of a buffer are copied rather than keep all of it */
-#define STREAM_OPS        1024u /* copies in flight */
-#define STREAM_DIRTY_TURN 256u  /* connections looked after per poll */
+#define STREAM_AHEAD        (512u << 10)
+#define STREAM_FETCH_MAX    32768u       /* bytes fetched from the application at once */
+#define STREAM_TX_LIMIT     (256u << 10) /* unacknowledged bytes above which none are fetched */
+#define STREAM_RESERVE      8u    /* modules leave one in so many bytes of the arena to the stage */
+#define STREAM_KEPT         16u   /* and one of it all to what applications write */
+#define STREAM_FETCH_LITTLE 4080u /* bytes of that fetched at once: a block of 4 KiB */
+#define STREAM_FETCH_LEAST  112u  /* and what the smallest block holds */
+#define STREAM_PIN          1024u /* fewer bytes of a buffer are copied rather than keep all of it */
+#define STREAM_OPS          1024u /* copies in flight */
+#define STREAM_DIRTY_TURN   256u  /* connections looked after per poll */
 
 /* toe_stream_conn.flags */
 #define SC_DIRTY    0x001u /* on the list */
@@ -150,6 +153,12 @@ static inline struct toe_stream_conn *stream_find(struct stream_core *k, uint32_
 void stream_mark(struct stream_core *k, struct toe_stream_conn *c);
 /* The same, but no sooner than in the next millisecond: there was no memory. */
 void stream_starve(struct stream_core *k, struct toe_stream_conn *c);
+/* What applications write may have the last of the memory, which what peers send may not: a peer
+ * can keep it for ever, behind a hole that it does not fill. */
+static inline void stream_last_memory(struct stream_core *k, bool on)
+{
+	toe_arena_keep(k->arena, on ? 0 : toe_arena_size(k->arena) / STREAM_KEPT);
+}
 /* Once: the module is told that nothing more is sent. */
 void stream_end_tx(struct toe_stream_conn *c);
 /* Nothing more can be done for it: RST. */

@@ -276,6 +276,8 @@ static int stream_init(struct toe_stage *s)
 		k->mem = toe_hostmem_open(s->engine, "memcpy", STREAM_OPS);
 	if (k->arena == NULL || k->conns == NULL || k->mem == NULL)
 		rc = -ENOMEM;
+	else
+		stream_last_memory(k, false);
 	for (unsigned i = 0; rc == 0 && (m = toe_stream_module_at(i)) != NULL; i++)
 		rc = init_module(k, m);
 	if (rc != 0)

@@ -284,6 +284,19 @@ void toe_stream_consume(struct toe_stream *s, struct toe_stream_conn *c, size_t 
 	stream_mark(s->core, c);
 }
 
+/* Room for n extents. */
+static bool tx_room(struct stream_core *k, struct toe_stream_conn *c, uint32_t n)
+{
+	int rc = toe_extq_reserve(k->arena, &c->tx, n);
+
+	if (rc != 0) {
+		stream_last_memory(k, true);
+		rc = toe_extq_reserve(k->arena, &c->tx, n);
+		stream_last_memory(k, false);
+	}
+	return rc == 0;
+}
+
 int toe_stream_send(struct toe_stream *s, struct toe_stream_conn *c, struct toe_buf *b,
 		    uint32_t off, uint32_t len)
 {
@@ -294,6 +307,8 @@ int toe_stream_send(struct toe_stream *s, struct toe_stream_conn *c, struct toe_
 	if (c->state & TOE_SLOT_ERROR)
 		return 0;
 	rc = toe_extq_push(s->core->arena, &c->tx, b, off, len);
+	if (rc != 0 && tx_room(s->core, c, 1))
+		rc = toe_extq_push(s->core->arena, &c->tx, b, off, len);
 	if (rc == 0)
 		stream_mark(s->core, c);
 	return rc;
@@ -307,8 +322,7 @@ int toe_stream_send2(struct toe_stream *s, struct toe_stream_conn *c, struct toe
 	if (c->state & TOE_SLOT_ERROR)
 		return 0;
 	if (len1 > TOE_EXTQ_BYTES_MAX - toe_extq_bytes(&c->tx) ||
-	    len2 > TOE_EXTQ_BYTES_MAX - toe_extq_bytes(&c->tx) - len1 ||
-	    toe_extq_reserve(s->core->arena, &c->tx, 2) != 0)
+	    len2 > TOE_EXTQ_BYTES_MAX - toe_extq_bytes(&c->tx) - len1 || !tx_room(s->core, c, 2))
 		return -ENOSPC;
 	toe_extq_push(s->core->arena, &c->tx, b1, off1, len1);
 	toe_extq_push(s->core->arena, &c->tx, b2, off2, len2);

@@ -191,6 +191,26 @@ void stream_app_drain(struct stream_core *k, struct toe_stream_conn *c)
 
 /* ---- from the application ---- */
 
+/* Memory for so many bytes, or, where little is left, for fewer: a little for each connection that
+ * the peer reads from, so that nobody's answer waits for those who hold the rest. */
+static struct toe_buf *fetch_buf(struct stream_core *k, const struct toe_stream_conn *c,
+				 uint32_t *want)
+{
+	struct toe_buf *b = toe_buf_new(k->arena, *want);
+
+	if (b != NULL || toe_extq_bytes(&c->tx) != 0 || c->tx_get != c->tx_head)
+		return b;
+	*want = *want < STREAM_FETCH_LITTLE ? *want : STREAM_FETCH_LITTLE;
+	stream_last_memory(k, true);
+	b = toe_buf_new(k->arena, *want);
+	if (b == NULL && *want > STREAM_FETCH_LEAST) {
+		*want = STREAM_FETCH_LEAST;
+		b = toe_buf_new(k->arena, *want);
+	}
+	stream_last_memory(k, false);
+	return b;
+}
+
 /* One buffer full; false: not now. */
 static bool fetch(struct stream_core *k, struct toe_stream_conn *c)
 {
@@ -201,7 +221,7 @@ static bool fetch(struct stream_core *k, struct toe_stream_conn *c)
 	if (!op_room(k, 2))
 		return false;
 	want = want < STREAM_FETCH_MAX ? want : STREAM_FETCH_MAX;
-	b = toe_buf_new(k->arena, want);
+	b = fetch_buf(k, c, &want);
 	if (b == NULL) {
 		stream_starve(k, c);
 		return false;
@@ -252,8 +272,10 @@ static void fetched(struct stream_core *k, struct toe_stream_conn *c, struct toe
 		if (n == b->len)
 			c->flags &= ~SC_TX_WAIT;
 	}
+	stream_last_memory(k, true);
 	if (n < b->len && toe_extq_push(k->arena, &c->txq, b, n, b->len - n) != 0)
 		stream_give_up(k, c);
+	stream_last_memory(k, false);
 }
 
 static void complete(struct stream_core *k, const struct stream_op *op)

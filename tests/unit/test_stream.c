@@ -232,30 +232,6 @@ static void test_single_bytes_wait(void **state)
 	end();
 }
 
-/* Everything but what the caller leaves; freed by release(). */
-static struct toe_buf *hoard_list[128];
-static unsigned hoard_n;
-
-static void hoard(size_t least)
-{
-	struct toe_arena *a = pass_stream->core->arena;
-
-	for (size_t size = 4u << 20; size >= least; size /= 2) {
-		struct toe_buf *b = toe_buf_new(a, size - sizeof(*b));
-
-		for (; b != NULL; b = toe_buf_new(a, size - sizeof(*b))) {
-			assert_true(hoard_n < 128);
-			hoard_list[hoard_n++] = b;
-		}
-	}
-}
-
-static void release(void)
-{
-	while (hoard_n > 0)
-		toe_buf_put(pass_stream->core->arena, hoard_list[--hoard_n]);
-}
-
 /* Bytes the peer has been told are here cannot be kept: the connection ends, others do not. */
 static void test_no_memory_for_holes(void **state)
 {
