@@ -509,8 +509,9 @@ bool mqtt_rx_reset(struct toe_stream *s, struct toe_stream_conn *c)
 		mqtt_rx_wait(st, m, MQTT_WAIT_JOBS); /* as in mqtt_rx_end() */
 		return false;
 	}
-	/* what the broker makes of its CONNECT is to be known: to the session it has happened */
-	if (m->kind == MQTT_K_CONNECTING && !m->ended) {
+	/* What the broker makes of its CONNECT is to be known: to the session it has happened.  Of
+	 * half a CONNECT it makes nothing. */
+	if (m->kind == MQTT_K_CONNECTING && !m->ended && m->rx_mode != MQTT_RX_PASS) {
 		m->rx_wait |= MQTT_WAIT_CONNACK;
 		return false;
 	}

@@ -285,6 +285,29 @@ static void reset_and_closed(void **state)
 	rig_stop(&t.r);
 }
 
+/* Half a CONNECT, whose ClientID has come: to the broker it is no CONNECT, and never will be. */
+static void reset_in_connect(void **state)
+{
+	struct pk p = {.n = 0};
+	struct two t;
+	uint32_t id;
+
+	(void)state;
+	start_subscribed(&t);
+	id = fake_open(t.r.f);
+	pk_str(&p, "MQTT");
+	pk_raw(&p, "\4\6\0\0", 4); /* with a will */
+	pk_str(&p, "half");
+	fake_client_write(t.r.f, id, "\x10\x7f", 2);
+	fake_client_write(t.r.f, id, p.b, p.n);
+	fake_settle(t.r.f);
+	assert_true(is_forwarded(&t, id));
+	fake_client_rst(t.r.f, id);
+	fake_settle(t.r.f);
+	assert_true(fake_app_sees_rst(t.r.f, id));
+	rig_stop(&t.r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -294,6 +317,7 @@ int main(void)
 		cmocka_unit_test(another_client),        cmocka_unit_test(one_by_one),
 		cmocka_unit_test(many_of_one),           cmocka_unit_test(connect_behind_held),
 		cmocka_unit_test(publishes_meanwhile),   cmocka_unit_test(claimed_in_vain),
+		cmocka_unit_test(reset_in_connect),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
