@@ -126,7 +126,10 @@ static size_t keep(struct toe_stream *s, struct pass *p, const uint8_t *data, si
 
 	if (p->kept == NULL)
 		p->kept = toe_stream_buf_new(s, 5000);
-	assert_non_null(p->kept);
+	if (p->kept == NULL) {
+		assert_true(pass.scarce);
+		return 0;
+	}
 	room = p->kept->room - p->kept->len;
 	len = len < room ? len : room;
 	memcpy(p->kept->data + p->kept->len, data, len);
@@ -170,7 +173,7 @@ static bool pass_rx_reset(struct toe_stream *s, struct toe_stream_conn *c)
 	struct pass *p = toe_stream_state(c);
 
 	(void)s;
-	assert_false(p->tx_ended || p->rx_waits);
+	assert_false(p->rx_waits);
 	return !pass.keep_reset;
 }
 
@@ -201,7 +204,8 @@ static void pass_tx_end(struct toe_stream *s, struct toe_stream_conn *c)
 static void pass_turn(struct toe_stream *s, struct toe_stream_conn *c, struct pass *p)
 {
 	if (p->kept != NULL && !pass.hold) {
-		assert_int_equal(toe_stream_forward_buf(s, c, p->kept, 0, p->kept->len, true), 0);
+		assert_true(toe_stream_forward_buf(s, c, p->kept, 0, p->kept->len, true) == 0 ||
+			    pass.scarce);
 		toe_stream_buf_put(s, p->kept);
 		p->kept = NULL;
 	}
