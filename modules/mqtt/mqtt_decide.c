@@ -16,6 +16,11 @@
  * with one level more matches topics one level shorter. */
 #define SLASHES_MAX (MQTT_LEVELS_MAX - 2u)
 
+/* The longest filters there can be, and of levels that are kept apart (over 16 bytes) those that
+ * round up worst: 15 of 17 bytes, 64 each. */
+#define GATE_NODES (MQTT_GATES * MQTT_LEVELS_MAX)
+#define GATE_TEXT  (MQTT_GATES * 15u * 64u)
+
 /* mqtt_group.user[0] */
 enum { VERDICT_READY = 1, VERDICT_PENDING, VERDICT_KERNEL = 4 }; /* bits; 0: nobody looked */
 
@@ -88,6 +93,8 @@ int mqtt_decide_init(struct mqtt_stage *st)
 {
 	const struct mqtt_subs_limits lim = {.sessions = MQTT_GATES,
 					     .subscriptions = MQTT_GATES,
+					     .nodes = GATE_NODES,
+					     .text_bytes = GATE_TEXT,
 					     .key = {st->hash_key ^ 1, st->hash_key}};
 
 	st->gates = mqtt_subs_create(&lim);

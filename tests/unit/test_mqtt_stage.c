@@ -2,6 +2,7 @@
 /* LINK: tests/unit/mqtt_broker.h */
 /* The MQTT stage by example: bytes of deliveries, limits of every pool, clients and brokers that
  * are not what they should be, and the questions of `toe mqtt`. */
+#include <errno.h>
 #include <stdio.h>
 
 #include "mqtt_stage_rig.h"
@@ -392,6 +393,29 @@ static void subscription_table_full(void **state)
 	rig_stop(&r);
 }
 
+/* As many of the operator's filters as there may be, as long as they may be: the most levels, and
+ * levels of every length. */
+static void longest_filters(void **state)
+{
+	(void)state;
+	for (unsigned level = 1; level < TOE_CFG_MQTT_FILTER_MAX; level++) {
+		char text[TOE_CFG_MQTT_FILTER_MAX];
+		struct rig r;
+
+		rig_start(&r, "none", 3);
+		for (unsigned i = 1; i < MQTT_GATES; i++) {
+			memset(text, 'a' + (int)(i % 26), sizeof(text));
+			for (unsigned at = level; at < sizeof(text); at += level + 1)
+				text[at] = '/';
+			text[0] = (char)('A' + i / 26);
+			text[sizeof(text) - 1] = '\0';
+			assert_int_equal(mqtt_decide_gate_add(rig_stage(&r), text, false), 0);
+		}
+		assert_int_equal(mqtt_decide_gate_add(rig_stage(&r), "more", false), -ENOSPC);
+		rig_stop(&r);
+	}
+}
+
 static void many_topics(void **state)
 {
 	uint32_t from, to;
@@ -463,6 +487,7 @@ int main(void)
 		cmocka_unit_test(no_message_memory),
 		cmocka_unit_test(all_jobs_in_use),
 		cmocka_unit_test(subscription_table_full),
+		cmocka_unit_test(longest_filters),
 		cmocka_unit_test(many_topics),
 		cmocka_unit_test(session_table_full),
 	};
