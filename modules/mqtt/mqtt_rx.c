@@ -112,6 +112,17 @@ static bool slow_may_go(struct mqtt_stage *st, struct mqtt_conn *m)
 	return false;
 }
 
+/* What the broker answers, it answers when all it was sent before is with its receivers: a client
+ * may tell others that it is.  Only who is blocked has the copies later.  False: as above. */
+static bool question_may_go(struct mqtt_stage *st, struct mqtt_conn *m)
+{
+	if (m->jobs == 0)
+		return true;
+	m->rx_mode = MQTT_RX_READY;
+	mqtt_rx_wait(st, m, MQTT_WAIT_FANOUT);
+	return false;
+}
+
 static void start_publish(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
 {
 	enum mqtt_reason why = MQTT_R_FAST;
@@ -162,6 +173,8 @@ static void start_packet(struct mqtt_stage *st, struct toe_stream_conn *c, struc
 			mqtt_conn_lose(st, c, m);
 		return;
 	case MQTT_PINGREQ:
+		if (!question_may_go(st, m))
+			return;
 		m->client_pings++;
 		break;
 	case MQTT_PUBREL: /* the broker distributes a QoS 2 message now */
@@ -252,6 +265,8 @@ static void finish_request(struct mqtt_stage *st, struct toe_stream_conn *c, str
 	uint32_t len;
 	const uint8_t *body = mqtt_rx_body(m, &len);
 
+	if (!question_may_go(st, m))
+		return;
 	if (mqtt_session_request(st, m, (uint8_t)mqtt_first_type(m->rx_first), body, len) != 0) {
 		mqtt_conn_lose(st, c, m);
 		return;
@@ -266,10 +281,14 @@ static void finish_packet(struct mqtt_stage *st, struct toe_stream_conn *c, stru
 	const uint8_t *body;
 
 	m->rx_mode = MQTT_RX_READY;
-	if (m->rx_buf == NULL) { /* slow by its header: waited for jobs only */
-		note_slow(st, m,
-			  mqtt_first_type(m->rx_first) == MQTT_PUBLISH ? m->rx_seen : MQTT_R_FAST,
-			  MQTT_NONE);
+	if (m->rx_buf == NULL) { /* goes by its header: waited for jobs only */
+		if (mqtt_first_type(m->rx_first) == MQTT_PINGREQ)
+			m->client_pings++;
+		else
+			note_slow(st, m,
+				  mqtt_first_type(m->rx_first) == MQTT_PUBLISH ? m->rx_seen
+									       : MQTT_R_FAST,
+				  MQTT_NONE);
 		mqtt_rx_pass_header(st, c, m);
 		return;
 	}
@@ -553,6 +572,8 @@ void mqtt_rx_appended(struct mqtt_stage *st, struct toe_stream_conn *c, struct m
 		m->rx_wait &= (uint8_t)~MQTT_WAIT_JOBS;
 	if (m->jobs <= MQTT_JOBS_OF_ONE / 2)
 		m->rx_wait &= (uint8_t)~MQTT_WAIT_ROOM;
+	if (m->jobs == 0)
+		m->rx_wait &= (uint8_t)~MQTT_WAIT_FANOUT;
 	if (!(m->rx_wait & MQTT_WAIT_JOBS))
 		mqtt_list_del(st, m, MQTT_L_HELD);
 	if (m->rx_wait != before)

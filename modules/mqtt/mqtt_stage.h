@@ -98,6 +98,7 @@ enum mqtt_rx_mode {
 #define MQTT_WAIT_ROOM    0x04u /* too many of its jobs are unfinished */
 #define MQTT_WAIT_CONNACK 0x08u /* what a packet means depends on the broker's answer */
 #define MQTT_WAIT_OLDER   0x10u /* CONNECT: an older connection of this ClientID is not finished */
+#define MQTT_WAIT_FANOUT  0x20u /* as JOBS, but not for copies that wait for blocked clients */
 
 /* mqtt_sub.state, and doubt: the broker may have it no more.  Then it is not proven, and what it
  * matches is slow while its client is there, until that subscribes again. */

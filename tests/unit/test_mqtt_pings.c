@@ -266,12 +266,54 @@ static void held_is_not_silent(void **state)
 	rig_stop(&t.r);
 }
 
+/* The broker's answers tell a client that what it published before is with all subscribers, so
+ * questions wait for the fan-out; but not for copies of a blocked subscriber. */
+static void question_behind_fanout(void **state)
+{
+	static const struct {
+		const char *b;
+		size_t n;
+	} questions[] = {
+		{"\xc0\0", 2}, {"\x82\x06\0\x09\0\x01q\0", 8}, {"\xa2\x05\0\x0a\0\x01q", 7}};
+	struct trio t;
+
+	(void)state;
+	start(&t);
+	for (size_t i = 0; i < 3; i++) {
+		uint8_t b[16];
+
+		fake_client_write(t.r.f, t.p.from, t.p.pub.b, t.p.pub.n);
+		fake_client_write(t.r.f, t.p.from, questions[i].b, questions[i].n);
+		fake_offer(t.r.f, t.p.from, SIZE_MAX);
+		assert_int_equal(rig_stage(&t.r)->job_used, 1);
+		assert_int_equal(fake_app_unread(t.r.f, t.p.from), 0);
+		fake_settle(t.r.f);
+		rig_expect(&t.r, t.p.to, &t.p.pub);
+		assert_int_equal(fake_app_read(t.r.f, t.p.from, b, sizeof(b)), questions[i].n);
+		assert_memory_equal(b, questions[i].b, questions[i].n);
+	}
+	says(&t, t.p.from, "\xd0\0", 2); /* which the client asked for */
+	assert_int_equal(bytes_n(&t.r.got[t.p.from]), 2);
+	assert_int_equal(rig_slow(&t.r, MQTT_R_FAST), 3);
+	block(&t);
+	fake_client_write(t.r.f, t.p.from, t.p.pub.b, t.p.pub.n);
+	fake_client_write(t.r.f, t.p.from, questions[0].b, questions[0].n);
+	fake_settle(t.r.f);
+	assert_non_null(from(&t)->held);
+	assert_int_equal(pings_read(&t, t.p.from), 1);
+	rig_stop(&t.r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(late_answers),     cmocka_unit_test(dropped_answers),
-		cmocka_unit_test(slow_upload),      cmocka_unit_test(silent_client),
-		cmocka_unit_test(asked_when_heard), cmocka_unit_test(held_is_not_silent),
+		cmocka_unit_test(late_answers),
+		cmocka_unit_test(dropped_answers),
+		cmocka_unit_test(slow_upload),
+		cmocka_unit_test(silent_client),
+		cmocka_unit_test(asked_when_heard),
+		cmocka_unit_test(held_is_not_silent),
+		cmocka_unit_test(question_behind_fanout),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
