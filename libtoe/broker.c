@@ -3,9 +3,9 @@
  * A broker's files, read along in its process, with its rights and in its directory.
  *
  * In: the configuration file `toe run` has seen on the command line (TOE_BROKER_CONF) and the
- * database it names; out, for the MQTT stage (KERNEL_CONN): sessions the broker begins with, and
- * whether its configuration is still safe with offload after SIGHUP.  For follow.c: which topics
- * its bridges take.
+ * database it names; out, for the MQTT stage (KERNEL_CONN): that the broker begins, sessions it
+ * begins with, and whether its configuration is still safe with offload after SIGHUP.  For
+ * follow.c: which topics its bridges take.
  *
  * A broker reads its database before it listens and does not write it before it has served
  * somebody.  So, looked at before the first listener is one, it says what the broker knows, unless
@@ -170,6 +170,20 @@ static void report(const struct telling *t, int rc)
 		LOG_INFO("%s: %u sessions, known to MQTT offload", db, t->sessions);
 }
 
+/* What the stage knows of sessions it has from another process of this application: a broker that a
+ * script has started again.  This one has what was in its database, or nothing. */
+static void begin_anew(int64_t until_ns)
+{
+	struct toe_ctl_kconn k = {.what = TOE_KCONN_MQTT_MISSED};
+	int rc;
+
+	do {
+		rc = lt_kconn_say(&k);
+	} while ((rc == -EBUSY || rc == -ETIMEDOUT) && lt_now_ns() < until_ns);
+	if (rc == -EBUSY || rc == -ETIMEDOUT)
+		LOG_WARN("MQTT offload does not answer: it may know sessions that are not there");
+}
+
 void lt_broker_listens(void)
 {
 	struct telling t = {.until_ns = lt_now_ns() + TELL_MS * INT64_C(1000000)};
@@ -179,12 +193,15 @@ void lt_broker_listens(void)
 	if (listens)
 		return;
 	listens = true;
-	if (!db[0] || !lt_ready())
+	if (!lt_ready())
 		return;
-	rc = unchanged() ? broker_db_read(db, tell, &t) : -EAGAIN;
-	if (rc == 0)
-		rc = flush(&t);
-	report(&t, rc);
+	begin_anew(t.until_ns);
+	if (db[0]) {
+		rc = unchanged() ? broker_db_read(db, tell, &t) : -EAGAIN;
+		if (rc == 0)
+			rc = flush(&t);
+		report(&t, rc);
+	}
 	errno = saved;
 }
 

@@ -67,7 +67,7 @@ void lt_tls_watch(void);
 /* ---- a broker's files (broker.c) ---- */
 /* Before the program runs. */
 void lt_broker_init(void);
-/* It is about to listen; the first time, sessions it begins with are told. */
+/* It is about to listen; the first time, that and the sessions it begins with are told. */
 void lt_broker_listens(void);
 /* It is told to read its configuration again.  Any context. */
 void lt_broker_reload(void);

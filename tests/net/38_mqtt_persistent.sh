@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # A broker with a database is started again: sessions it restores are known to the stage, so topics stay fast when
 # their clients come back, who get what they are subscribed to and nothing else, once.  With a configuration nobody
-# sees they are unknown, and status says so and what to do.  A session that is resumed through the kernel makes only its
-# own topics slow.
+# sees they are unknown, and status says so and what to do.  A session that is resumed through the kernel makes only its own
+# topics slow.  So are sessions unknown if a script starts the broker again within one `toe run`.
 # PLACEMENTS: single spread
 # TIMEOUT: 90
 . "$(dirname "$0")/../lib/net.sh"
@@ -20,6 +20,7 @@ cat >>"$LOGS/mosquitto.conf" <<-END
 	user root
 END
 
+CLIENTS=()
 m() { "$BIN/toe" mqtt "$@" || fail "toe mqtt $*: exit code $?"; }
 of() { m status --json | jq -r "$1"; }
 is() { [ "$(of "$1")" = "$2" ]; }
@@ -41,6 +42,7 @@ back()
 	local n=$1
 	shift
 	cli_spawn "sub.$n" stdbuf -oL mosquitto_sub -d -i "$n" -c -h $SRV -v "$@"
+	CLIENTS+=("$SPAWNED")
 	wait_for 10 "$n to be back" grep -q 'received CONNACK (0)' "$LOGS/sub.$n.log"
 }
 publish() { seq "$2" "$3" | in_cli mosquitto_pub -h $SRV -t "$1" -l || fail mosquitto_pub; }
@@ -112,6 +114,7 @@ is .unknown_sessions 0 || fail "unknown: $(m sessions)"
 
 # ---- it comes back, through the kernel: what it is subscribed to is slow, and nothing else
 srv_spawn sub.local stdbuf -oL mosquitto_sub -d -i local -c -h 127.0.0.1 -v -q 1 -t fast/more
+CLIENTS+=("$SPAWNED")
 wait_for 10 "local to subscribe" grep -q 'Subscribed (mid' "$LOGS/sub.local.log"
 is '"\(.kernel_conns) \(.kernel_followed)"' "1 1" || fail "not followed: $(m status --json)"
 wait_for 10 "all subscriptions to be proven" proven
@@ -123,3 +126,30 @@ has one fast/one 1 60
 has local fast/local 1 20
 has local fast/more 1 20
 is .publishes.FAST $((fast + 20)) && is .publishes.KERNEL $((kernel + 40)) || fail "not as it should be: $(m slow)"
+
+# ---- started again by a script, within one `toe run`: what the stage knows is of the broker before, and the database is
+# older than that
+for p in "${CLIENTS[@]}"; do
+	end_process "$p"
+done
+stop_db
+rm -f "$DB"/*
+conf=$LOGS/mosquitto.conf
+app mosquitto.5 sh -c "mosquitto -c '$conf'; exec mosquitto -c '$conf'"
+BROKER_PID=$SPAWNED
+wait_for 10 mosquitto broker_answers
+keeps again -q 1 -t fast/then
+first=$(cat "/proc/$BROKER_PID/task/$BROKER_PID/children")
+kill -USR1 "$first"
+wait_for 10 "the database" [ -s "$DB/sessions.db" ]
+keeps again -q 1 -t fast/later
+states_are again 'fast/later active, fast/then active' || fail "subscriptions: $(m subs)"
+kill -9 "$first"
+wait_for 10 "the next mosquitto" broker_answers
+before=$(of .publishes.UNKNOWN)
+back again -q 1 -t more/again
+publish fast/later 1 20
+publish fast/then 1 20
+has again fast/then 1 20
+grep -q '^fast/later' "$LOGS/sub.again.log" && fail "delivered, though the broker knows of no such subscription"
+is .publishes.UNKNOWN $((before + 40)) || fail "not slow: $(m slow)"
