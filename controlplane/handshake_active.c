@@ -224,8 +224,10 @@ static void challenge(struct cp *cp, uint32_t id)
 	struct cp_build b = conn_build(cp, &cp->conns[id], CP_TCP_ACK);
 	struct cp_rt *rt = &cp->rt[id];
 
-	if (rt->ack_ms && cp->now_ms - rt->ack_ms < CP_CHALLENGE_MS)
+	if (rt->ack_ms && cp->now_ms - rt->ack_ms < CP_CHALLENGE_MS) {
+		CP_COUNT(cp, acks_limited);
 		return;
+	}
 	rt->ack_ms = cp->now_ms ? cp->now_ms : 1;
 	cp_send_build(cp, &b);
 }
@@ -243,6 +245,8 @@ static void syn_rcvd_input(struct cp *cp, uint32_t id, const struct cp_seg *s)
 			cp_active_fail(cp, id, ECONNREFUSED);
 		else if (in_window)
 			challenge(cp, id); /* RFC 5961 §3.2 */
+		else
+			CP_COUNT(cp, rst_ignored);
 		return;
 	}
 	if (!first && (!in_window || (s->flags & CP_TCP_SYN))) {
@@ -252,6 +256,8 @@ static void syn_rcvd_input(struct cp *cp, uint32_t id, const struct cp_seg *s)
 	if (!(s->flags & CP_TCP_ACK)) {
 		if (first)
 			send_syn(cp, id);
+		else
+			CP_COUNT(cp, segs_no_ack);
 	} else if (s->ack != c->in.iss + 1) {
 		cp_send_rst(cp, s);
 	} else {
@@ -275,10 +281,14 @@ void cp_active_input(struct cp *cp, uint32_t id, const struct cp_seg *s)
 	if (s->flags & CP_TCP_RST) {
 		if (acked)
 			cp_active_fail(cp, id, ECONNREFUSED);
+		else
+			CP_COUNT(cp, rst_ignored);
 		return;
 	}
-	if (!(s->flags & CP_TCP_SYN))
+	if (!(s->flags & CP_TCP_SYN)) {
+		CP_COUNT(cp, segs_no_syn);
 		return;
+	}
 	take_syn(cp, id, s);
 	if (acked) {
 		establish(cp, id, s);
@@ -338,8 +348,10 @@ void cp_active_icmp(struct cp *cp, uint32_t id, const struct cp_icmp *m)
 {
 	struct cp_rt *rt = &cp->rt[id];
 
-	if (m->seq != cp->conns[id].in.iss || m->kind == CP_ICMP_TOO_BIG)
+	if (m->seq != cp->conns[id].in.iss || m->kind == CP_ICMP_TOO_BIG) {
+		CP_COUNT(cp, icmp_ignored);
 		return;
+	}
 	if (m->kind == CP_ICMP_REFUSED) {
 		cp_active_fail(cp, id, m->error);
 		return;

@@ -64,8 +64,14 @@ static void send_half_ack(struct cp *cp, struct cp_half *h)
 {
 	struct cp_build b = half_build(cp, h, CP_TCP_ACK);
 
-	if (h->ack_ms && cp->now_ms - h->ack_ms < CP_CHALLENGE_MS)
+	if (!h->have_mac) {
+		CP_COUNT(cp, half_no_hop);
 		return;
+	}
+	if (h->ack_ms && cp->now_ms - h->ack_ms < CP_CHALLENGE_MS) {
+		CP_COUNT(cp, acks_limited);
+		return;
+	}
 	h->ack_ms = cp->now_ms ? cp->now_ms : 1;
 	if (h->has_ws)
 		b.wnd = (uint16_t)(cp->apps[h->app].rx_buf_bytes >>
@@ -246,6 +252,20 @@ static bool half_seq_ok(const struct cp *cp, const struct cp_half *h, const stru
 	return seq_geq(s->seq, h->irs + 1) && seq_lt(s->seq, h->irs + 1 + wnd);
 }
 
+static void half_rst(struct cp *cp, uint32_t i, const struct cp_seg *s, bool in_window)
+{
+	struct cp_half *h = &cp->half[i];
+
+	if (s->seq == h->irs + 1) {
+		CP_COUNT(cp, half_reset);
+		cp_half_free(cp, i);
+	} else if (in_window) {
+		send_half_ack(cp, h); /* challenge, RFC 5961 §3.2 */
+	} else {
+		CP_COUNT(cp, rst_ignored);
+	}
+}
+
 void cp_half_input(struct cp *cp, uint32_t i, const struct cp_seg *s)
 {
 	struct cp_half *h = &cp->half[i];
@@ -254,24 +274,24 @@ void cp_half_input(struct cp *cp, uint32_t i, const struct cp_seg *s)
 	if ((s->flags & (CP_TCP_SYN | CP_TCP_ACK | CP_TCP_RST)) == CP_TCP_SYN && s->seq == h->irs) {
 		if (h->have_mac)
 			send_synack(cp, h); /* the peer has not seen ours */
+		else
+			CP_COUNT(cp, half_no_hop);
 		h->sent_us = 0;
 		h->tries = h->tries < 2 ? 2 : h->tries;
 		return;
 	}
 	if (s->flags & CP_TCP_RST) {
-		if (s->seq == h->irs + 1)
-			cp_half_free(cp, i);
-		else if (in_window && h->have_mac)
-			send_half_ack(cp, h); /* challenge, RFC 5961 §3.2 */
+		half_rst(cp, i, s, in_window);
 		return;
 	}
 	if (!in_window || (s->flags & CP_TCP_SYN)) {
-		if (h->have_mac)
-			send_half_ack(cp, h);
+		send_half_ack(cp, h);
 		return;
 	}
-	if (!(s->flags & CP_TCP_ACK))
+	if (!(s->flags & CP_TCP_ACK)) {
+		CP_COUNT(cp, segs_no_ack);
 		return;
+	}
 	if (s->ack != h->iss + 1) {
 		cp_send_rst(cp, s);
 		return;
@@ -317,8 +337,10 @@ static bool listen_cookie(struct cp *cp, const struct cp_seg *s)
 
 void cp_listen_input(struct cp *cp, const struct cp_seg *s, uint32_t iss_min)
 {
-	if (s->flags & CP_TCP_RST)
+	if (s->flags & CP_TCP_RST) {
+		CP_COUNT(cp, rst_ignored);
 		return;
+	}
 	if (s->flags & CP_TCP_ACK) {
 		if ((s->flags & CP_TCP_SYN) || !listen_cookie(cp, s))
 			cp_send_rst(cp, s);
@@ -326,6 +348,8 @@ void cp_listen_input(struct cp *cp, const struct cp_seg *s, uint32_t iss_min)
 	}
 	if ((s->flags & (CP_TCP_SYN | CP_TCP_FIN)) == CP_TCP_SYN)
 		listen_syn(cp, s, iss_min);
+	else
+		CP_COUNT(cp, listen_ignored);
 }
 
 void cp_half_house(struct cp *cp)

@@ -43,8 +43,10 @@ void cp_send_rst(struct cp *cp, const struct cp_seg *s)
 	uint32_t len = cp_frame_rst(frame, s, cp->port_mac,
 				    cp_flow_label(cp->st->key[CP_KEY_LABEL], &s->t));
 
-	if (!len)
+	if (!len) { /* none for a RST */
+		CP_COUNT(cp, rst_ignored);
 		return;
+	}
 	cp_cmd_frame(cp, TOE_CMD_FRAME_TX, frame, len);
 	CP_COUNT(cp, rst_sent);
 }

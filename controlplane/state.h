@@ -18,7 +18,7 @@
 #include "toe/region.h"
 
 #define CP_STATE_MAGIC   0x3154535043454f54ull /* "TOECPST1" */
-#define CP_STATE_VERSION 6u
+#define CP_STATE_VERSION 7u
 #define CP_PORT_N        65536u
 
 /* name, text.  Cumulative since the engine was started. */
@@ -59,9 +59,17 @@
 	X(icmp_errors, "ICMP errors for offloaded connections")                                    \
 	X(icmp_bad, "ICMP errors that were malformed or of a kind that says nothing to us")        \
 	X(icmp_no_conn, "ICMP errors that quote a connection in TIME-WAIT or half open")           \
-	X(icmp_ignored, "\"fragmentation needed\" that did not fit the connection")                \
+	X(icmp_ignored, "ICMP errors that did not fit the connection")                             \
 	X(pmtu_lowered, "path MTUs lowered by ICMP")                                               \
 	X(pmtu_raised, "path MTUs tried anew after 10 minutes")                                    \
+	X(rst_ignored, "RSTs that fitted no connection: outside the window, or to TIME-WAIT")      \
+	X(acks_limited, "unacceptable segments not answered: one in half a second is")             \
+	X(segs_no_syn, "segments without SYN in SYN-SENT")                                         \
+	X(segs_no_ack, "segments without ACK in SYN-RECEIVED")                                     \
+	X(half_reset, "half-open connections reset by the peer")                                   \
+	X(half_no_hop, "segments of half-open connections whose next hop is not known yet")        \
+	X(listen_ignored, "segments to a listener that are no SYN: no flags, or a FIN")            \
+	X(time_wait_acks, "ACKs that fit a TIME-WAIT: nothing to be answered")                     \
 	X(cmd_frames_dropped, "frames dropped because the command queue was congested")            \
 	X(cc_updates, "congestion control commands")
 

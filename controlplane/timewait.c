@@ -111,8 +111,10 @@ void cp_tw_input(struct cp *cp, uint32_t i, const struct cp_seg *s)
 	uint32_t iss_min;
 	bool old_ts;
 
-	if (s->flags & CP_TCP_RST)
+	if (s->flags & CP_TCP_RST) {
+		CP_COUNT(cp, rst_ignored);
 		return;
+	}
 	if ((s->flags & (CP_TCP_SYN | CP_TCP_ACK | CP_TCP_FIN)) == CP_TCP_SYN && newer_syn(w, s)) {
 		struct cp_half l;
 
@@ -135,11 +137,15 @@ void cp_tw_input(struct cp *cp, uint32_t i, const struct cp_seg *s)
 		cp_list_add(&cp->tw_list, i);
 		return;
 	}
-	if (!s->seg_len && s->seq == w->rcv_nxt && !old_ts)
+	if (!s->seg_len && s->seq == w->rcv_nxt && !old_ts) {
+		CP_COUNT(cp, time_wait_acks);
 		return;
+	}
 	/* out of window: an ACK, but not one for each (two TIME-WAITs would talk for ever) */
-	if (cp->tw_ack_ms[i] && cp->now_ms - cp->tw_ack_ms[i] < CP_CHALLENGE_MS)
+	if (cp->tw_ack_ms[i] && cp->now_ms - cp->tw_ack_ms[i] < CP_CHALLENGE_MS) {
+		CP_COUNT(cp, acks_limited);
 		return;
+	}
 	cp->tw_ack_ms[i] = cp->now_ms;
 	tw_ack(cp, w);
 }
