@@ -29,8 +29,9 @@
 #define STREAM_FETCH_LITTLE 4080u /* bytes of that fetched at once: a block of 4 KiB */
 #define STREAM_FETCH_LEAST  112u  /* and what the smallest block holds */
 #define STREAM_PIN          1024u /* fewer bytes of a buffer are copied rather than keep all of it */
-#define STREAM_OPS          1024u /* copies in flight */
-#define STREAM_DIRTY_TURN   256u  /* connections looked after per poll */
+#define STREAM_TURN         (64u << 10) /* bytes that waited offered, or fetched, per poll */
+#define STREAM_OPS          1024u       /* copies in flight */
+#define STREAM_DIRTY_TURN   256u        /* connections looked after per poll */
 
 /* toe_stream_conn.flags */
 #define SC_DIRTY    0x001u /* on the list */
@@ -123,8 +124,9 @@ struct stream_core {
 	struct stream_op ops[STREAM_OPS];
 	uint32_t op_head;
 	uint32_t op_tail;
-	bool share; /* toe_stream_burst() found the pipeline busy */
-	bool busy;  /* a copy could not be submitted: there are too many in flight */
+	uint32_t turn; /* bytes of STREAM_TURN that have been used */
+	bool share;    /* toe_stream_burst() found the pipeline busy */
+	bool busy;     /* a copy could not be submitted: there are too many in flight */
 	struct toe_stream_conn *dirty_first;
 	struct toe_stream_conn *dirty_last;
 	struct toe_stream_conn *starved; /* list by next_dirty */

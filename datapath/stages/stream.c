@@ -68,6 +68,8 @@ static bool look_after(struct stream_core *k, struct toe_stream_conn *c)
 	stream_wire_offer(k, c);
 	stream_wire_offer_tx(k, c);
 	stream_app_fetch(k, c);
+	if (k->turn >= STREAM_TURN)
+		stream_mark(k, c); /* there may be more */
 	return stream_wire_tell(k, c) && stream_wire_publish(k, c) && !k->busy;
 }
 
@@ -76,7 +78,7 @@ static unsigned dirty_turn(struct stream_core *k)
 	struct toe_stream_conn *c;
 	unsigned n = 0;
 
-	while ((c = k->dirty_first) != NULL && n < STREAM_DIRTY_TURN) {
+	while ((c = k->dirty_first) != NULL && n < STREAM_DIRTY_TURN && k->turn < STREAM_TURN) {
 		k->dirty_first = c->next_dirty;
 		c->flags &= ~SC_DIRTY;
 		n++;
@@ -144,6 +146,7 @@ static void stream_process(struct toe_stage *s, struct toe_work **items, unsigne
 {
 	struct stream_core *k = s->priv;
 
+	k->turn = 0;
 	for (unsigned i = 0; i < n; i++) {
 		struct toe_work *w = items[i];
 		struct toe_stream_conn *c;
@@ -170,8 +173,10 @@ static void stream_process(struct toe_stage *s, struct toe_work **items, unsigne
 static unsigned stream_poll(struct toe_stage *s, unsigned budget)
 {
 	struct stream_core *k = s->priv;
-	unsigned n = stream_app_complete(k);
+	unsigned n;
 
+	k->turn = 0;
+	n = stream_app_complete(k);
 	n += stream_control_poll(k);
 	n += stream_sync_poll(k);
 	starved_turn(k);

@@ -239,6 +239,7 @@ static bool fetch(struct stream_core *k, struct toe_stream_conn *c)
 					  .pos = c->tx_get,
 					  .buf = toe_buf_get(b)});
 	}
+	k->turn += got;
 	if (got != 0 && got < want) /* the second half found the queue full */
 		k->ops[(k->op_tail - 1) % STREAM_OPS].kind = STREAM_OP_FETCH;
 	b->len = got;
@@ -251,7 +252,7 @@ void stream_app_fetch(struct stream_core *k, struct toe_stream_conn *c)
 	while (c->tx_get != c->tx_tail && toe_extq_bytes(&c->txq) == 0 &&
 	       !(c->flags & (SC_TX_WAIT | SC_TX_ENDED | SC_DEAD | SC_NO_APP)) &&
 	       toe_extq_bytes(&c->tx) < STREAM_TX_LIMIT) {
-		if (!fetch(k, c))
+		if (k->turn >= STREAM_TURN || !fetch(k, c))
 			return;
 		if (c->tx_get - c->tx_head >= STREAM_TX_LIMIT)
 			return;

@@ -201,9 +201,11 @@ void stream_wire_offer(struct stream_core *k, struct toe_stream_conn *c)
 {
 	const struct toe_extent *e;
 
-	while (!(c->flags & (SC_RX_WAIT | SC_DEAD)) && (e = toe_extq_first(&c->rxq)) != NULL) {
+	while (!(c->flags & (SC_RX_WAIT | SC_DEAD)) && k->turn < STREAM_TURN &&
+	       (e = toe_extq_first(&c->rxq)) != NULL) {
 		uint32_t n = give(c, e->buf->data + e->off, e->len);
 
+		k->turn += n;
 		toe_extq_trim(k->arena, &c->rxq, c->rxq.begin + n);
 	}
 	if ((c->flags & (SC_RX_FIN | SC_RX_ENDED | SC_RX_WAIT | SC_DEAD)) == SC_RX_FIN &&
@@ -326,7 +328,7 @@ void stream_wire_offer_tx(struct stream_core *k, struct toe_stream_conn *c)
 {
 	const struct toe_extent *e;
 
-	while (!(c->flags & (SC_TX_WAIT | SC_TX_ENDED | SC_DEAD)) &&
+	while (!(c->flags & (SC_TX_WAIT | SC_TX_ENDED | SC_DEAD)) && k->turn < STREAM_TURN &&
 	       (e = toe_extq_first(&c->txq)) != NULL) {
 		uint32_t len = e->len, n;
 
@@ -335,6 +337,7 @@ void stream_wire_offer_tx(struct stream_core *k, struct toe_stream_conn *c)
 		TOE_ASSERT(n <= len);
 		if (n == len)
 			c->flags &= ~SC_TX_WAIT;
+		k->turn += n;
 		toe_extq_trim(k->arena, &c->txq, c->txq.begin + n);
 	}
 	if ((c->flags & (SC_TX_FIN | SC_TX_ENDED | SC_TX_WAIT)) == SC_TX_FIN &&

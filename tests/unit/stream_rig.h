@@ -80,7 +80,9 @@ static struct {
 	bool stop_tx;
 	bool scarce; /* there may be no memory */
 	unsigned end_refused;
-	bool keep_reset;   /* from the application */
+	bool keep_reset; /* from the application */
+	size_t turn;     /* bytes since the last turn, either way; the most in one */
+	size_t turn_most;
 	uint32_t abort_in; /* calls of rx until the connection is aborted; 0: never */
 } pass;
 
@@ -145,6 +147,7 @@ static size_t pass_rx(struct toe_stream *s, struct toe_stream_conn *c, const uin
 
 	assert_false(p->rx_ended);
 	assert_false(p->rx_waits);
+	pass.turn += n;
 	if (pass.hold || p->kept != NULL)
 		n = keep(s, p, data, n);
 	else if (n != 0)
@@ -184,6 +187,7 @@ static size_t pass_tx(struct toe_stream *s, struct toe_stream_conn *c, struct to
 	size_t n = pass.stop_tx ? 0 : portion(len);
 
 	assert_false(p->tx_ended);
+	pass.turn += n;
 	if (toe_stream_send(s, c, b, off, (uint32_t)n) != 0) {
 		assert_true(pass.scarce);
 		n = 0;
@@ -223,6 +227,8 @@ static unsigned pass_poll(struct toe_stream *s, unsigned budget)
 {
 	unsigned n = 0;
 
+	pass.turn_most = pass.turn > pass.turn_most ? pass.turn : pass.turn_most;
+	pass.turn = 0;
 	for (uint32_t i = 0; i < sim_conn_n && n < budget; i++) {
 		struct toe_stream_conn *c = toe_stream_conn(s, sim_conn[i].id, sim_conn[i].gen);
 

@@ -320,6 +320,22 @@ static void test_stalled_peer(void **state)
 	end();
 }
 
+/* Bytes that many connections have waiting are not all offered in one turn. */
+static void test_turn(void **state)
+{
+	(void)state;
+	begin(&sim_plain, 60, 0);
+	pass.stop_rx = true;
+	sim_stream_all(SIM_BUF, 0);
+	run_for(20);
+	assert_true(toe_stream_mem_used(pass_stream) > 59 * SIM_BUF);
+	pass.stop_rx = false;
+	assert_true(sim_run(sim_is_done, 100));
+	assert_in_range(pass.turn_most, 1, 2 * (STREAM_TURN + SIM_BUF));
+	sim_close_all();
+	end();
+}
+
 /* The application does not read: the window closes, the right edge does not move back, and all
  * arrives when it reads on. */
 static void test_back_pressure(void **state)
@@ -354,6 +370,7 @@ int main(void)
 		cmocka_unit_test(test_no_memory_for_a_while),
 		cmocka_unit_test(test_stalled_peer),
 		cmocka_unit_test(test_back_pressure),
+		cmocka_unit_test(test_turn),
 	};
 
 	return cmocka_run_group_tests(tests, sim_eal, NULL);

@@ -3,7 +3,7 @@
 /*
  * Memory of the stream stage runs short: at any moment, for good, by what peers make it keep, or in
  * pieces too small.  Who cannot go on is reset and counted, nothing is left behind, and what
- * applications write goes on.
+ * applications write goes on.  And plenty of it at once.
  */
 #define SIM_BUF 131072u
 
@@ -146,12 +146,25 @@ static void test_in_pieces(void **state)
 	end();
 }
 
+/* Nothing runs short, but all applications write all they can at once: not all in one turn. */
+static void test_turn(void **state)
+{
+	(void)state;
+	begin(&sim_plain, PEERS, 0);
+	sim_stream_all(0, SIM_BUF);
+	assert_true(sim_run(sim_is_done, 1000));
+	assert_in_range(pass.turn_most, STREAM_TURN / 2, 8 * STREAM_TURN);
+	sim_close_all();
+	end();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_comes_and_goes),
 		cmocka_unit_test(test_kept_by_peers),
 		cmocka_unit_test(test_in_pieces),
+		cmocka_unit_test(test_turn),
 	};
 
 	return cmocka_run_group_tests(tests, sim_eal, NULL);
