@@ -154,6 +154,10 @@ uint32_t toe_stream_plain_unseen(struct toe_stream *s, uint32_t app_id);
 /* Differs for two applications that had the same id; 0: there is none. */
 uint32_t toe_stream_app_serial(struct toe_stream *s, uint32_t app_id);
 
+/* Processes of the application that have the connection, a bit each, as the application says; 0:
+ * not known. */
+uint64_t toe_stream_users(struct toe_stream *s, const struct toe_stream_conn *c);
+
 /* Bytes sent and not yet acknowledged by the peer. */
 uint32_t toe_stream_queued(const struct toe_stream_conn *c);
 /* Bytes the peer has acknowledged, modulo 2^32, from an unknown start: has it read anything since?

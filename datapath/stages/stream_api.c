@@ -146,6 +146,14 @@ uint32_t toe_stream_app_serial(struct toe_stream *s, uint32_t app_id)
 	return a == NULL ? 0 : a->serial;
 }
 
+uint64_t toe_stream_users(struct toe_stream *s, const struct toe_stream_conn *c)
+{
+	const struct toe_app *a = toe_app_get(s->core->engine, c->app_id);
+
+	return a == NULL ? 0
+			 : __atomic_load_n(&toe_app_slot(a, c->slot)->ctx_mask, __ATOMIC_RELAXED);
+}
+
 uint32_t toe_stream_written(const struct toe_stream_conn *c)
 {
 	return c->tx_tail;

@@ -272,6 +272,7 @@ static int news_of(struct mqtt_stage *st, uint32_t ctx, uint32_t conn, uint32_t 
 		return 0;
 	case TOE_KCONN_MQTT_GONE:
 		end_all(st, ctx);
+		st->users &= ~(UINT64_C(1) << ctx % 64);
 		return 0;
 	case TOE_KCONN_MQTT_FILTER:
 		return k == NULL ? -ENOENT : subscribe(st, k, data->data, data->len);

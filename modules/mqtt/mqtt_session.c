@@ -425,6 +425,17 @@ static bool enter(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_
 	return true;
 }
 
+/* An application may be more than one broker: processes that share no connection. */
+static bool same_broker(struct mqtt_stage *st, const struct toe_stream_conn *c)
+{
+	uint64_t users = toe_stream_users(st->s, c);
+
+	if (users != 0 && st->users != 0 && !(users & st->users))
+		return false;
+	st->users |= users;
+	return true;
+}
+
 void mqtt_session_connack(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m,
 			  const uint8_t *body, uint32_t len)
 {
@@ -437,7 +448,8 @@ void mqtt_session_connack(struct mqtt_stage *st, struct toe_stream_conn *c, stru
 		m->kind = MQTT_K_REFUSED;
 		return;
 	}
-	if (m->client_id == NULL || mqtt_connack_parse(m->level, body, len, &ack) != 0) {
+	if (m->client_id == NULL || mqtt_connack_parse(m->level, body, len, &ack) != 0 ||
+	    (ack.reason == 0 && !same_broker(st, c))) {
 		mqtt_conn_lose(st, c, m);
 		return;
 	}

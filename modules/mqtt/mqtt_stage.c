@@ -137,6 +137,7 @@ bool mqtt_follow(struct mqtt_stage *st, uint32_t app_id)
 		mqtt_session_reset(st);
 		st->app_id = app_id;
 		st->app_serial = serial;
+		st->users = 0;
 		st->reloads = toe_stream_reloads(st->s, app_id);
 		adopt(st);
 	}

@@ -363,6 +363,7 @@ struct mqtt_stage {
 	uint32_t app_id; /* the broker followed; serial 0: none yet */
 	uint32_t app_serial;
 	uint32_t conns; /* open ones of it */
+	uint64_t users; /* toe_stream_users() of its clients, together; 0: none yet */
 
 	struct mqtt_subs *subs;
 	struct mqtt_subs *gates;

@@ -3,11 +3,12 @@
 # A broker with a database is started again: sessions it restores are known to the stage, so topics stay fast when
 # their clients come back, who get what they are subscribed to and nothing else, once.  With a configuration nobody
 # sees they are unknown, and status says so and what to do.  A session that is resumed through the kernel makes only its own
-# topics slow.  So are sessions unknown if a script starts the broker again within one `toe run`.
+# topics slow.  So are sessions unknown if a script starts the broker again within one `toe run`; two brokers in one are
+# told apart.
 # PLACEMENTS: single spread
 # TIMEOUT: 90
 . "$(dirname "$0")/../lib/net.sh"
-write_config 'mqtt: { ports = (1883); offload = ("fast/#"); canary = 0; };'
+write_config 'mqtt: { ports = (1883, 1884); offload = ("fast/#"); canary = 0; };'
 testbed_up
 DB=$LOGS/db
 mkdir -m 777 "$DB"
@@ -153,3 +154,25 @@ publish fast/then 1 20
 has again fast/then 1 20
 grep -q '^fast/later' "$LOGS/sub.again.log" && fail "delivered, though the broker knows of no such subscription"
 is .publishes.UNKNOWN $((before + 40)) || fail "not slow: $(m slow)"
+
+# ---- two brokers within one `toe run`: nothing of one reaches clients of the other
+for p in "${CLIENTS[@]}"; do
+	end_process "$p"
+done
+stop_db
+rm -f "$DB"/*
+printf 'listener 1884\nallow_anonymous true\n' >"$LOGS/second.conf"
+app mosquitto.6 sh -c "mosquitto -c '$LOGS/second.conf' & exec mosquitto -c '$conf'"
+BROKER_PID=$SPAWNED
+wait_for 10 "both brokers" eval 'broker_answers 1884 && broker_answers'
+wait_for 10 "nobody to be there" is .connections 0
+back here -q 1 -t 'fast/#'
+cli_spawn sub.there stdbuf -oL mosquitto_sub -d -h $SRV -p 1884 -v -t 'fast/#'
+wait_for 10 "the second's client to subscribe" grep -q 'Subscribed (mid' "$LOGS/sub.there.log"
+is .untracked 1 || fail "not told apart: $(m status --json)"
+publish fast/here 1 20
+has here fast/here 1 20
+in_cli mosquitto_pub -h $SRV -p 1884 -t fast/there -m 1
+has there fast/there 1 1
+! grep -q '^fast/here' "$LOGS/sub.there.log" || fail "of the first broker, delivered to a client of the second"
+! grep -q '^fast/there' "$LOGS/sub.here.log" || fail "of the second broker, delivered to a client of the first"

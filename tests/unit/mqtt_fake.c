@@ -112,6 +112,11 @@ void fake_reload(struct fake *f)
 	f->s.reloads++;
 }
 
+void fake_set_users(struct fake *f, uint64_t users)
+{
+	f->s.users = users;
+}
+
 void fake_set_app(struct fake *f, uint32_t app_id, uint32_t serial, uint32_t kernel_conns)
 {
 	f->s.app_id = app_id;

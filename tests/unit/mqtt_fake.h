@@ -59,6 +59,8 @@ struct toe_stream *fake_stream(struct fake *f);
 struct toe_stream_conn *fake_conn(struct fake *f, uint32_t id);
 void fake_set_tap(struct fake *f, fake_tap tap, void *arg);
 void fake_set_app(struct fake *f, uint32_t app_id, uint32_t serial, uint32_t kernel_conns);
+/* Processes that have the connections it answers from now on, a bit each. */
+void fake_set_users(struct fake *f, uint64_t users);
 void fake_reload(struct fake *f); /* SIGHUP */
 void fake_followed(struct fake *f, uint32_t n);
 /* Connections of the broker in the pipeline that are not the module's, and how many are followed.

@@ -114,6 +114,12 @@ uint32_t toe_stream_app_serial(struct toe_stream *s, uint32_t app_id)
 	return app_id == s->app_id ? s->serial : 0;
 }
 
+uint64_t toe_stream_users(struct toe_stream *s, const struct toe_stream_conn *c)
+{
+	(void)c;
+	return s->users;
+}
+
 uint32_t toe_stream_queued(const struct toe_stream_conn *c)
 {
 	return toe_extq_bytes(&c->tx);

@@ -34,6 +34,7 @@ struct toe_stream {
 	void *priv;
 	uint8_t *states;
 	uint32_t ms;
+	uint64_t users;
 	uint32_t app_id, serial, kernel, followed, reloads, plain, plain_unseen;
 	struct fake_opts o;
 	struct toe_stream_conn conn[FAKE_CONNS];

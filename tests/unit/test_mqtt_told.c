@@ -288,6 +288,37 @@ static void kernel_missed(void **state)
 	}
 }
 
+/* Two brokers in one application: nothing of one is delivered to clients of the other, which taint.
+ * A process that has gone is none of them. */
+static void two_processes(void **state)
+{
+	struct rig r;
+	uint32_t id;
+	struct pair p;
+
+	(void)state;
+	p = start_pair(&r);
+	fake_set_users(r.f, 2);
+	rig_connect(&r, 4, "first", true, 0);
+	fake_set_users(r.f, 2 | 8);
+	rig_connect(&r, 4, "child", true, 0);
+	assert_int_equal(rig_stage(&r)->lost_n, 0);
+	fake_set_users(r.f, 4);
+	id = rig_connect(&r, 4, "second", true, 0);
+	assert_int_equal(rig_stage(&r)->lost_n, 1);
+	fake_client_write(r.f, p.from, p.pub.b, p.pub.n);
+	rig_run(&r);
+	assert_int_equal(rig_slow(&r, MQTT_R_UNTRACKED), 1);
+	broker_gone(r.b, id);
+	fake_close(r.f, id);
+	assert_int_equal(rig_stage(&r)->lost_n, 0);
+	assert_int_equal(news(&r, "7 1 0 9 "), 0);
+	assert_int_equal(news(&r, "7 3 0 9 "), 0);
+	rig_connect(&r, 4, "next", true, 0);
+	assert_int_equal(rig_stage(&r)->lost_n, 0);
+	rig_stop(&r);
+}
+
 /* The stage follows another broker meanwhile: what it was told before is gone. */
 static void kernel_forgotten(void **state)
 {
@@ -399,11 +430,17 @@ static void reloaded(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(kernel_followed),     cmocka_unit_test(plain_followed),
-		cmocka_unit_test(kernel_lasts),        cmocka_unit_test(kernel_takes_session),
-		cmocka_unit_test(kernel_news_refused), cmocka_unit_test(kernel_forgotten),
-		cmocka_unit_test(kernel_missed),       cmocka_unit_test(reloaded),
-		cmocka_unit_test(kernel_moves),        cmocka_unit_test(kernel_late),
+		cmocka_unit_test(kernel_followed),
+		cmocka_unit_test(plain_followed),
+		cmocka_unit_test(kernel_lasts),
+		cmocka_unit_test(kernel_takes_session),
+		cmocka_unit_test(kernel_news_refused),
+		cmocka_unit_test(kernel_forgotten),
+		cmocka_unit_test(two_processes),
+		cmocka_unit_test(kernel_missed),
+		cmocka_unit_test(reloaded),
+		cmocka_unit_test(kernel_moves),
+		cmocka_unit_test(kernel_late),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
