@@ -54,7 +54,8 @@ static bool pending(struct mqtt_stage *st, const struct mqtt_conn *m)
 {
 	if (mqtt_fanout_of(st, m->who, m->tx_wait_seq) || another_waits(st, m))
 		return true;
-	return toe_stream_ms(st->s) - m->rx_wait_ms < MQTT_OLDER_MS && goes_on(st, m);
+	/* in any case: it drops what has waited for too long */
+	return goes_on(st, m) && toe_stream_ms(st->s) - m->rx_wait_ms < MQTT_OLDER_MS;
 }
 
 bool mqtt_older_wait(struct mqtt_stage *st, struct mqtt_conn *m)

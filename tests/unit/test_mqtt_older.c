@@ -169,25 +169,47 @@ static void many_of_one(void **state)
 	rig_stop(&t.r);
 }
 
+/* A message of its waits for a blocked subscriber, and another connection comes. */
+static uint32_t held_and_again(struct two *t)
+{
+	static char fill[(1u << 20) + 1] = {0x30, (char)0xfd, (char)0xff, 0x3f};
+
+	start_subscribed(t);
+	fake_app_write(t->r.f, t->to, fill, sizeof(fill));
+	fake_hc(t->r.f);
+	fake_settle(t->r.f);
+	assert_int_equal(rig_conn(&t->r, t->to)->blocked, 1);
+	publishes(t, t->from, "1");
+	fake_settle(t->r.f);
+	return comes(t, "pub");
+}
+
 /* Copies that wait for a blocked subscriber hold it up for as long as other things. */
 static void connect_behind_held(void **state)
 {
-	static char fill[(1u << 20) + 1] = {0x30, (char)0xfd, (char)0xff, 0x3f};
 	uint32_t again, ms = 0;
 	struct two t;
 
 	(void)state;
-	start_subscribed(&t);
-	fake_app_write(t.r.f, t.to, fill, sizeof(fill));
-	fake_hc(t.r.f);
-	fake_settle(t.r.f);
-	assert_int_equal(rig_conn(&t.r, t.to)->blocked, 1);
-	publishes(&t, t.from, "1");
-	fake_settle(t.r.f);
-	again = comes(&t, "pub");
+	again = held_and_again(&t);
 	for (; !is_forwarded(&t, again); ms++)
 		next_ms(&t);
 	assert_in_range(ms, MQTT_HELD_MS - 10, MQTT_HELD_MS + 10);
+	assert_int_equal(rig_stage(&t.r)->counters[MQTT_C_DROP_BLOCKED], 1);
+	rig_stop(&t.r);
+}
+
+/* Nobody looked in time: none is left that would come behind what the next connection publishes. */
+static void connect_much_later(void **state)
+{
+	uint32_t again;
+	struct two t;
+
+	(void)state;
+	again = held_and_again(&t);
+	fake_time(t.r.f, MQTT_OLDER_MS);
+	fake_settle(t.r.f);
+	assert_true(is_forwarded(&t, again));
 	assert_int_equal(rig_stage(&t.r)->counters[MQTT_C_DROP_BLOCKED], 1);
 	rig_stop(&t.r);
 }
@@ -311,12 +333,19 @@ static void reset_in_connect(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(reset_behind_connect),  cmocka_unit_test(reset_and_closed),
-		cmocka_unit_test(reset_comes_last),      cmocka_unit_test(connect_behind_online),
-		cmocka_unit_test(connect_behind_closed), cmocka_unit_test(connect_behind_reset),
-		cmocka_unit_test(another_client),        cmocka_unit_test(one_by_one),
-		cmocka_unit_test(many_of_one),           cmocka_unit_test(connect_behind_held),
-		cmocka_unit_test(publishes_meanwhile),   cmocka_unit_test(claimed_in_vain),
+		cmocka_unit_test(connect_much_later),
+		cmocka_unit_test(reset_behind_connect),
+		cmocka_unit_test(reset_and_closed),
+		cmocka_unit_test(reset_comes_last),
+		cmocka_unit_test(connect_behind_online),
+		cmocka_unit_test(connect_behind_closed),
+		cmocka_unit_test(connect_behind_reset),
+		cmocka_unit_test(another_client),
+		cmocka_unit_test(one_by_one),
+		cmocka_unit_test(many_of_one),
+		cmocka_unit_test(connect_behind_held),
+		cmocka_unit_test(publishes_meanwhile),
+		cmocka_unit_test(claimed_in_vain),
 		cmocka_unit_test(reset_in_connect),
 	};
 
