@@ -19,6 +19,23 @@ void mqtt_connect_uncount(struct mqtt_stage *st, struct mqtt_conn *m)
 	mqtt_list_del(st, m, MQTT_L_BEGIN);
 }
 
+/* By ClientID, roughly: that two share one makes somebody slow for a moment. */
+static uint32_t *unanswered(struct mqtt_stage *st, const struct mqtt_conn *m)
+{
+	return &st->unanswered[(m->who >> 1) % MQTT_UNANSWERED];
+}
+
+void mqtt_connect_answered(struct mqtt_stage *st, const struct mqtt_conn *m)
+{
+	if (m->kind == MQTT_K_CONNECTING && m->who != 0)
+		--*unanswered(st, m);
+}
+
+bool mqtt_connect_another(struct mqtt_stage *st, const struct mqtt_conn *m)
+{
+	return m->who != 0 && *unanswered(st, m) != 0;
+}
+
 void mqtt_connect_pass(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
 {
 	struct mqtt_session *se = m->client_id != NULL ? mqtt_session_claimed(st, m) : NULL;
@@ -30,6 +47,8 @@ void mqtt_connect_pass(struct mqtt_stage *st, struct toe_stream_conn *c, struct 
 		se->claimed_ms = toe_stream_ms(st->s);
 	}
 	m->kind = MQTT_K_CONNECTING;
+	if (m->who != 0)
+		++*unanswered(st, m);
 	mqtt_connect_uncount(st, m);
 	if (m->rx_buf != NULL)
 		mqtt_rx_pass_assembled(st, c, m);

@@ -394,6 +394,7 @@ static size_t take_header(struct mqtt_stage *st, struct toe_stream_conn *c, stru
 	toe_stream_consume(st->s, c, n);
 	if (rc < 0) {
 		/* the broker closes the connection: nothing comes behind that changes a session */
+		mqtt_connect_answered(st, m);
 		if (m->kind == MQTT_K_CONNECTING)
 			m->kind = MQTT_K_NEW;
 		mqtt_conn_lose(st, c, m);

@@ -42,6 +42,10 @@ void mqtt_rx_pass_assembled(struct mqtt_stage *st, struct toe_stream_conn *c, st
 /* CONNECT goes to the broker.  If m->client_id is not set, nobody knows whose it is: only when it
  * is accepted that matters, and until then nothing comes behind it. */
 void mqtt_connect_pass(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m);
+/* m, if its CONNECT is at the broker, does not wait for an answer any more. */
+void mqtt_connect_answered(struct mqtt_stage *st, const struct mqtt_conn *m);
+/* A CONNECT of m's ClientID is at the broker without an answer, or perhaps. */
+bool mqtt_connect_another(struct mqtt_stage *st, const struct mqtt_conn *m);
 /* m has another rx_buf, was: bytes of the one before.  The oldest go if there is too much in all;
  * false: that is m. */
 bool mqtt_connect_count(struct mqtt_stage *st, struct mqtt_conn *m, size_t was);

@@ -341,7 +341,9 @@ static void attach(struct mqtt_stage *st, struct mqtt_conn *m, uint32_t i)
 	se->level = m->level;
 	se->max_packet = m->max_packet;
 	se->keep = m->expiry_s != 0;
-	se->claimed = 0;
+	/* One that came before its answer may be the next to have the session. */
+	se->claimed = mqtt_connect_another(st, m);
+	se->claimed_ms = toe_stream_ms(st->s);
 	m->session = i;
 	st->turn++;
 }
@@ -453,6 +455,7 @@ void mqtt_session_connack(struct mqtt_stage *st, struct toe_stream_conn *c, stru
 		mqtt_conn_lose(st, c, m);
 		return;
 	}
+	mqtt_connect_answered(st, m);
 	if (ack.reason != 0) {
 		m->kind = MQTT_K_REFUSED;
 		mqtt_put(st, &m->client_id);
@@ -550,6 +553,7 @@ void mqtt_session_lose(struct mqtt_stage *st, struct mqtt_conn *m)
 
 	if (m->kind == MQTT_K_CONNECTING)
 		lose_connecting(st, m);
+	mqtt_connect_answered(st, m);
 	if (i != MQTT_NONE)
 		st->sessions[i].full = 0; /* the broker has not forgotten it */
 	mqtt_session_detach(st, m);

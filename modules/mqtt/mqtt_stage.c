@@ -210,6 +210,7 @@ static void mqtt_close(struct toe_stream *s, struct toe_stream_conn *c)
 
 	mqtt_tx_end(s, c);
 	drop_requests(st, m);
+	mqtt_connect_answered(st, m); /* there will be none */
 	mqtt_fence_suspect(st, m, 0);
 	mqtt_connect_uncount(st, m);
 	for (unsigned i = 0; i < MQTT_L_N; i++)

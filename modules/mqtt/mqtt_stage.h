@@ -40,6 +40,7 @@
  * goes there, too: if the broker has given the session away, it is not read, and must not come
  * behind the will.  Nobody is told when the broker refuses, so it is a time. */
 #define MQTT_CLAIMED_MS 1000u
+#define MQTT_UNANSWERED 4096u /* counters of CONNECTs without answer, by ClientID */
 #define MQTT_HELD_SHARE 10u
 #define MQTT_HELD_WALK  1024u /* copies of one publisher looked at per turn */
 /* A subscription that is not proven makes topics slow unless its client has acknowledged nothing
@@ -284,10 +285,10 @@ struct mqtt_session {
 	uint8_t unknown; /* may have subscriptions nobody saw */
 	uint8_t kernel;  /* of a client through the kernel: no ClientID, no connection */
 	uint8_t full;    /* has subscriptions there was no room for; counted in mqtt_stage.full */
-	uint8_t claimed; /* a CONNECT for it has been forwarded since it has this connection */
+	uint8_t claimed; /* a CONNECT for it was forwarded, not that of the connection it has */
 	uint8_t cut;     /* may not have all of its subscriptions: (UN)SUBSCRIBE without answer */
 	uint8_t unseen;  /* may have more: nobody saw it (cut is set, too) */
-	uint32_t claimed_ms; /* when, last */
+	uint32_t claimed_ms; /* when, last; or when it got the connection, if that was later */
 	uint32_t missed;     /* mqtt_stage.missed when all of it was known */
 	uint8_t lapses;      /* offline, and the broker may forget it */
 	uint64_t delivered;
@@ -426,6 +427,8 @@ struct mqtt_stage {
 	uint32_t blocker_reloads; /* after so many it was found to be unsafe: */
 	uint32_t blocker_len;
 	uint8_t blocker[160];
+
+	uint32_t unanswered[MQTT_UNANSWERED]; /* CONNECTs at the broker, by ClientID (who) */
 
 	uint64_t reasons[MQTT_R_N];
 	uint64_t counters[MQTT_C_N];

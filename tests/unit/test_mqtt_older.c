@@ -330,22 +330,40 @@ static void reset_in_connect(void **state)
 	rig_stop(&t.r);
 }
 
+/* Two CONNECTs at the broker, and the answer to the first comes: the other one is going to have its
+ * session, and has its will published. */
+static void claimed_before_connack(void **state)
+{
+	uint32_t a, b;
+	struct two t;
+
+	(void)state;
+	start_subscribed(&t);
+	a = comes(&t, "new");
+	b = comes(&t, "new");
+	assert_true(is_forwarded(&t, b));
+	fake_app_write(t.r.f, a, "\x20\2\0\0", 4);
+	fake_settle(t.r.f);
+	publishes(&t, a, "1");
+	assert_int_equal(rig_slow(&t.r, MQTT_R_NOT_CONNECTED), 1);
+	fake_app_write(t.r.f, b, "\x20\2\0\0", 4);
+	fake_settle(t.r.f);
+	publishes(&t, b, "2");
+	next_ms(&t);
+	got(&t, "2");
+	rig_stop(&t.r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(connect_much_later),
-		cmocka_unit_test(reset_behind_connect),
-		cmocka_unit_test(reset_and_closed),
-		cmocka_unit_test(reset_comes_last),
-		cmocka_unit_test(connect_behind_online),
-		cmocka_unit_test(connect_behind_closed),
-		cmocka_unit_test(connect_behind_reset),
-		cmocka_unit_test(another_client),
-		cmocka_unit_test(one_by_one),
-		cmocka_unit_test(many_of_one),
-		cmocka_unit_test(connect_behind_held),
-		cmocka_unit_test(publishes_meanwhile),
-		cmocka_unit_test(claimed_in_vain),
+		cmocka_unit_test(connect_much_later),    cmocka_unit_test(claimed_before_connack),
+		cmocka_unit_test(reset_behind_connect),  cmocka_unit_test(reset_and_closed),
+		cmocka_unit_test(reset_comes_last),      cmocka_unit_test(connect_behind_online),
+		cmocka_unit_test(connect_behind_closed), cmocka_unit_test(connect_behind_reset),
+		cmocka_unit_test(another_client),        cmocka_unit_test(one_by_one),
+		cmocka_unit_test(many_of_one),           cmocka_unit_test(connect_behind_held),
+		cmocka_unit_test(publishes_meanwhile),   cmocka_unit_test(claimed_in_vain),
 		cmocka_unit_test(reset_in_connect),
 	};
 
