@@ -529,12 +529,14 @@ bool mqtt_rx_reset(struct toe_stream *s, struct toe_stream_conn *c)
 		mqtt_rx_wait(st, m, MQTT_WAIT_JOBS); /* as in mqtt_rx_end() */
 		return false;
 	}
-	/* What the broker makes of its CONNECT is to be known: to the session it has happened.  Of
-	 * half a CONNECT it makes nothing. */
-	if (m->kind == MQTT_K_CONNECTING && !m->ended && m->rx_mode != MQTT_RX_PASS) {
+	/* What the broker makes of its CONNECT is to be known: to the session it has happened. Half
+	 * of one is never answered. */
+	if (m->kind == MQTT_K_CONNECTING && !m->ended &&
+	    !(m->rx_mode == MQTT_RX_PASS && mqtt_first_type(m->rx_first) == MQTT_CONNECT)) {
 		m->rx_wait |= MQTT_WAIT_CONNACK;
 		return false;
 	}
+	m->rx_over = 0; /* whether the broker reads what it has not read yet nobody can tell */
 	return true;
 }
 

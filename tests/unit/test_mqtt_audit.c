@@ -173,7 +173,7 @@ static void copy_that_is_dropped(void **state)
 }
 
 /* The only receiver misses it, and its publisher has left: the broker's close is the proof, unless
- * another client of its name may be why. */
+ * another client of its name, or a reset, may be why. */
 static void publisher_that_leaves(void **state)
 {
 	static const uint8_t bye[] = {0xe0, 0};
@@ -183,7 +183,7 @@ static void publisher_that_leaves(void **state)
 
 	(void)state;
 	start_shadow(&r);
-	for (unsigned orderly = 0; orderly < 3; orderly++) {
+	for (unsigned orderly = 0; orderly < 4; orderly++) {
 		from = rig_connect(&r, 4, "pub", true, 0);
 		no = rig_connect(&r, 4, "denied", true, 0);
 		rig_subscribe(&r, no, "a/b", 0, 0);
@@ -193,19 +193,21 @@ static void publisher_that_leaves(void **state)
 			pk_raw(&pub, bye, 2);
 		fake_client_write(r.f, from, pub.b, pub.n);
 		fake_settle(r.f);
-		if (orderly == 2) {
+		if (orderly == 3) {
 			other = fake_open(r.f);
 			fake_client_write(r.f, other, "\x10\x0f\0\4MQTT\4\2\0\0\0\3pub", 17);
 			fake_settle(r.f);
 		}
-		if (orderly)
+		if (orderly == 2)
+			fake_client_rst(r.f, from);
+		else if (orderly)
 			fake_app_close(r.f, from);
 		fake_settle(r.f);
 		broker_gone(r.b, from);
 		fake_close(r.f, from);
 		judge(&r);
 	}
-	expect_counts(&r, 0, 1, 0, 2);
+	expect_counts(&r, 0, 1, 0, 3);
 	rig_stop(&r);
 }
 
