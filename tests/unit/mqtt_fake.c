@@ -96,6 +96,12 @@ void fake_set_tap(struct fake *f, fake_tap t, void *arg)
 	f->s.tap_arg = arg;
 }
 
+void fake_set_reach(struct fake *f, fake_reach r, void *arg)
+{
+	f->s.reach = r;
+	f->s.reach_arg = arg;
+}
+
 void fake_followed(struct fake *f, uint32_t n)
 {
 	f->s.followed = n;
@@ -197,6 +203,16 @@ void fake_client_fin(struct fake *f, uint32_t id)
 	f->s.conn[id].rx_fin = true;
 }
 
+static bool offer_fin(struct toe_stream *s, struct toe_stream_conn *c)
+{
+	c->rx_wait = true;
+	if (s->m->rx_end(s, c)) {
+		c->rx_ended = true;
+		c->rx_wait = false;
+	}
+	return c->rx_ended;
+}
+
 static bool offer_rst(struct toe_stream *s, struct toe_stream_conn *c)
 {
 	c->rx_wait = true;
@@ -285,7 +301,7 @@ size_t fake_app_write(struct fake *f, uint32_t id, const void *data, size_t n)
 	struct toe_stream_conn *c = &f->s.conn[id];
 	size_t room = f->s.o.app_buf - bytes_n(&c->ring);
 
-	if (c->dead || c->true_fin)
+	if (c->dead || c->rst_seen || c->true_fin)
 		return n;
 	if (n > room) {
 		n = room;
@@ -329,20 +345,13 @@ size_t fake_offer(struct fake *f, uint32_t id, size_t max)
 {
 	struct toe_stream_conn *c = &f->s.conn[id];
 
-	if (!c->open || c->dead || c->rx_wait || c->rx_ended || max == 0)
+	if (!c->open || c->dead || c->rx_wait || max == 0)
 		return 0;
-	if (bytes_n(&c->cin) > 0)
+	if (bytes_n(&c->cin) > 0 && !c->rx_ended)
 		return offer_bytes(&f->s, c, max);
-	if (c->rst && !c->rst_seen)
-		return offer_rst(&f->s, c);
-	if (!c->rx_fin)
-		return 0;
-	c->rx_wait = true;
-	if (f->s.m->rx_end(&f->s, c)) {
-		c->rx_ended = true;
-		c->rx_wait = false;
-	}
-	return c->rx_ended;
+	if (c->rx_fin && !c->rx_ended)
+		return offer_fin(&f->s, c);
+	return c->rst && !c->rst_seen && offer_rst(&f->s, c);
 }
 
 bool fake_hc(struct fake *f)
@@ -354,6 +363,10 @@ bool fake_hc(struct fake *f)
 		return false;
 	c = &s->conn[s->bell[0]];
 	take_bell(s, 0);
+	if (c->first == 0) {
+		c->began = ++s->begun;
+		c->first = c->true_tail;
+	}
 	c->tail = c->true_tail;
 	c->fin = c->true_fin;
 	if (c->shorts != c->true_short) {
@@ -365,10 +378,9 @@ bool fake_hc(struct fake *f)
 	return true;
 }
 
-size_t fake_fetch(struct fake *f, uint32_t id, size_t max)
+static size_t fetch(struct fake *f, struct toe_stream_conn *c, size_t max)
 {
 	struct toe_stream *s = &f->s;
-	struct toe_stream_conn *c = &s->conn[id];
 	size_t n = c->tail - c->get, took;
 	struct toe_buf *b;
 
@@ -395,6 +407,33 @@ size_t fake_fetch(struct fake *f, uint32_t id, size_t max)
 	bytes_drop(&c->ring, took);
 	toe_buf_put(s->arena, b);
 	return took;
+}
+
+/* What an application writes first, on whatever connection, is fetched in the order in which it was
+ * written: nothing holds that up. */
+static void fetch_older(struct fake *f, const struct toe_stream_conn *c)
+{
+	struct toe_stream_conn *first;
+
+	do {
+		first = NULL;
+		for (uint32_t i = 0; i < FAKE_CONNS; i++) {
+			struct toe_stream_conn *o = &f->s.conn[i];
+
+			if (o->open && !o->dead && !o->tx_ended && o->get < o->first &&
+			    o->began < (first != NULL ? first->began : c->began))
+				first = o;
+		}
+	} while (first != NULL && fetch(f, first, SIZE_MAX) != 0);
+}
+
+size_t fake_fetch(struct fake *f, uint32_t id, size_t max)
+{
+	struct toe_stream_conn *c = &f->s.conn[id];
+
+	if (c->open && c->get < c->first)
+		fetch_older(f, c);
+	return fetch(f, c, max);
 }
 
 unsigned fake_poll(struct fake *f, unsigned budget)

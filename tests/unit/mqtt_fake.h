@@ -7,7 +7,8 @@
  *   app_write -> (doorbell) -> hc -> fetch -> module.tx -> send -> client_read
  *
  * As in the engine: the application's buffer is bounded (short writes), its cursors are seen when
- * its doorbell is handled, doorbells in their order; acknowledgement by the client frees the queue.
+ * its doorbell is handled, doorbells in their order; acknowledgement by the client frees the queue;
+ * a reset is seen by the application when what came before it has been taken and the module agrees.
  */
 #ifndef MQTT_FAKE_H
 #define MQTT_FAKE_H
@@ -49,6 +50,9 @@ struct fake_opts {
 /* Called for all bytes the module sends to a client, in order. */
 typedef void (*fake_tap)(void *arg, uint32_t id, const uint8_t *data, size_t n);
 
+/* Called when the first bytes of a connection go to the application. */
+typedef void (*fake_reach)(void *arg, uint32_t id);
+
 struct fake;
 
 struct fake *fake_new(const struct toe_stream_module *m, const struct toe_config *cfg,
@@ -58,6 +62,7 @@ size_t fake_free(struct fake *f);
 struct toe_stream *fake_stream(struct fake *f);
 struct toe_stream_conn *fake_conn(struct fake *f, uint32_t id);
 void fake_set_tap(struct fake *f, fake_tap tap, void *arg);
+void fake_set_reach(struct fake *f, fake_reach reach, void *arg);
 void fake_set_app(struct fake *f, uint32_t app_id, uint32_t serial, uint32_t kernel_conns);
 /* Processes that have the connections it answers from now on, a bit each. */
 void fake_set_users(struct fake *f, uint64_t users);

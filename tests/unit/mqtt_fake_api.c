@@ -194,9 +194,11 @@ size_t toe_stream_mem_size(const struct toe_stream *s)
 int toe_stream_forward(struct toe_stream *s, struct toe_stream_conn *c, const uint8_t *data,
 		       size_t len, bool from_peer)
 {
-	(void)s;
 	TOE_CHECK(c->open);
-	TOE_CHECK(!c->rx_ended); /* the application has seen the end */
+	TOE_CHECK(!c->rx_ended && !c->rst_seen); /* the application has seen the end */
+	if (!c->reached && len > 0 && s->reach != NULL)
+		s->reach(s->reach_arg, c->id);
+	c->reached |= len > 0;
 	if (from_peer)
 		c->held -= (uint32_t)len;
 	if (!c->dead)

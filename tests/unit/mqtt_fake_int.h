@@ -19,10 +19,13 @@ struct toe_stream_conn {
 	uint32_t held;
 	bool rx_wait, rx_fin, rx_ended;
 	bool rst, rst_seen; /* by the application */
+	bool reached;       /* the application has got bytes of it */
 	/* to the client */
 	struct bytes ring; /* the application's buffer: written, not fetched */
 	uint32_t true_tail, tail, get;
 	uint32_t true_short, shorts;
+	uint64_t began; /* the order in which first bytes became known */
+	uint32_t first; /* how many these were */
 	bool true_fin, fin;
 	bool tx_wait, tx_ended, rung;
 	struct toe_extq tx;
@@ -42,10 +45,13 @@ struct toe_stream {
 	uint64_t bell_no[FAKE_CONNS];
 	uint32_t bell_n;
 	uint64_t bells; /* rung ever */
+	uint64_t begun;
 	uint64_t ticket, synced;
 	uint64_t ticket_bell[TICKETS]; /* by ticket: bells rung when it was given */
 	fake_tap tap;
 	void *tap_arg;
+	fake_reach reach;
+	void *reach_arg;
 };
 
 struct fake {
