@@ -120,6 +120,7 @@ void broker_close(struct broker *b, uint32_t id)
 {
 	if (!b->conn[id].alive)
 		return;
+	will_send(b, id);
 	broker_gone(b, id);
 	fake_app_close(b->f, id);
 }
@@ -138,14 +139,34 @@ static uint32_t session_find(struct broker *b, const char *name)
 	return room;
 }
 
-static void take_over(struct broker *b, uint32_t old)
+/* The will goes if the session ends: not to the session itself if it begins anew. */
+static void take_over(struct broker *b, struct session *se, bool clean)
 {
 	static const uint8_t taken[] = {0xe0, 1, 0x8e};
+	uint32_t old = se->conn;
 	struct conn *c = &b->conn[old];
 
+	if (clean)
+		se->n = 0;
+	if (se->keep && !clean)
+		will_drop(c);
+	will_send(b, old);
 	if (c->level == 5)
 		send_packet(b, old, taken, sizeof(taken));
 	broker_close(b, old);
+}
+
+static void rd_will(const struct conn *c, unsigned flags, struct rd *r, struct publish *p)
+{
+	*p = (struct publish){.qos = flags >> 3 & 3u, .retain = (flags & 0x20u) != 0};
+	if (!(flags & 4u))
+		return;
+	if (c->level == 5)
+		rd_take(r, rd_varint(r));
+	rd_name(r, p->topic);
+	p->payload_n = rd_u16(r);
+	p->payload = rd_take(r, p->payload_n);
+	r->bad |= p->qos == 3 || p->topic[0] == '\0' || strpbrk(p->topic, "+#") != NULL;
 }
 
 static bool on_connect(struct broker *b, uint32_t id, struct rd *r)
@@ -155,6 +176,7 @@ static bool on_connect(struct broker *b, uint32_t id, struct rd *r)
 	char name[NAME_MAX_LEN];
 	struct session *se;
 	uint32_t expiry = 0;
+	struct publish will;
 	unsigned flags;
 	bool present;
 
@@ -175,15 +197,18 @@ static bool on_connect(struct broker *b, uint32_t id, struct rd *r)
 			expiry = rd_u16(&p) << 16 | rd_u16(&p);
 	}
 	rd_name(r, name);
-	if (r->bad || c->connected || (flags & 0xfcu) != 0)
+	rd_will(c, flags, r, &will);
+	if (r->bad || c->connected || (flags & 0xc0u) != 0)
 		return false;
 	c->connected = true;
+	if (flags & 4u)
+		will_keep(c, &will);
 	c->session = session_find(b, name);
 	se = &b->session[c->session];
 	if (se->used && se->conn != UINT32_MAX) {
 		uint32_t at = c->session;
 
-		take_over(b, se->conn);
+		take_over(b, se, (flags & 2u) != 0);
 		c->session = at;
 	}
 	present = se->used && !(flags & 2u);
@@ -193,6 +218,8 @@ static bool on_connect(struct broker *b, uint32_t id, struct rd *r)
 	se->used = true;
 	se->keep = c->level == 5 ? expiry != 0 : !(flags & 2u);
 	se->conn = id;
+	if (b->h.connected != NULL)
+		b->h.connected(b->h.arg, id);
 	ack[2] = present && c->level != 3;
 	if (c->level == 5)
 		ack[1] = 3;
@@ -356,6 +383,23 @@ static bool on_pubrel(struct broker *b, uint32_t id, struct rd *r)
 	return !r->bad;
 }
 
+/* All of it has been handled. */
+static void over(struct broker *b, uint32_t id)
+{
+	if (b->h.over != NULL && b->conn[id].connected)
+		b->h.over(b->h.arg, id);
+	broker_close(b, id);
+}
+
+static void on_disconnect(struct broker *b, uint32_t id, struct rd *r)
+{
+	struct conn *c = &b->conn[id];
+
+	if (c->level != 5 || r->p == r->end || rd_u8(r) != 4)
+		will_drop(c);
+	over(b, id);
+}
+
 /* False: the broker closes the connection for it. */
 static bool handle(struct broker *b, uint32_t id, uint8_t first, struct rd *r)
 {
@@ -382,11 +426,17 @@ static bool handle(struct broker *b, uint32_t id, uint8_t first, struct rd *r)
 		send_ack(b, id, pong, 2);
 		return r->p == r->end;
 	case 14:
-		broker_close(b, id);
+		on_disconnect(b, id, r);
 		return true;
 	default:
 		return false;
 	}
+}
+
+static uint32_t rnd(struct broker *b)
+{
+	b->rnd = b->rnd * 6364136223846793005u + 1442695040888963407u;
+	return (uint32_t)(b->rnd >> 33);
 }
 
 /* Now and then the broker does not get to a connection for a while. */
@@ -398,7 +448,7 @@ static bool is_late(struct broker *b, struct conn *c)
 		return false;
 	if (now - c->since < c->late_ms)
 		return true;
-	b->rnd = b->rnd * 6364136223846793005u + 1442695040888963407u;
+	rnd(b);
 	c->since = now;
 	c->late_ms = (b->rnd >> 60) != 0 ? 0 : (uint32_t)(b->rnd >> 33) % b->late_ms;
 	return c->late_ms != 0;
@@ -413,6 +463,10 @@ unsigned broker_step(struct broker *b, uint32_t id, unsigned packets)
 
 	if (!c->alive || is_late(b, c))
 		return 0;
+	if (c->hasty && fake_app_sees_rst(b->f, id)) {
+		broker_close(b, id);
+		return 0;
+	}
 	while ((n = fake_app_read(b->f, id, chunk, sizeof(chunk))) > 0)
 		bytes_add(&c->in, chunk, n);
 	while (done < packets && c->alive) {
@@ -436,8 +490,10 @@ unsigned broker_step(struct broker *b, uint32_t id, unsigned packets)
 		bytes_drop(&c->in, head + len);
 		done++;
 	}
-	if (c->bad || (fake_app_sees_fin(b->f, id) && done < packets))
+	if (c->bad || fake_is_dead(b->f, id))
 		broker_close(b, id);
+	else if (done < packets && (fake_app_sees_fin(b->f, id) || fake_app_sees_rst(b->f, id)))
+		over(b, id);
 	return done;
 }
 
@@ -446,6 +502,11 @@ unsigned broker_step(struct broker *b, uint32_t id, unsigned packets)
 void broker_late(struct broker *b, uint32_t ms)
 {
 	b->late_ms = ms;
+}
+
+void broker_hasty(struct broker *b, unsigned n)
+{
+	b->hasty = n;
 }
 
 struct broker *broker_new(struct fake *f, uint32_t queue_limit, const struct broker_hooks *h)
@@ -476,6 +537,7 @@ void broker_accept(struct broker *b, uint32_t id)
 	broker_gone(b, id);
 	conn_clear(&b->conn[id]);
 	b->conn[id].alive = true;
+	b->conn[id].hasty = b->hasty != 0 && rnd(b) % b->hasty == 0;
 }
 
 void broker_view(const struct broker *b, uint32_t id, struct broker_conn_view *out)

@@ -7,8 +7,9 @@
  * 2.0.11 was seen to: packets of one connection in order and to their end; deliveries written at
  * once, or kept in a queue per client when its buffer is full; SUBACK, then retained messages,
  * which wait for the next live message if the client is behind; answers dropped at the queue's
- * limit; one copy per subscription at level 5, one per client below.  It shares no code with the
- * product.  The first four payload bytes of a message are its number.
+ * limit; one copy per subscription at level 5, one per client below.  A will is published before
+ * its connection is closed, but not if the session goes on with the connection that takes it over.
+ * It shares no code with the product.  The first four payload bytes of a message are its number.
  */
 #ifndef MQTT_BROKER_H
 #define MQTT_BROKER_H
@@ -23,6 +24,10 @@ struct broker_hooks {
 	void (*handled)(void *arg, uint32_t msg);
 	/* The copy of msg for that connection was dropped: its queue is full. */
 	void (*dropped)(void *arg, uint32_t conn, uint32_t msg);
+	/* It has accepted CONNECT: the session is this connection's from now on. */
+	void (*connected)(void *arg, uint32_t conn);
+	/* It has handled all that came up to DISCONNECT, the end, or a reset. */
+	void (*over)(void *arg, uint32_t conn);
 };
 
 struct broker_conn_view {
@@ -41,6 +46,8 @@ void broker_free(struct broker *b);
 void broker_accept(struct broker *b, uint32_t id);
 /* From now on it leaves one connection or the other alone for up to ms, 0: it does not. */
 void broker_late(struct broker *b, uint32_t ms);
+/* From now on it does not read what came before a reset, of one connection in n. */
+void broker_hasty(struct broker *b, unsigned n);
 /* Handles at most packets of connection id; returns how many. */
 unsigned broker_step(struct broker *b, uint32_t id, unsigned packets);
 /* Writes what is queued, as far as there is room. */

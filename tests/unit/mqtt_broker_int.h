@@ -27,6 +27,17 @@ struct session {
 	struct sub subs[SUBS_MAX];
 };
 
+struct publish {
+	char topic[NAME_MAX_LEN];
+	const uint8_t *props;
+	size_t props_n;
+	const uint8_t *payload;
+	size_t payload_n;
+	uint8_t qos;
+	bool retain;
+	uint16_t id;
+};
+
 struct packet {
 	struct packet *next;
 	size_t n, at;
@@ -46,6 +57,9 @@ struct conn {
 	uint32_t pings_in, acks_dropped;
 	uint32_t since, late_ms; /* not looked at for so long since then */
 	struct packet *qos2;     /* PUBLISH bodies that wait for PUBREL; at: packet id */
+	struct publish will;
+	struct packet *will_data; /* its payload, NULL: there is no will */
+	bool hasty;
 };
 
 struct retained {
@@ -57,22 +71,12 @@ struct broker {
 	struct fake *f;
 	uint32_t limit;
 	uint32_t late_ms;
+	uint32_t hasty;
 	uint64_t rnd;
 	struct broker_hooks h;
 	struct conn conn[FAKE_CONNS];
 	struct session session[SESSIONS_MAX];
 	struct retained retained[RETAINED_MAX];
-};
-
-struct publish {
-	char topic[NAME_MAX_LEN];
-	const uint8_t *props;
-	size_t props_n;
-	const uint8_t *payload;
-	size_t payload_n;
-	uint8_t qos;
-	bool retain;
-	uint16_t id;
 };
 
 struct packet *packet_new(const void *data, size_t n);
@@ -82,6 +86,9 @@ bool send_packet(struct broker *b, uint32_t id, const void *data, size_t n);
 void send_ack(struct broker *b, uint32_t id, const void *data, size_t n);
 void distribute(struct broker *b, uint32_t from, const struct publish *p);
 void keep_retained(struct broker *b, const struct publish *p);
+void will_keep(struct conn *c, const struct publish *p);
+void will_drop(struct conn *c);
+void will_send(struct broker *b, uint32_t id);
 void give_retained(struct broker *b, uint32_t id, const struct sub *s);
 
 #endif

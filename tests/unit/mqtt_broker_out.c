@@ -36,6 +36,7 @@ static void list_free(struct packet **list)
 
 void conn_clear(struct conn *c)
 {
+	will_drop(c);
 	list_free(&c->first);
 	list_free(&c->held);
 	list_free(&c->qos2);
@@ -253,4 +254,30 @@ void give_retained(struct broker *b, uint32_t id, const struct sub *s)
 		release_held(c);
 		broker_flush(b, id);
 	}
+}
+
+/* ---- wills ---- */
+
+void will_keep(struct conn *c, const struct publish *p)
+{
+	c->will_data = packet_new(p->payload, p->payload_n);
+	c->will = *p;
+	c->will.payload = c->will_data->b;
+}
+
+void will_drop(struct conn *c)
+{
+	list_free(&c->will_data);
+}
+
+void will_send(struct broker *b, uint32_t id)
+{
+	struct conn *c = &b->conn[id];
+
+	if (c->will_data == NULL)
+		return;
+	if (c->will.retain)
+		keep_retained(b, &c->will);
+	distribute(b, id, &c->will);
+	will_drop(c);
 }

@@ -38,9 +38,9 @@ static void explain(const struct world *w, const struct inst *i, uint32_t n)
 
 	if (!w->o.verbose || w->wrong == NULL)
 		return;
-	printf("%lu: %s: message %u (by %u, %s, qos %u, retain %u, seq %u, %lu..%ld)\n", w->t,
-	       w->wrong, n, m->by, world_topic[m->topic], m->qos, m->retain, m->seq, m->start,
-	       (long)m->end);
+	printf("%lu: %s: %s %u (by %u, %s, qos %u, retain %u, seq %u, %lu..%ld)\n", w->t, w->wrong,
+	       m->will ? "will" : "message", n, m->by, world_topic[m->topic], m->qos, m->retain,
+	       m->seq, m->start, (long)m->end);
 	printf("   at %u (client %u, level %u, clean %u, opened %lu)\n", (unsigned)(i - w->inst),
 	       i->name, i->level, i->clean, i->opened);
 	for (const struct inst *e = i; e >= w->inst; e--) {
@@ -65,8 +65,10 @@ static unsigned possible(const struct world *w, const struct inst *i, const stru
 		n += wants(w, i, v, m, false) && v->sub <= m->end && v->unack >= m->start;
 	}
 	/* what the session may have from earlier connections */
-	for (const struct inst *e = i; !i->clean && e-- > w->inst;) {
-		for (unsigned k = 0; e->name == i->name && k < e->win_n; k++)
+	for (const struct inst *e = w->inst; !i->clean && e < w->inst + w->inst_n; e++) {
+		if (e->name != i->name || e->rank == 0 || e->rank >= i->rank)
+			continue;
+		for (unsigned k = 0; k < e->win_n; k++)
 			n += wants(w, i, &e->win[k], m, false) && e->win[k].unack >= m->start;
 	}
 	return n;
@@ -111,10 +113,59 @@ static void check_retained(struct world *w, const struct inst *i, const struct m
 		world_wrong(w, "retained message behind a later live one");
 }
 
+/* Others of the name have the session after it: the first of them. */
+static const struct inst *next_of(const struct world *w, const struct inst *e)
+{
+	const struct inst *next = NULL;
+
+	for (const struct inst *i = w->inst; i < w->inst + w->inst_n; i++) {
+		if (i->name == e->name && i->rank > e->rank &&
+		    (next == NULL || i->rank < next->rank))
+			next = i;
+	}
+	return next;
+}
+
+/* Published when the next CONNECT was at the broker already, which may have given the session away
+ * and published the will.  For a second the older one is slow, and nothing comes too late.  Or it
+ * waited for a blocked subscriber for longer than CONNECT did for it. */
+static bool came_too_late(struct world *w, const struct inst *i, const struct msg *m)
+{
+	const struct inst *by = &w->inst[m->by], *next = next_of(w, by);
+	uint32_t now = toe_stream_ms(fake_stream(w->f));
+
+	if (next != NULL && next->gave_up && next->blocked[i - w->inst])
+		return true;
+	return next != NULL && m->pos > next->pos_reached[m->by] &&
+	       now - next->reached_ms >= MQTT_CLAIMED_MS &&
+	       now - by->connected_ms >= MQTT_CLAIMED_MS;
+}
+
+/* Those of one connection in order, its will last, then those of the next one. */
+static void check_order(struct world *w, struct inst *i, const struct msg *m)
+{
+	const struct inst *by = &w->inst[m->by];
+	bool late = !m->will && came_too_late(w, i, m);
+	struct place *last = i->last[by->name][m->topic];
+	struct place *at = &last[m->will ? WILL : m->qos];
+
+	if (by->rank == 0)
+		world_wrong(w, "message of a connection that is not accepted");
+	for (unsigned q = 0; q <= WILL; q++) {
+		if (last[q].rank > by->rank && (q == WILL || q == m->qos || m->will) && !late)
+			world_wrong(w, "message behind those of the next connection");
+	}
+	if (at->rank == by->rank && m->seq < at->seq)
+		world_wrong(w, "message out of order");
+	if (!m->will && last[WILL].rank == by->rank && !late)
+		world_wrong(w, "message behind its client's will");
+	if (by->rank >= at->rank)
+		*at = (struct place){by->rank, m->seq};
+}
+
 static void check_live(struct world *w, struct inst *i, uint32_t n)
 {
 	struct msg *m = &w->msg[n];
-	int32_t *last = &i->last[m->by][m->topic][m->qos];
 	unsigned most = possible(w, i, m);
 
 	if (most == 0)
@@ -123,9 +174,7 @@ static void check_live(struct world *w, struct inst *i, uint32_t n)
 		most = 1;
 	if (++i->got[n] > most)
 		world_wrong(w, "message twice");
-	if ((int32_t)m->seq < *last)
-		world_wrong(w, "message out of order");
-	*last = (int32_t)m->seq;
+	check_order(w, i, m);
 	if (m->start > i->live_start[m->topic])
 		i->live_start[m->topic] = m->start;
 	world_stats.delivered++;
@@ -160,6 +209,9 @@ static void on_publish(struct world *w, struct inst *i, const uint8_t *p, size_t
 		return world_wrong(w, "topic changed");
 	if ((p[0] & 1u) && (i->bridge || !i->clean))
 		return; /* live or retained: nobody can tell */
+	if (w->o.verbose)
+		printf("%lu: %u gets %u of %u\n", w->t, (unsigned)(i - w->inst), num,
+		       w->msg[num].by);
 	if (p[0] & 1u)
 		check_retained(w, i, &w->msg[num]);
 	else
@@ -172,12 +224,17 @@ static void on_connack(struct world *w, struct inst *i, const uint8_t *p)
 	bool resumed = i->level == 3 ? !i->clean : (p[2] & 1u) != 0;
 
 	i->connected = true;
+	i->connected_ms = toe_stream_ms(fake_stream(w->f));
+	if (w->o.verbose)
+		printf("%lu: %u gets CONNACK\n", w->t, (unsigned)(i - w->inst));
 	for (unsigned k = 0; k < i->win_n; k++) {
 		struct window *v = &i->win[k];
 
 		if (v->from == NULL)
 			continue;
-		if (!resumed)
+		if (!resumed && v->asked)
+			v->from = NULL;
+		else if (!resumed)
 			v->gone = true;
 		else if (v->from->ack != NEVER && v->from->unsub == NEVER && !v->from->gone)
 			v->ack = v->again = w->t;
@@ -271,14 +328,151 @@ void oracle_sent(void *arg, uint32_t id, const uint8_t *data, size_t n)
 	}
 }
 
-void oracle_handled(void *arg, uint32_t m)
+/* ---- connections that follow one another ---- */
+
+/* Bytes the stage has taken of others of its name. */
+static void positions(struct world *w, const struct inst *i, uint32_t *pos)
+{
+	for (unsigned k = 0; k < w->inst_n; k++) {
+		const struct inst *e = &w->inst[k];
+
+		if (e == i || e->name != i->name)
+			continue;
+		pos[k] = UINT32_MAX;
+		if (e->alive)
+			pos[k] = e->written - (uint32_t)fake_client_pending(w->f, e->id);
+	}
+}
+
+/* CONNECT is kept back: what is decided by now has to come first, however long it takes. */
+static void note_waiting(struct world *w, struct inst *i)
+{
+	i->waited = true;
+	i->waited_ms = toe_stream_ms(fake_stream(w->f));
+	positions(w, i, i->pos_waited);
+	for (unsigned k = 0; k < w->inst_n; k++) {
+		const struct inst *e = &w->inst[k];
+
+		if (e != i && e->alive && e->name == i->name &&
+		    (world_state(w, e)->rx_wait & (MQTT_WAIT_FENCE | MQTT_WAIT_ROOM)))
+			i->pos_waited[k]--;
+	}
+}
+
+void oracle_look(struct world *w)
+{
+	for (unsigned k = 0; k < w->inst_n; k++) {
+		struct inst *i = &w->inst[k];
+
+		if (i->alive && !i->waited && !i->reached &&
+		    (world_state(w, i)->rx_wait & MQTT_WAIT_OLDER))
+			note_waiting(w, i);
+	}
+}
+
+void oracle_reached(void *arg, uint32_t id)
 {
 	struct world *w = arg;
+	struct inst *i = &w->inst[w->of_id[id]];
+	uint32_t now = toe_stream_ms(fake_stream(w->f));
 
-	if (m >= w->msg_n)
-		world_wrong(w, "the broker got a message nobody sent");
-	else if (w->msg[m].end == NEVER)
-		w->msg[m].end = w->t;
+	i->reached = true;
+	i->reached_ms = now;
+	if (w->o.verbose)
+		printf("%lu: %u reaches the broker\n", w->t, (unsigned)(i - w->inst));
+	i->gave_up = i->waited && now - i->waited_ms >= MQTT_OLDER_MS;
+	if (i->gave_up)
+		memcpy(i->pos_reached, i->pos_waited, sizeof(i->pos_reached));
+	else
+		positions(w, i, i->pos_reached);
+	for (unsigned k = 0; k < w->inst_n; k++)
+		i->blocked[k] = w->inst[k].alive && world_state(w, &w->inst[k])->blocked;
+}
+
+static void inherit_window(struct inst *i, const struct window *from)
+{
+	struct window v = {.filter = from->filter,
+			   .no_local = from->no_local,
+			   .from = from,
+			   .sub = i->opened,
+			   .ack = NEVER,
+			   .unsub = NEVER,
+			   .unack = NEVER};
+	unsigned at = i->win_n;
+
+	for (unsigned k = 0; k < i->win_n; k++) {
+		if (i->win[k].filter == v.filter && at == i->win_n)
+			at = k;
+	}
+	for (unsigned k = 0; k < i->req_n; k++) {
+		struct request *r = &i->req[k];
+
+		if (r->type != 10 || r->filter != v.filter || r->n == 4)
+			continue;
+		v.unsub = r->at;
+		r->win[r->n++] = (uint8_t)i->win_n;
+		at = i->win_n;
+		break;
+	}
+	if (at < i->win_n)
+		i->win[at].from = from; /* asked for before it was known to be there */
+	else
+		i->win[i->win_n++] = v;
+}
+
+void oracle_connected(void *arg, uint32_t id)
+{
+	struct world *w = arg;
+	struct inst *i = &w->inst[w->of_id[id]];
+	const struct inst *before = NULL;
+
+	for (const struct inst *e = w->inst; e < w->inst + w->inst_n; e++) {
+		if (e->name == i->name && e->rank > (before != NULL ? before->rank : 0))
+			before = e;
+	}
+	i->rank = ++w->rank_n;
+	if (w->o.verbose)
+		printf("%lu: broker accepts %u\n", w->t, (unsigned)(i - w->inst));
+	if (i->clean || before == NULL || !before->keeps)
+		return;
+	for (unsigned k = 0; k < before->win_n && i->win_n < WIN_MAX; k++)
+		inherit_window(i, &before->win[k]);
+}
+
+/* The stage shows the broker an end when all before it is dealt with. */
+void oracle_over(void *arg, uint32_t id)
+{
+	struct world *w = arg;
+	uint32_t by = w->of_id[id];
+
+	w->inst[by].parted = true;
+	if (w->o.verbose)
+		printf("%lu: broker is done with %u\n", w->t, by);
+	for (unsigned k = 0; k < w->msg_n; k++) {
+		struct msg *m = &w->msg[k];
+
+		if (m->by == by && !m->will && m->qos < 2 && m->end == NEVER)
+			m->end = w->t;
+	}
+}
+
+void oracle_handled(void *arg, uint32_t n)
+{
+	struct world *w = arg;
+	struct msg *m = &w->msg[n];
+
+	if (n >= w->msg_n)
+		return world_wrong(w, "the broker got a message nobody sent");
+	if (w->o.verbose)
+		printf("%lu: broker: %u of %u\n", w->t, n, m->by);
+	if (m->will && m->end != NEVER)
+		world_wrong(w, "will twice");
+	if (m->will) {
+		m->start = w->t;
+		world_stats.wills++;
+	}
+	if (m->end == NEVER)
+		m->end = w->t;
 }
 
 void oracle_dropped(void *arg, uint32_t conn, uint32_t m)
@@ -337,5 +531,6 @@ void oracle_stage(struct world *w, const struct mqtt_stage *st)
 	world_stats.takeovers += st->counters[MQTT_C_TAKEOVER];
 	world_stats.activated += st->counters[MQTT_C_ACTIVATED];
 	world_stats.fence_waits += st->counters[MQTT_C_FENCE_WAIT];
+	world_stats.older_waits += st->counters[MQTT_C_OLDER_WAIT];
 	world_stats.lost_conns += st->counters[MQTT_C_LOST];
 }

@@ -43,7 +43,7 @@ static struct mqtt_stage *stage(struct world *w)
 	return mqtt_of(fake_stream(w->f));
 }
 
-static struct mqtt_conn *state(struct world *w, const struct inst *i)
+struct mqtt_conn *world_state(struct world *w, const struct inst *i)
 {
 	return toe_stream_state(fake_conn(w->f, i->id));
 }
@@ -65,290 +65,34 @@ static struct inst *any(struct world *w)
 	return NULL;
 }
 
-/* ---- packets of clients ---- */
+/* ---- time ---- */
 
-struct out {
-	uint8_t b[MSG_BYTES + 64];
-	size_t n;
-};
-
-static void out_u8(struct out *o, unsigned v)
-{
-	TOE_CHECK(o->n < sizeof(o->b));
-	o->b[o->n++] = (uint8_t)v;
-}
-
-static void out_str(struct out *o, const char *s)
-{
-	out_u8(o, (unsigned)(strlen(s) >> 8));
-	out_u8(o, (unsigned)strlen(s));
-	for (; *s != '\0'; s++)
-		out_u8(o, (uint8_t)*s);
-}
-
-static void client_send(struct world *w, const struct inst *i, unsigned first, const struct out *o)
-{
-	uint8_t head[3] = {(uint8_t)first, (uint8_t)o->n, 0};
-	size_t n = 2;
-
-	if (o->n >= 128) {
-		head[1] = (uint8_t)(o->n % 128 + 128);
-		head[2] = (uint8_t)(o->n / 128);
-		n = 3;
-	}
-	fake_client_write(w->f, i->id, head, n);
-	fake_client_write(w->f, i->id, o->b, o->n);
-	if (w->o.verbose)
-		printf("%lu: %u (%u) writes %02x, %zu bytes\n", w->t, (unsigned)(i - w->inst),
-		       i->name, first, n + o->n);
-}
-
-/* Subscriptions the connection before has left, if the session was to be kept. */
-static void inherit(struct world *w, struct inst *i)
-{
-	struct inst *e = i;
-
-	while (e > w->inst && (e - 1)->name != i->name)
-		e--;
-	if (e == w->inst || !(e - 1)->keeps)
-		return;
-	e--;
-	for (unsigned k = 0; k < e->win_n && i->win_n < WIN_MAX / 2; k++)
-		i->win[i->win_n++] = (struct window){.filter = e->win[k].filter,
-						     .no_local = e->win[k].no_local,
-						     .from = &e->win[k],
-						     .sub = i->opened,
-						     .ack = NEVER,
-						     .unsub = NEVER,
-						     .unack = NEVER};
-}
-
-static void do_connect(struct world *w)
-{
-	struct inst *i = &w->inst[w->inst_n];
-	const char name[2] = {(char)('A' + world_pick(w, NAMES)), '\0'};
-	struct out o = {.n = 0};
-	uint32_t id;
-
-	for (unsigned k = 0; k < w->inst_n; k++) {
-		/* two at once: which one is first the broker decides, and the oracle cannot know */
-		if (w->inst[k].alive && !w->inst[k].connected && w->inst[k].name == name[0] - 'A')
-			return;
-	}
-	if (w->inst_n == INST_MAX || (id = fake_open(w->f)) == UINT32_MAX)
-		return;
-	w->inst_n++;
-	*i = (struct inst){.used = true, .alive = true, .reading = true, .id = id};
-	memset(i->last, 0xff, sizeof(i->last));
-	i->name = (uint8_t)(name[0] - 'A');
-	i->level = (uint8_t)(3 + world_pick(w, 3));
-	/* MQTT 3.1 without clean session makes everything slow: nobody says what is resumed */
-	i->clean = world_pick(w, i->level == 3 ? 40 : 3) != 0;
-	i->bridge = i->level != 5 && world_pick(w, 12) == 0;
-	i->keeps = !i->clean;
-	i->opened = w->t;
-	w->of_id[id] = w->inst_n - 1;
-	broker_accept(w->b, id);
-	out_str(&o, i->level == 3 ? "MQIsdp" : "MQTT");
-	out_u8(&o, i->level | (i->bridge ? 0x80u : 0));
-	out_u8(&o, i->clean ? 2 : 0);
-	out_u8(&o, 0);
-	out_u8(&o, 0);
-	if (i->level == 5) {
-		i->keeps = world_pick(w, 2) != 0;
-		out_u8(&o, i->keeps ? 5 : 0);
-		if (i->keeps) {
-			out_u8(&o, 0x11);
-			for (unsigned k = 0; k < 4; k++)
-				out_u8(&o, k);
-		}
-	}
-	out_str(&o, name);
-	client_send(w, i, 0x10, &o);
-	if (!i->clean)
-		inherit(w, i);
-}
-
-/* The subscription to that filter that no UNSUBSCRIBE has been written for. */
-static unsigned window_of(const struct inst *i, unsigned filter)
-{
-	unsigned k = 0;
-
-	while (k < i->win_n &&
-	       (i->win[k].filter != filter || i->win[k].unsub != NEVER || i->win[k].gone))
-		k++;
-	return k;
-}
-
-static void do_subscribe(struct world *w, struct inst *i)
-{
-	struct request *r = &i->req[i->req_n];
-	unsigned n = 1 + world_pick(w, 2);
-	struct out o = {.n = 0};
-
-	if (i->req_n >= 31 || i->win_n + n > WIN_MAX)
-		return;
-	*r = (struct request){.pid = ++i->pid, .type = 8};
-	out_u8(&o, r->pid >> 8);
-	out_u8(&o, r->pid);
-	if (i->level == 5 && world_pick(w, 3) == 0) {
-		out_u8(&o, 2);
-		out_u8(&o, 0x0b);
-		out_u8(&o, 1 + world_pick(w, 100));
-	} else if (i->level == 5) {
-		out_u8(&o, 0);
-	}
-	for (; r->n < n; r->n++) {
-		unsigned filter = world_pick(w, FILTERS), k = window_of(i, filter);
-		bool local = i->level == 5 && world_pick(w, 6) == 0;
-
-		if (k == i->win_n)
-			i->win[i->win_n++] = (struct window){.filter = (uint8_t)filter,
-							     .no_local = local || i->bridge,
-							     .sub = w->t,
-							     .ack = NEVER,
-							     .unsub = NEVER,
-							     .unack = NEVER};
-		r->win[r->n] = (uint8_t)k;
-		out_str(&o, world_filter[filter]);
-		out_u8(&o, world_pick(w, 3) | (local ? 4u : 0));
-	}
-	i->req_n++;
-	client_send(w, i, 0x82, &o);
-	for (unsigned k = 0; w->o.verbose && k < r->n; k++)
-		printf("   %u: %s\n", r->win[k], world_filter[i->win[r->win[k]].filter]);
-}
-
-static void do_unsubscribe(struct world *w, struct inst *i)
-{
-	struct request *r = &i->req[i->req_n];
-	unsigned filter = world_pick(w, FILTERS);
-	struct out o = {.n = 0};
-
-	if (i->req_n >= 31)
-		return;
-	if (i->win_n > 0 && world_pick(w, 4) != 0)
-		filter = i->win[world_pick(w, i->win_n)].filter;
-	*r = (struct request){.pid = ++i->pid, .type = 10};
-	for (unsigned k = 0; k < i->win_n && r->n < 4; k++) {
-		struct window *v = &i->win[k];
-
-		if (v->filter != filter || v->unsub != NEVER || v->gone)
-			continue;
-		v->unsub = w->t;
-		r->win[r->n++] = (uint8_t)k;
-	}
-	i->req_n++;
-	out_u8(&o, r->pid >> 8);
-	out_u8(&o, r->pid);
-	if (i->level == 5)
-		out_u8(&o, 0);
-	out_str(&o, world_filter[filter]);
-	client_send(w, i, 0xa2, &o);
-}
-
-static void do_publish(struct world *w, struct inst *i)
-{
-	struct msg *m = &w->msg[w->msg_n];
-	unsigned kind = world_pick(w, 16);
-	struct out o = {.n = 0};
-
-	if (w->msg_n == MSG_MAX)
-		return;
-	*m = (struct msg){.by = (uint32_t)(i - w->inst),
-			  .topic = (uint8_t)world_pick(w, TOPICS),
-			  .start = w->t,
-			  .end = NEVER};
-	m->retain = kind == 0 || kind == 1;
-	m->qos = kind == 2 ? 1 : kind == 3 ? 2 : 0;
-	m->seq = i->seq[m->topic][m->qos]++;
-	m->len = (uint16_t)(4 + world_pick(w, 40));
-	if (kind == 4)
-		m->len = (uint16_t)(1200 + world_pick(w, 200)); /* around message_max */
-	out_str(&o, world_topic[m->topic]);
-	if (m->qos > 0) {
-		i->pid++;
-		out_u8(&o, i->pid >> 8);
-		out_u8(&o, i->pid);
-	}
-	if (i->level == 5) {
-		bool user = world_pick(w, 3) == 0;
-
-		out_u8(&o, user ? 7 : 0);
-		if (user) {
-			out_u8(&o, 0x26);
-			out_str(&o, "k");
-			out_str(&o, "v");
-		}
-	}
-	for (unsigned k = 0; k < 4; k++)
-		out_u8(&o, w->msg_n >> (24 - 8 * k));
-	for (unsigned k = 4; k < m->len; k++)
-		out_u8(&o, world_byte(w->msg_n, k));
-	w->msg_n++;
-	world_stats.messages++;
-	client_send(w, i, 0x30u | m->qos << 1 | m->retain, &o);
-}
-
-static void do_pubrel(struct world *w, struct inst *i)
-{
-	for (unsigned k = 0; k < i->rel_n; k++) {
-		struct out o = {.n = 0};
-
-		out_u8(&o, i->rel[k] >> 8);
-		out_u8(&o, i->rel[k]);
-		client_send(w, i, 0x62, &o);
-	}
-	i->rel_n = 0;
-}
-
-static void do_ping(struct world *w, struct inst *i)
-{
-	const struct out o = {.n = 0};
-
-	i->pings++;
-	client_send(w, i, 0xc0, &o);
-}
-
-/* ---- endings ---- */
-
-static void gone(struct world *w, struct inst *i)
-{
-	if (fake_is_open(w->f, i->id))
-		fake_close(w->f, i->id);
-	broker_gone(w->b, i->id);
-	i->alive = false;
-}
-
-static void do_end(struct world *w, struct inst *i)
-{
-	const struct out o = {.n = 0};
-	unsigned how = world_pick(w, 3);
-
-	if (w->o.verbose)
-		printf("%lu: %u ends (%u)\n", w->t, (unsigned)(i - w->inst), how);
-	if (how == 0)
-		gone(w, i);
-	else if (how == 1)
-		client_send(w, i, 0xe0, &o);
-	fake_client_fin(w->f, i->id);
-}
-
-/* Connections that are over for their client. */
+/* Connections that are over for broker and client. */
 static void bury(struct world *w)
 {
 	for (unsigned k = 0; k < w->inst_n; k++) {
 		struct inst *i = &w->inst[k];
+		struct broker_conn_view v;
 
 		if (!i->alive)
 			continue;
-		if (fake_is_dead(w->f, i->id) || (toe_stream_tx_ended(fake_conn(w->f, i->id)) &&
-						  fake_client_unread(w->f, i->id) == 0))
-			gone(w, i);
+		broker_view(w->b, i->id, &v);
+		if (v.alive ||
+		    (!fake_is_dead(w->f, i->id) && (!toe_stream_tx_ended(fake_conn(w->f, i->id)) ||
+						    fake_client_unread(w->f, i->id) != 0)))
+			continue;
+		fake_close(w->f, i->id);
+		i->alive = false;
 	}
 }
 
-/* ---- time ---- */
+static size_t client_read(struct world *w, struct inst *i, size_t max)
+{
+	size_t n = fake_client_read(w->f, i->id, NULL, max);
+
+	i->read += n;
+	return n;
+}
 
 /* What its publisher wrote is known to be done when nothing of it is anywhere any more. */
 static void note_done(struct world *w)
@@ -362,7 +106,7 @@ static void note_done(struct world *w)
 
 		if (!i->alive)
 			continue;
-		m = state(w, i);
+		m = world_state(w, i);
 		broker_view(w->b, i->id, &v);
 		if (v.bad)
 			world_wrong(w, "the broker was sent something that is no packet");
@@ -373,8 +117,10 @@ static void note_done(struct world *w)
 			  fake_app_unread(w->f, i->id) == 0 && v.unhandled == 0 && i->rel_n == 0;
 	}
 	for (unsigned k = 0; k < w->msg_n; k++) {
-		if (w->msg[k].end == NEVER && done[w->msg[k].by] && w->msg[k].qos < 2)
-			w->msg[k].end = w->t;
+		struct msg *m = &w->msg[k];
+
+		if (m->end == NEVER && done[m->by] && m->qos < 2 && !m->will)
+			m->end = w->t;
 	}
 }
 
@@ -385,32 +131,55 @@ static unsigned some(struct world *w)
 	return size[world_pick(w, 8)];
 }
 
+/* One that publishes, or a reader. */
+static void again_step(struct world *w, struct inst *i)
+{
+	unsigned what = world_pick(w, 12);
+
+	if (i->name < READERS && what == 0)
+		i->reading = !i->reading;
+	else if (i->name < READERS && what == 1)
+		world_ping(w, i);
+	else if (i->name < READERS && what == 2 && world_pick(w, 8) == 0)
+		world_subscribe(w, i);
+	else if (what < 3)
+		world_end(w, i);
+	else if (i->name >= READERS)
+		world_publish(w, i);
+}
+
 static void client_step(struct world *w, struct inst *i)
 {
+	if (i->over && world_pick(w, 4) == 0)
+		world_reset(w, i);
+	if (i->over)
+		return;
+	if (w->again)
+		return again_step(w, i);
 	switch (world_pick(w, w->calm && w->t > 100 ? 150 : 20)) {
 	case 0:
 		if (world_pick(w, 4) == 0)
-			do_end(w, i);
+			world_end(w, i);
 		break;
 	case 1:
 	case 2:
 	case 3:
-		do_subscribe(w, i);
+		world_subscribe(w, i);
 		break;
 	case 4:
-		do_unsubscribe(w, i);
+		world_unsubscribe(w, i);
 		break;
 	case 5:
 		i->reading = world_pick(w, w->slow ? 6 : 2) == 0 || (!w->slow && !i->reading);
 		break;
 	case 6:
-		do_ping(w, i);
+		world_ping(w, i);
 		break;
 	case 7:
-		do_pubrel(w, i);
+		world_pubrel(w, i);
 		break;
 	default:
-		do_publish(w, i);
+		world_publish(w, i);
 	}
 }
 
@@ -432,7 +201,7 @@ static void engine_step(struct world *w, struct inst *i)
 		break;
 	case 5:
 		if (i->reading)
-			fake_client_read(w->f, i->id, NULL, some(w));
+			client_read(w, i, some(w));
 		break;
 	case 6:
 		fake_time(w->f, world_pick(w, 12) != 0 ? world_pick(w, 8)
@@ -440,14 +209,46 @@ static void engine_step(struct world *w, struct inst *i)
 						       : world_pick(w, 600));
 		break;
 	default:
-		if (world_pick(w, 2) == 0)
+		if (world_pick(w, w->again ? 8 : 2) == 0)
 			break;
 		fake_settle(w->f);
 		for (unsigned k = 0; k < w->inst_n; k++) {
 			if (w->inst[k].alive && w->inst[k].reading)
-				fake_client_read(w->f, w->inst[k].id, NULL, SIZE_MAX);
+				client_read(w, &w->inst[k], SIZE_MAX);
 		}
 		break;
+	}
+}
+
+/* Who has come last and the readers are busy, and all others are not. */
+static void rush(struct world *w)
+{
+	for (unsigned n = world_pick(w, 24); n > 0 && w->wrong == NULL; n--) {
+		struct inst *i = &w->inst[w->inst_n - 1 - world_pick(w, 3)];
+
+		w->t++;
+		switch (i->alive ? world_pick(w, 6) : 5) {
+		case 0:
+			fake_offer(w->f, i->id, some(w));
+			break;
+		case 1:
+		case 2:
+			broker_step(w->b, i->id, 1 + world_pick(w, 4));
+			break;
+		case 3:
+			while (fake_hc(w->f))
+				;
+			break;
+		case 4:
+			fake_fetch(w->f, i->id, SIZE_MAX);
+			for (unsigned k = 0; k < READERS; k++)
+				fake_fetch(w->f, w->inst[k].id, SIZE_MAX);
+			break;
+		default:
+			if (world_pick(w, 4) == 0)
+				fake_poll(w->f, 1);
+		}
+		oracle_look(w);
 	}
 }
 
@@ -457,8 +258,11 @@ static void step(struct world *w)
 	struct inst *i = any(w);
 
 	w->t++;
+	if (w->again && what == 9 && w->inst_n > 3)
+		rush(w);
 	if (i == NULL || (what == 0 && world_pick(w, w->calm && w->t > 100 ? 60 : 6) == 0)) {
-		do_connect(w);
+		world_connect(w, w->again ? READERS + world_pick(w, NAMES - READERS)
+					  : world_pick(w, NAMES));
 	} else if (what < 3) {
 		client_step(w, i);
 	} else if (what < 6) {
@@ -467,6 +271,7 @@ static void step(struct world *w)
 	} else {
 		engine_step(w, i);
 	}
+	oracle_look(w);
 	note_done(w);
 	bury(w);
 }
@@ -481,13 +286,32 @@ static bool drain_round(struct world *w)
 
 		if (!i->alive)
 			continue;
-		do_pubrel(w, i);
+		if (!i->over) {
+			world_finish_connect(w, i);
+			world_pubrel(w, i);
+		}
 		moved |= broker_step(w->b, i->id, 1000) != 0;
 		moved |= broker_flush(w->b, i->id);
-		moved |= fake_client_read(w->f, i->id, NULL, SIZE_MAX) != 0;
+		moved |= client_read(w, i, SIZE_MAX) != 0;
 	}
 	fake_settle(w->f);
 	return moved;
+}
+
+/* Readers, and that they are is proven. */
+static void begin_again(struct world *w)
+{
+	for (unsigned k = 0; k < READERS; k++) {
+		world_connect(w, k);
+		world_finish_connect(w, &w->inst[k]);
+		for (unsigned n = 0; n < 3; n++)
+			world_subscribe(w, &w->inst[k]);
+	}
+	for (unsigned n = 0; n < 5; n++) {
+		w->t++;
+		while (drain_round(w))
+			;
+	}
 }
 
 /* Everybody reads, everything gets through. */
@@ -499,6 +323,7 @@ static void drain(struct world *w)
 		for (unsigned k = 0; k < 3000 && w->wrong == NULL && drain_round(w); k++)
 			;
 		fake_time(w->f, round < 100 ? 60 : 4000);
+		oracle_look(w);
 		note_done(w);
 		bury(w);
 	}
@@ -512,11 +337,22 @@ static void check_rest(struct world *w)
 		const struct mqtt_conn *m;
 		struct broker_conn_view v;
 
-		if (!i->alive || !i->connected)
+		if (!i->alive)
 			continue;
-		m = state(w, i);
+		m = world_state(w, i);
 		broker_view(w->b, i->id, &v);
+		if (i->over)
+			world_wrong(w, "an end is kept back");
+		if (!i->connected)
+			world_wrong(w, "CONNECT without an answer");
+		if (w->o.verbose)
+			printf("%u is left: kind %u, rx_wait %x, rx_mode %u, jobs %u, held %u, "
+			       "pending %zu, broker %u %zu\n",
+			       k, m->kind, m->rx_wait, m->rx_mode, m->jobs, m->held != NULL,
+			       fake_client_pending(w->f, i->id), v.alive, v.unhandled);
 		world_stats.acks_dropped += v.acks_dropped;
+		if (mqtt_connect_another(stage(w), m))
+			world_wrong(w, "answer to a CONNECT not noticed");
 		if (m->defer_first != NULL)
 			world_wrong(w, "copies left in a queue");
 		if (m->blocked)
@@ -562,7 +398,8 @@ static void configure(struct world *w, struct toe_config *cfg, struct fake_opts 
 const char *world_run(const struct world_opts *o)
 {
 	struct world *w = calloc(1, sizeof(*w));
-	const struct broker_hooks hooks = {w, oracle_handled, oracle_dropped};
+	const struct broker_hooks hooks = {w, oracle_handled, oracle_dropped, oracle_connected,
+					   oracle_over};
 	struct toe_config cfg;
 	struct fake_opts fo;
 	const char *wrong;
@@ -572,13 +409,18 @@ const char *world_run(const struct world_opts *o)
 	w->o = *o;
 	w->rnd = o->seed * 0x9e3779b97f4a7c15u | 1;
 	w->calm = world_pick(w, 2) != 0;
+	w->again = world_pick(w, 3) == 0;
 	w->slow = world_pick(w, 4) != 0 ? 0 : world_pick(w, 2) == 0 ? 2500 : LATE_MS;
 	configure(w, &cfg, &fo);
 	cfg.mqtt_shadow = o->shadow;
 	w->f = fake_new(&mqtt_module, &cfg, &fo);
 	fake_set_tap(w->f, oracle_sent, w);
+	fake_set_reach(w->f, oracle_reached, w);
 	w->b = broker_new(w->f, world_pick(w, 6) == 0 ? 5 : 1000, &hooks);
 	broker_late(w->b, w->slow == LATE_MS ? LATE_MS : 0);
+	broker_hasty(w->b, 3);
+	if (w->again)
+		begin_again(w);
 	for (unsigned k = 0; k < o->steps && w->wrong == NULL; k++)
 		step(w);
 	drain(w);
@@ -592,8 +434,10 @@ const char *world_run(const struct world_opts *o)
 	if (fake_free(w->f) != 0)
 		world_wrong(w, "memory not given back");
 	broker_free(w->b);
-	for (unsigned k = 0; k < w->inst_n; k++)
+	for (unsigned k = 0; k < w->inst_n; k++) {
 		free(w->inst[k].in.b);
+		free(w->inst[k].rest.b);
+	}
 	wrong = w->wrong;
 	free(w);
 	return wrong;
