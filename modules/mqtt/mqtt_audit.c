@@ -413,6 +413,16 @@ static uint32_t find_copy(struct mqtt_stage *st, const struct mqtt_conn *m, uint
 	return found;
 }
 
+/* What the broker wrote on m, or that it closed it, says so.  What it wrote on others before may
+ * not be noticed yet. */
+static void note_handled(struct mqtt_stage *st, const struct mqtt_conn *m,
+			 struct mqtt_audit_msg *msg)
+{
+	if (!msg->handled)
+		msg->ticket = toe_stream_sync(st->s, toe_stream_conn(st->s, m->id, m->gen));
+	msg->handled = true;
+}
+
 void mqtt_audit_seen(struct mqtt_stage *st, struct mqtt_conn *m, uint32_t remaining)
 {
 	struct mqtt_audit *a = st->audit;
@@ -429,7 +439,7 @@ void mqtt_audit_seen(struct mqtt_stage *st, struct mqtt_conn *m, uint32_t remain
 		return;
 	}
 	msg = &a->msg[a->copy[i].msg];
-	msg->handled = true; /* brokers write to all receivers of a message before the next */
+	note_handled(st, m, msg); /* brokers write to all receivers of a message before the next */
 	if (msg->gate != MQTT_NONE) {
 		st->gate[msg->gate].matched++;
 		mqtt_count(st, MQTT_C_AUDIT_MATCHED);
@@ -495,7 +505,7 @@ static bool is_handled(struct mqtt_stage *st, const struct mqtt_audit_msg *msg)
 	struct mqtt_conn *m = mqtt_conn_get(st, msg->conn, msg->conn_gen, &c);
 
 	if (msg->handled || m == NULL)
-		return msg->handled;
+		return msg->handled && toe_stream_synced(st->s) >= msg->ticket;
 	if ((int32_t)(msg->event - m->proven) <= 0)
 		return true;
 	mqtt_fence_ping(st, c, m);
@@ -513,12 +523,14 @@ void mqtt_audit_tick(struct mqtt_stage *st)
 	while (st->audit_used > 0 && done < MQTT_AUDIT_OF_ONE) {
 		struct mqtt_audit_msg *msg = &a->msg[a->msg_from % MQTT_AUDIT_MSGS];
 		uint32_t age = now - msg->made_ms, used = a->copy_used;
+		bool handled;
 
 		if (age < MQTT_AUDIT_JUDGE_MS)
 			break;
-		msg->handled = is_handled(st, msg);
-		if (!msg->handled && age < MQTT_AUDIT_GIVE_UP_MS)
+		handled = is_handled(st, msg);
+		if (!handled && age < MQTT_AUDIT_GIVE_UP_MS)
 			break;
+		msg->handled = handled;
 		judge(st, msg);
 		done += used - a->copy_used + 1;
 		msg_pop(st);
@@ -537,7 +549,7 @@ void mqtt_audit_left(struct mqtt_stage *st, const struct mqtt_conn *m)
 		struct mqtt_audit_msg *msg = &a->msg[(a->msg_from + n) % MQTT_AUDIT_MSGS];
 
 		if (msg->conn == m->id && msg->conn_gen == m->gen)
-			msg->handled = true;
+			note_handled(st, m, msg);
 	}
 }
 

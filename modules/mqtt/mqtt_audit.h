@@ -30,7 +30,8 @@ struct mqtt_audit_msg {
 	uint32_t conn_gen;
 	uint32_t event; /* proven: the broker has handled it */
 	uint32_t made_ms;
-	uint32_t first; /* copy not seen yet */
+	uint32_t first;  /* copy not seen yet */
+	uint64_t ticket; /* of toe_stream_sync(), if handled */
 	bool handled;
 	uint8_t topic_len;
 	uint8_t topic[MQTT_AUDIT_TEXT];

@@ -211,6 +211,37 @@ static void publisher_that_leaves(void **state)
 	rig_stop(&r);
 }
 
+/* A late broker writes to one receiver, whose doorbell was rung before, after the other: what it
+ * wrote first is noticed last. */
+static void noticed_in_another_order(void **state)
+{
+	struct pk pub = {.n = 0};
+	uint32_t from, a, b;
+	struct rig r;
+
+	(void)state;
+	start_shadow(&r);
+	from = rig_connect(&r, 4, "pub", true, 0);
+	a = rig_connect(&r, 4, "a", true, 0);
+	b = rig_connect(&r, 4, "b", true, 0);
+	rig_subscribe(&r, a, "a/b", 0, 0);
+	rig_subscribe(&r, b, "a/b", 0, 0);
+	fake_time(r.f, 1);
+	rig_publish(&pub, 4, "a/b", NULL, "x", 1);
+	publish_unhandled(&r, from, &pub);
+	fake_time(r.f, 3000);
+	fake_app_write(r.f, b, pub.b, 1);
+	fake_app_write(r.f, a, pub.b, pub.n);
+	fake_app_write(r.f, b, pub.b + 1, pub.n - 1);
+	fake_hc(r.f);
+	fake_fetch(r.f, b, SIZE_MAX);
+	fake_poll(r.f, 1);
+	expect_counts(&r, 1, 0, 0, 0);
+	judge(&r);
+	expect_counts(&r, 2, 0, 0, 0);
+	rig_stop(&r);
+}
+
 static void change_and_extra(void **state)
 {
 	struct pk pub = {.n = 0}, other = {.n = 0}, retained;
@@ -461,6 +492,7 @@ int main(void)
 		cmocka_unit_test(split_everywhere),
 		cmocka_unit_test(copy_that_is_dropped),
 		cmocka_unit_test(publisher_that_leaves),
+		cmocka_unit_test(noticed_in_another_order),
 		cmocka_unit_test(change_and_extra),
 		cmocka_unit_test(extra_that_says_nothing),
 		cmocka_unit_test(receivers_that_change),
