@@ -6,7 +6,7 @@
 # topics slow.  So are sessions unknown if a script starts the broker again within one `toe run`; two brokers in one are
 # told apart.
 # PLACEMENTS: single spread
-# TIMEOUT: 90
+# TIMEOUT: 150
 . "$(dirname "$0")/../lib/net.sh"
 write_config 'mqtt: { ports = (1883, 1884); offload = ("fast/#"); canary = 0; };'
 testbed_up
@@ -165,6 +165,7 @@ printf 'listener 1884\nallow_anonymous true\n' >"$LOGS/second.conf"
 app mosquitto.6 sh -c "mosquitto -c '$LOGS/second.conf' & exec mosquitto -c '$conf'"
 BROKER_PID=$SPAWNED
 wait_for 10 "both brokers" eval 'broker_answers 1884 && broker_answers'
+PIDS+=("$(cat "/proc/$BROKER_PID/task/$BROKER_PID/children")") # the second
 wait_for 10 "nobody to be there" is .connections 0
 back here -q 1 -t 'fast/#'
 cli_spawn sub.there stdbuf -oL mosquitto_sub -d -h $SRV -p 1884 -v -t 'fast/#'
