@@ -38,7 +38,7 @@
 #define RX_DESCRIPTORS     4096u
 #define RX_DESCRIPTORS_XDP 2048u
 #define TX_DESCRIPTORS     1024u
-#define PUSH_MAX           64 /* system calls; each but the last sends or gives up at least one frame */
+#define PUSH_MAX           64 /* system calls; each but the last ends at least one frame */
 /* Send buffer: the whole transmit ring, as the kernel accounts frames (about 1 KiB each, more for
  * large ones), so that the ring is what fills up first. */
 #define SEND_BUFFER (8 << 20)

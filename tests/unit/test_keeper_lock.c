@@ -27,7 +27,7 @@ static char path[64];
 static int setup(void **state)
 {
 	(void)state;
-	strcpy(path, "/tmp/toe-test-lock-XXXXXX");
+	snprintf(path, sizeof(path), "/tmp/toe-test-lock-XXXXXX");
 	return close(mkstemp(path));
 }
 
