@@ -28,8 +28,8 @@
 #define STREAM_KEPT         16u   /* and one of it all to what applications write */
 #define STREAM_FETCH_LITTLE 4080u /* bytes of that fetched at once: a block of 4 KiB */
 #define STREAM_FETCH_LEAST  112u  /* and what the smallest block holds */
-#define STREAM_PIN          1024u /* fewer bytes of a buffer are copied rather than keep all of it */
-#define STREAM_TURN         (64u << 10) /* bytes that waited offered, or fetched, per poll */
+#define STREAM_PIN          1024u /* fewer bytes of a buffer are copied than keep all of it */
+#define STREAM_TURN         (64u << 10) /* bytes offered that waited, or fetched, per poll */
 #define STREAM_OPS          1024u       /* copies in flight */
 #define STREAM_DIRTY_TURN   256u        /* connections looked after per poll */
 
