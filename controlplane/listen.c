@@ -230,11 +230,12 @@ static void open_listener(struct cp *cp, uint32_t app, uint32_t i)
 	l->gen++;
 	cp_listener_rt(cp, app, i)->installing = 0;
 	cp_commit(&l->state, CP_LISTENER_OPENING);
+	cp_listener_link(cp, app, i);
+	cp_port_update(cp, l->port);
+	/* behind the port: when the record opens, no SYN is the kernel's any more (libtoe waits) */
 	listener_cmd(cp, app, i, 1);
 	cp->opening = true;
 	cp_listen_durable(cp);
-	cp_listener_link(cp, app, i);
-	cp_port_update(cp, l->port);
 }
 
 int cp_listen(struct cp *cp, uint32_t app, uint32_t proc, struct toe_ctl_listen *l)

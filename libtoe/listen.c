@@ -11,6 +11,7 @@
 #include <linux/filter.h>
 #include <netinet/in.h>
 #include <string.h>
+#include <time.h>
 
 #include "common/ctl_sock.h"
 #include "common/log.h"
@@ -18,6 +19,8 @@
 
 #define LISTENER_SET 0x100u /* in lib.flags: initialised by one of the processes */
 #define KERNEL_TURN  8u     /* one in so many accepts asks the kernel first */
+#define OPEN_MS      500u   /* listen() waits so long at most for the data path */
+#define OPEN_LOOK_US 100
 
 /* ---- listen ---- */
 
@@ -135,6 +138,22 @@ void lt_listen_again(uint32_t index)
 		enter(index);
 }
 
+/* The record opens when the data path has the port: until then it leaves SYNs to the kernel.  A
+ * data path that takes longer than OPEN_MS is busy with worse. */
+static void await_open(int fd)
+{
+	const struct timespec pause = {.tv_nsec = OPEN_LOOK_US * 1000};
+	lt_ent e = lt_fd_get(fd);
+
+	if (lt_ent_kind(e) != LT_LISTENER)
+		return;
+	for (unsigned us = 0; us < OPEN_MS * 1000u; us += OPEN_LOOK_US) {
+		if (LT_LOAD(&lt_listener(lt_ent_index(e))->state) & TOE_LISTENER_OPEN)
+			return;
+		nanosleep(&pause, NULL);
+	}
+}
+
 /* A connection that begins in the kernel before the engine has the port is lost: its segments go to
  * the engine from then on, and the program keeps what will never say anything.  So nobody gets in
  * meanwhile; a SYN is repeated.  False: it is not that way, or the program has a filter itself. */
@@ -182,8 +201,10 @@ int lt_listen(int fd, int backlog)
 	if ((kind != LT_KSOCK && kind != LT_LISTENER) || lt_foreign())
 		return 0;
 	rc = lt_listen_offload(fd, backlog);
-	if (shut)
+	if (shut) {
+		await_open(fd);
 		open_ears(fd);
+	}
 	if (rc == 0)
 		return 0;
 	LT_REAL(shutdown)(fd, SHUT_RD); /* does not listen, as after a listen() that failed */

@@ -419,7 +419,7 @@ static void nobody_between(void)
 
 	fake_stats->probe = true;
 	fd = loopback_listener(&sa, false);
-	CHECK(fake_stats->probed == 1 && fake_stats->probe_in == 0 && filter_of(fd) == 0);
+	CHECK(fake_stats->probed == 2 && fake_stats->probe_in == 0 && filter_of(fd) == 0);
 	fake_stats->probe = false;
 	c = to_kernel(&sa);
 	s = accept(fd, NULL, NULL);
