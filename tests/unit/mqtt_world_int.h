@@ -134,7 +134,7 @@ void oracle_reached(void *arg, uint32_t id);
 void oracle_connected(void *arg, uint32_t id);
 void oracle_over(void *arg, uint32_t id);
 void oracle_sent(void *arg, uint32_t id, const uint8_t *data, size_t n);
-void oracle_handled(void *arg, uint32_t m);
+void oracle_handled(void *arg, uint32_t n);
 void oracle_dropped(void *arg, uint32_t conn, uint32_t m);
 void oracle_end(struct world *w, uint64_t drops);
 
