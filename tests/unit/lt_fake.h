@@ -57,6 +57,7 @@ struct fake_stats {
 	bool probe;                 /* at LISTEN, does a kernel client get in by loopback? */
 	uint32_t probed;            /* times one tried */
 	uint32_t probe_in;          /* and got in */
+	uint32_t begun;             /* processes that said, before they listened, that they begin */
 	uint32_t tx_short;          /* rises seen after a doorbell, all slots */
 	uint32_t bad;               /* cursors the engine would refuse */
 };

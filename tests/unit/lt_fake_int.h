@@ -42,6 +42,7 @@ struct fake {
 	bool live[CLIENTS];
 	int clients[CLIENTS];
 	uint32_t ctx_of[CLIENTS];
+	uint64_t begun; /* bit by context: it has said that it begins */
 	int32_t kernel_conns[TOE_CTX_N];
 	int kick[TOE_CTX_N], waiter[TOE_CTX_N];
 	bool attached[TOE_CTX_N];

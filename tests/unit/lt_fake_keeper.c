@@ -352,6 +352,12 @@ static int kernel_conn(uint32_t ctx, const struct toe_ctl_kconn *kc)
 {
 	bool reload = kc->flags & TOE_KCONN_RELOAD;
 
+	/* the first of a process, before it listens, is that it begins */
+	if (kc->what == TOE_KCONN_MQTT_MISSED && !(k.begun & 1ull << ctx)) {
+		k.begun |= 1ull << ctx;
+		stats->begun++;
+		return 0;
+	}
 	if (kc->what != 0)
 		return kernel_news(kc);
 	if ((kc->delta == 0 && !reload) || k.kernel_conns[ctx] + kc->delta < 0) {

@@ -132,7 +132,7 @@ static void database(void)
 	CHECK(strstr(news, "S nl;U ") && strstr(news, "U a/# 5 44;") &&
 	      strstr(news, "U b/+ 10 0;"));
 	CHECK(strstr(news, "S old;U +/x 0 0;W ;") && strstr(news, "S none;W ;"));
-	CHECK(fake_stats->news_later == 0);
+	CHECK(fake_stats->news_later == 0 && fake_stats->begun == 1);
 	fake_stats->news[0] = '\0';
 	close(wide);
 	wide = loopback_listener(&sa, false);
