@@ -175,8 +175,7 @@ int toe_pipeline_run(struct toe_pipeline *p, unsigned lcore, const volatile bool
 			rte_rcu_qsbr_quiescent(qsbr, lcore);
 		clock_read(p, lc);
 		if (done == 0 && lc->announced != 0) {
-			awake(lc); /* some look more closely then: another turn, as late as this one
-				    */
+			awake(lc); /* some look more closely then: another turn */
 			STAT_ADD(lc->stats.cycles, lc->clock.tsc - before);
 			continue;
 		}
