@@ -190,6 +190,14 @@ static void prefetch_next(struct rte_mempool *pool)
 		__builtin_prefetch(w + i, 1);
 }
 
+/* The mempool could say how many are out, but asks the caches of all lcores there could be. */
+static void count_item(struct toe_stage *s, unsigned type, int by)
+{
+	uint32_t *n = &s->port->lc->items[type];
+
+	__atomic_store_n(n, *n + (uint32_t)by, __ATOMIC_RELAXED);
+}
+
 struct toe_work *toe_work_alloc(struct toe_stage *s, enum toe_work_type type)
 {
 	void *obj;
@@ -199,6 +207,7 @@ struct toe_work *toe_work_alloc(struct toe_stage *s, enum toe_work_type type)
 		return NULL;
 	prefetch_next(s->engine->work_pool[type]);
 	w = obj;
+	count_item(s, type, 1);
 	TOE_TSAN_TAKE(w);
 	memset(w, 0, TOE_LINE);
 	w->type = (uint8_t)type;
@@ -216,8 +225,20 @@ void toe_work_free(struct toe_stage *s, struct toe_work *w)
 	if (w->mbuf != NULL)
 		rte_pktmbuf_free(w->mbuf);
 	pool = s->engine->work_pool[w->type];
+	count_item(s, w->type, -1);
 	TOE_TSAN_GIVE(w);
 	rte_mempool_put(pool, w);
+}
+
+/* Exact for what this lcore took and freed; of the others' a moment old. */
+unsigned toe_work_in_use(const struct toe_stage *s, enum toe_work_type type)
+{
+	const struct toe_pipeline *p = s->engine->pipeline;
+	uint32_t n = 0;
+
+	for (unsigned i = 0; i < p->graph.lcore_n; i++)
+		n += __atomic_load_n(&p->lcores[i].items[type], __ATOMIC_RELAXED);
+	return (int32_t)n > 0 ? n : 0;
 }
 
 const struct toe_clock *toe_now(const struct toe_stage *s)

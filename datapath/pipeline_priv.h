@@ -79,6 +79,8 @@ struct toe_lcore {
 	uint64_t idle_since; /* TSC of the first empty round, 0: busy */
 	unsigned announced;  /* turns left in which producers believe that it sleeps, 0: they do not
 			      */
+	uint32_t items[TOE_WORK_TYPE_N]; /* taken here less freed here, modulo 2^32; the sum over
+					  * lcores is what is under way.  Atomic: others read it */
 	struct toe_lcore_stats stats;
 };
 

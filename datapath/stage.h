@@ -105,6 +105,9 @@ struct toe_work *toe_work_alloc(struct toe_stage *s, enum toe_work_type type);
 /* Frees the item and the mbufs it still holds. */
 void toe_work_free(struct toe_stage *s, struct toe_work *w);
 
+/* Items of a type that are under way; other lcores take and free while it counts. */
+unsigned toe_work_in_use(const struct toe_stage *s, enum toe_work_type type);
+
 /* Drops with a reason: verdict = TOE_NOTHING and the counter.  The caller still forwards. */
 static inline void toe_drop(struct toe_stage *s, struct toe_work *w, enum toe_drop why)
 {

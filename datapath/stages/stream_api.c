@@ -104,10 +104,10 @@ uint32_t toe_stream_kernel_conns(struct toe_stream *s, uint32_t app_id)
 
 void toe_stream_burst(struct toe_stream *s)
 {
-	struct rte_mempool *const *pool = s->core->engine->work_pool;
+	const struct toe_stage *stage = s->core->stage;
 
-	s->core->share = rte_mempool_in_use_count(pool[TOE_WORK_HC]) > BURST_NONE ||
-			 rte_mempool_in_use_count(pool[TOE_WORK_TX]) > BURST_NONE;
+	s->core->share = toe_work_in_use(stage, TOE_WORK_HC) > BURST_NONE ||
+			 toe_work_in_use(stage, TOE_WORK_TX) > BURST_NONE;
 }
 
 uint32_t toe_stream_followed(struct toe_stream *s, uint32_t app_id)

@@ -318,6 +318,16 @@ static bool all_back(void)
 	return rte_mempool_avail_count(engine.work_pool[TOE_WORK_RX]) == ITEMS;
 }
 
+/* What the pipeline counts is what the pool lacks; nobody takes or frees at this moment. */
+static void check_in_use(void)
+{
+	const struct toe_stage *s = toe_pipeline_stage(engine.pipeline, 0);
+
+	assert_int_equal(toe_work_in_use(s, TOE_WORK_RX),
+			 rte_mempool_in_use_count(engine.work_pool[TOE_WORK_RX]));
+	assert_int_equal(toe_work_in_use(s, TOE_WORK_HC), 0);
+}
+
 static uint64_t counter(enum toe_counter c)
 {
 	struct toe_stage *s;
@@ -335,6 +345,7 @@ static void check_end(void)
 	assert_true(atomic_load(&t.tap) > t.total / 20);
 	assert_true(atomic_load(&t.sent) > t.total / 10);
 	assert_true(all_back());
+	check_in_use();
 }
 
 /* Lcores take steps in random order, on a clock of our own. */
@@ -348,6 +359,8 @@ static void run_steps(uint32_t total)
 	while ((t.made != total || !all_back()) && ++steps < 100 * total) {
 		toe_pipeline_step(engine.pipeline, rnd() % n, &clock);
 		clock.tsc += 1000;
+		if (steps % 16 == 0)
+			check_in_use();
 	}
 	check_end();
 }
