@@ -70,10 +70,11 @@ struct toe_stream_module {
 	/* The peer's FIN, behind the last byte: what is held has to be forwarded now.  True: the
 	 * application may see it; false: not yet, call again after toe_stream_rx_resume(). */
 	bool (*rx_end)(struct toe_stream *s, struct toe_stream_conn *c);
-	/* Optional.  The peer has reset the connection, or does not answer any more, and all that
-	 * it had sent has been offered and taken.  What is sent to it goes nowhere, but what the
-	 * application writes is still offered.  True: the application may see it, tx_end() is next;
-	 * false: not yet, call again after toe_stream_rx_resume(). */
+	/* Optional.  The peer has reset the connection, and all that it had sent has been offered
+	 * and taken.  What is sent to it goes nowhere, but what the application writes is still
+	 * offered.  True: the application may see it, tx_end() is next; false: not yet, call again
+	 * after toe_stream_rx_resume().  Not called when the peer does not answer any
+	 * more: the control plane has given up and told the application, close() is next. */
 	bool (*rx_reset)(struct toe_stream *s, struct toe_stream_conn *c);
 
 	/* Bytes the application wrote: b->data[off, off + len).  Returns how many the module takes;
