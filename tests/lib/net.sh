@@ -7,11 +7,12 @@
 #    PREFIX-cli (kernel TCP, 10.99.0.2) ---- veth ---- toe0 PREFIX-srv (engine, TAP 10.99.0.1)
 #               fd00:99::2                                              fd00:99::1
 #
-# Environment from tests/run-net: B, PREFIX, TOE_PLACEMENT (single|spread|stage), LOGS.
+# Environment from tests/run-net: B, PREFIX, TOE_PLACEMENT (single|spread|stage), LOGS, DRIVER (port.driver of the
+# testbed's engine, empty: the configuration's).
 
 set -u
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
-: "${B:=build}" "${TOE_PLACEMENT:=single}"
+: "${B:=build}" "${TOE_PLACEMENT:=single}" "${DRIVER:=}"
 : "${PREFIX:=tn$$}" "${LOGS:=$B/test-logs/$(basename "$0" .sh).$TOE_PLACEMENT}"
 mkdir -p "$LOGS"
 LOGS=$(realpath "$LOGS")
@@ -117,9 +118,22 @@ write_config()
 	} >"$CONFIG"
 }
 
+# only_driver NAME WHY: with others the test has no meaning
+only_driver() { [ "${DRIVER:-$1}" = "$1" ] || skip "only with $1: $2"; }
+
+# skip_without_driver: this machine cannot have it, so that anything else is a failure
+skip_without_driver()
+{
+	[ "$DRIVER" = af_xdp ] || return 0
+	compgen -G '/usr/lib/*/dpdk/pmds-*/librte_net_af_xdp.so*' >/dev/null || skip "DPDK has no net_af_xdp here"
+	python3 -c 'import socket; socket.socket(44, socket.SOCK_RAW, 0)' 2>"$LOGS/socket.log" ||
+		skip "no AF_XDP sockets here: $(tail -1 "$LOGS/socket.log")"
+}
+
 testbed_up()
 {
 	[ "$(id -u)" -eq 0 ] || skip "needs root"
+	skip_without_driver
 	[ "$TOE_PLACEMENT" = spread ] && [ "$(nproc)" -lt 2 ] && skip "needs two CPUs"
 	[ -x "$BIN/toe" ] && [ -x "$BIN/toe-datapath" ] && [ -e "$BIN/libtoe.so" ] ||
 		fail "engine is not built"
@@ -130,7 +144,8 @@ testbed_up()
 	trap net_end EXIT
 	trap 'exit 130' INT TERM
 	NET_UP=1
-	"$BIN/toe" testbed up --prefix "$PREFIX" --config-extra "$CONFIG" >"$LOGS/testbed.log" 2>&1 </dev/null ||
+	"$BIN/toe" testbed up --prefix "$PREFIX" --config-extra "$CONFIG" ${DRIVER:+--set "port.driver=$DRIVER"} \
+		>"$LOGS/testbed.log" 2>&1 </dev/null ||
 		{ tail -5 "$LOGS/testbed.log"; fail "testbed does not come up"; }
 }
 
@@ -183,13 +198,23 @@ link_local()
 		awk '{ sub("/.*", "", $4); print $4; n++ } END { exit n != 1 }'
 }
 
-# What the engine holds, for comparison with before: items and packet buffers in use, "connections half-open orphans
-# SYN-SENT", "applications processes", "application free-slots" of each, listeners.
+# Items and packet buffers in use.  With af_xdp 2048 buffers are the port's, and those that have been sent come back when
+# others are sent, up to a ring of 1024 of them: that many are "the port's".
+pools_held()
+{
+	local ports=0
+	[ "$DRIVER" = af_xdp ] && ports=$((2048 + 1024))
+	"$BIN/toe" stats pools --json | jq -r --argjson ports $ports '.mbuf.in_use |= (if . > 0 and . <= $ports then
+		"the port'\''s" else . end) | [.[] | .in_use] | join(",")'
+}
+
+# What the engine holds, for comparison with before: pools_held, "connections half-open orphans SYN-SENT", "applications
+# processes", "application free-slots" of each, listeners.
 engine_held()
 {
 	local status
 	status=$("$BIN/toe" status --json)
-	"$BIN/toe" stats pools --json | jq -r '[.[] | .in_use] | join(",")'
+	pools_held
 	jq -r '.controlplane | "\(.connections) \(.half_open) \(.orphans) \(.syn_sent)"' <<<"$status"
 	jq -r '"\(.applications) \(.processes)", (.controlplane.apps[] | "\(.app) \(.slots_free)")' <<<"$status"
 	"$BIN/toe" listeners --json | jq length

@@ -5,6 +5,7 @@
 # arrives.
 # PLACEMENTS: stage
 . "$(dirname "$0")/../lib/net.sh"
+only_driver af_packet "af_xdp sends past the qdisc"
 N=70
 testbed_up
 start_broker
