@@ -56,8 +56,7 @@ bool kp_addr_same(const struct kp_addr *a, const struct kp_addr *b)
 	return a->family == b->family && memcmp(a->addr, b->addr, sizeof(a->addr)) == 0;
 }
 
-/* Sends the request and runs cb on what comes back. */
-static int talk(struct nlmsghdr *nlh, mnl_cb_t cb, void *arg)
+int kp_netlink(struct nlmsghdr *nlh, int (*cb)(const struct nlmsghdr *, void *), void *arg)
 {
 	struct mnl_socket *nl = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC);
 	char buf[NL_BYTES];
@@ -154,7 +153,7 @@ int kp_addr_list(int ifindex, int family, struct kp_addr *a, uint32_t *n, uint32
 	nlh->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
 	ifa = mnl_nlmsg_put_extra_header(nlh, sizeof(*ifa));
 	ifa->ifa_family = (uint8_t)family;
-	rc = talk(nlh, on_addr, &l);
+	rc = kp_netlink(nlh, on_addr, &l);
 	*n = l.n;
 	return rc;
 }
@@ -197,7 +196,7 @@ static int change_addr(int ifindex, const struct kp_addr *a, int type, int flags
 		put_ipv4(nlh, a);
 	else if (type == RTM_NEWADDR)
 		put_ipv6(nlh, a);
-	return talk(nlh, NULL, NULL);
+	return kp_netlink(nlh, NULL, NULL);
 }
 
 int kp_addr_add(int ifindex, const struct kp_addr *a)
@@ -314,7 +313,7 @@ int kp_route_list(int ifindex, int family, struct kp_route *r, uint32_t *n, uint
 	nlh->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
 	rt = mnl_nlmsg_put_extra_header(nlh, sizeof(*rt));
 	rt->rtm_family = (uint8_t)family;
-	rc = talk(nlh, on_route, &l);
+	rc = kp_netlink(nlh, on_route, &l);
 	*n = l.n;
 	return rc;
 }
@@ -346,6 +345,6 @@ int kp_route_add(int ifindex, const struct kp_route *r)
 				     mnl_attr_get_payload(attr));
 	}
 	mnl_attr_put_u32(nlh, RTA_OIF, (uint32_t)ifindex);
-	rc = talk(nlh, NULL, NULL);
+	rc = kp_netlink(nlh, NULL, NULL);
 	return rc == -EEXIST ? 0 : rc;
 }

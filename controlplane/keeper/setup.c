@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/if_link.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <stdio.h>
@@ -36,6 +37,7 @@ void kp_setup_init(struct kp_setup *s, const struct toe_config *cfg)
 	s->tap_fd = -1;
 	s->mtu = cfg->mtu;
 	s->kernel_port = strcmp(cfg->port_driver, "pci") != 0;
+	s->xdp = strcmp(cfg->port_driver, "af_xdp") == 0;
 	snprintf(s->port_if, sizeof(s->port_if), "%s", cfg->port_if);
 	snprintf(s->tap_if, sizeof(s->tap_if), "%s", cfg->tap_if);
 	snprintf(s->run_dir, sizeof(s->run_dir), "%s", cfg->run_dir);
@@ -106,6 +108,9 @@ static void restore_port(const char *port_if, const struct kp_port_saved *saved)
 
 	if (ifindex < 0)
 		return; /* it is gone, and the table with it */
+	/* a datapath that was killed has left it; first, as it takes frames away from the kernel */
+	if (saved->xdp_ours)
+		check(kp_xdp_detach(ifindex), "XDP program not removed", port_if);
 	/* before there can be addresses */
 	if (saved->disable_ipv6 >= 0)
 		check(kp_if_set_ipv6_conf(port_if, "disable_ipv6", saved->disable_ipv6),
@@ -176,6 +181,23 @@ int kp_setup_cleanup(const struct toe_config *cfg, char *err, size_t err_len)
 
 /* ---- taking over ---- */
 
+/* DPDK would fail, and take the program away as if it were its own. */
+static int check_xdp(const struct kp_setup *s, char *err, size_t err_len)
+{
+	uint8_t mode;
+	int rc = kp_xdp_mode(kp_if_index(s->port_if), &mode);
+
+	if (rc < 0)
+		return failed(err, err_len, rc, s->port_if);
+	if (mode == XDP_ATTACHED_NONE)
+		return 0;
+	snprintf(err, err_len,
+		 "port: %s has an XDP program, where driver af_xdp puts its own: `ip link set %s "
+		 "xdp off`, or set port.driver = \"af_packet\"",
+		 s->port_if, s->port_if);
+	return -1;
+}
+
 static int check_port(struct kp_setup *s, const struct toe_config *cfg, char *err, size_t err_len)
 {
 	uint32_t mtu;
@@ -193,6 +215,8 @@ static int check_port(struct kp_setup *s, const struct toe_config *cfg, char *er
 	}
 	if (rc < 0)
 		return failed(err, err_len, rc, s->port_if);
+	if (s->xdp && check_xdp(s, err, err_len) < 0)
+		return -1;
 	rc = kp_if_mtu(s->port_if, &mtu);
 	if (rc < 0)
 		return failed(err, err_len, rc, s->port_if);
@@ -243,6 +267,7 @@ static int save_port(struct kp_setup *s, char *err, size_t err_len)
 			return failed(err, err_len, rc, s->port_if);
 		p->was_up = up;
 		p->was_allmulti = allmulti;
+		p->xdp_ours = s->xdp;
 		p->disable_ipv6 = ipv6;
 	}
 	if (pwrite(s->lock_fd, p, sizeof(*p), 0) != sizeof(*p))

@@ -48,13 +48,15 @@ struct kp_port_saved {
 	uint32_t addr_n;
 	uint32_t route_n;
 	uint32_t was_allmulti;
-	uint64_t boot_s; /* CLOCK_BOOTTIME: lifetimes of addresses go on */
+	uint32_t xdp_ours; /* there was no XDP program, what is there is DPDK's */
+	uint64_t boot_s;   /* CLOCK_BOOTTIME: lifetimes of addresses go on */
 	struct kp_addr addrs[KP_ADDRS_MAX];
 	struct kp_route routes[KP_ROUTES_MAX];
 };
 
 struct kp_setup {
 	bool kernel_port; /* the port is a Linux interface (not a PCI device) */
+	bool xdp;         /* DPDK puts an XDP program on it */
 	char port_if[16];
 	char tap_if[16];
 	char lock_path[128];
@@ -128,7 +130,14 @@ int kp_ipv6_global(const struct kp_setup *s, const struct toe_config *cfg);
 /* Looks what the TAP has now: true, s->ipv6 has changed. */
 bool kp_ipv6_look(struct kp_setup *s);
 
+/* ---- xdp.c: the XDP program of an interface; 0 or -errno ---- */
+int kp_xdp_mode(int ifindex, uint8_t *mode); /* XDP_ATTACHED_* */
+int kp_xdp_detach(int ifindex);              /* 0 if there is none */
+
 /* ---- netaddr.c: addresses and routes of an interface; 0 or -errno ---- */
+struct nlmsghdr;
+/* Sends the request to rtnetlink and runs cb (mnl_cb_t) on what comes back. */
+int kp_netlink(struct nlmsghdr *nlh, int (*cb)(const struct nlmsghdr *, void *), void *arg);
 /* "192.0.2.10/24" or "2001:db8::10/64"; nobody has looked yet whether it is taken (TENTATIVE). */
 int kp_addr_parse(const char *text, struct kp_addr *a);
 /* Appends those of the family that can be used elsewhere: no temporary ones (the kernel makes

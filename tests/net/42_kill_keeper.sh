@@ -3,7 +3,7 @@
 # The keeper is killed: toe status says what is left taken over, toe down puts it back without being told a
 # configuration, and removes what is stale, also when the engine's copy of the configuration is gone.  DPDK's files go
 # with every engine: after toe down, after a killed datapath, after a killed keeper.
-# PLACEMENTS: single
+# PLACEMENTS: single single+af_xdp
 . "$(dirname "$0")/../lib/net.sh"
 testbed_up
 LOCK=/run/toe-port-toe0.$(stat -Lc %i "/run/netns/$PREFIX-srv").lock
@@ -18,6 +18,7 @@ port()
 	ip -n "$PREFIX-srv" route show dev toe0
 	in_srv sysctl -n net.ipv6.conf.toe0.disable_ipv6
 	in_srv nft list tables
+	in_srv ip -d link show dev toe0 | grep -o 'prog/xdp.* name [^ ]*'
 }
 # as_before WHAT: nothing of the engine is left
 as_before()
