@@ -26,14 +26,19 @@
 
 #define FRAME_OVERHEAD 22u /* Ethernet header, one tag, FCS */
 #define JUMBO_ROOM     9216u
+#define XDP_HEADROOM   256u          /* XDP_PACKET_HEADROOM of the kernel */
 #define POOL_OPS       "ring_mt_hts" /* MP/MC spins for a whole slice if a thread is preempted */
 #define SLACK_MB       48u           /* EAL, PMD queues, telemetry, hash tables */
 #define CPQ_ENTRIES    1024u
 
+/* With af_xdp a frame lies behind both headrooms, DPDK's and the kernel's, and what does not fit
+ * into the rest is dropped. */
 static uint16_t mbuf_room(const struct toe_config *cfg)
 {
 	if (toe_port_frame_mtu(cfg) > TOE_JUMBO_MTU)
 		return RTE_PKTMBUF_HEADROOM + JUMBO_ROOM;
+	if (strcmp(cfg->port_driver, "af_xdp") == 0)
+		return RTE_MBUF_DEFAULT_BUF_SIZE + XDP_HEADROOM;
 	return RTE_MBUF_DEFAULT_BUF_SIZE;
 }
 
