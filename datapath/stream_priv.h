@@ -37,15 +37,17 @@
 #define SC_DIRTY    0x001u /* on the list */
 #define SC_RX_WAIT  0x002u /* the module did not take all: until toe_stream_rx_resume() */
 #define SC_TX_WAIT  0x004u
-#define SC_RX_FIN   0x008u /* the peer's FIN has arrived */
-#define SC_RX_ENDED 0x010u /* rx_end() has been called */
-#define SC_TX_FIN   0x020u /* the application shut down or closed */
-#define SC_TX_ENDED 0x040u /* tx_end() has been called */
-#define SC_ABORT    0x080u /* reset it as soon as there is an item */
-#define SC_DEAD     0x100u /* reset: nothing is sent or forwarded any more */
-#define SC_NO_APP   0x200u /* its memory is gone */
-#define SC_STARVED  0x400u /* waits for memory: looked after again every millisecond */
-#define SC_RESET    0x800u /* the module keeps a reset from the application */
+#define SC_RX_FIN   0x008u  /* the peer's FIN has arrived */
+#define SC_RX_ENDED 0x010u  /* rx_end() has been called */
+#define SC_TX_FIN   0x020u  /* the application shut down or closed */
+#define SC_TX_ENDED 0x040u  /* tx_end() has been called */
+#define SC_ABORT    0x080u  /* reset it as soon as there is an item */
+#define SC_DEAD     0x100u  /* reset: nothing is sent or forwarded any more */
+#define SC_NO_APP   0x200u  /* its memory is gone */
+#define SC_STARVED  0x400u  /* waits for memory: looked after again every millisecond */
+#define SC_RESET    0x800u  /* the module keeps a reset from the application */
+#define SC_BEGUN    0x1000u /* the application is known to have written something */
+#define SC_FIRST    0x2000u /* on the list of those whose first bytes have not been fetched */
 
 struct toe_stream_conn {
 	struct toe_stream *of; /* the module's; NULL: closed */
@@ -94,6 +96,8 @@ struct toe_stream_conn {
 	uint32_t copies;
 	struct toe_work *removed;
 	struct toe_stream_conn *next_dirty;
+	struct toe_stream_conn *next_first;
+	struct toe_stream_conn *prev_first;
 };
 
 /* One module's view; what modules hold a pointer to. */
@@ -131,6 +135,9 @@ struct stream_core {
 	struct toe_stream_conn *dirty_last;
 	struct toe_stream_conn *starved; /* list by next_dirty */
 	uint32_t starved_ms;             /* when it was started */
+	/* what applications write first is fetched in the order in which it was noticed */
+	struct toe_stream_conn *first_first;
+	struct toe_stream_conn *first_last;
 	uint32_t open_n;
 	/* everything an application has written: tickets of toe_stream_sync() */
 	uint64_t sync_asked; /* the newest ticket */
@@ -173,6 +180,9 @@ void stream_app_close(struct stream_core *k, struct toe_stream_conn *c,
 /* Room in the application's ring or copies to give: goes on with what waits. */
 void stream_app_drain(struct stream_core *k, struct toe_stream_conn *c);
 void stream_app_fetch(struct stream_core *k, struct toe_stream_conn *c);
+/* The first bytes of connections, in order, as far as it is possible now. */
+void stream_app_first(struct stream_core *k);
+void stream_app_unlist(struct stream_core *k, struct toe_stream_conn *c);
 unsigned stream_app_complete(struct stream_core *k);
 /* data lies in b, which stays as it is, or (b NULL) anywhere.  0 or -ENOSPC. */
 int stream_app_forward(struct stream_core *k, struct toe_stream_conn *c, struct toe_buf *b,

@@ -78,6 +78,7 @@ static unsigned dirty_turn(struct stream_core *k)
 	struct toe_stream_conn *c;
 	unsigned n = 0;
 
+	stream_app_first(k);
 	while ((c = k->dirty_first) != NULL && n < STREAM_DIRTY_TURN && k->turn < STREAM_TURN) {
 		k->dirty_first = c->next_dirty;
 		c->flags &= ~SC_DIRTY;
@@ -215,6 +216,7 @@ static bool stream_sleep(struct toe_stage *s, bool on)
 	const struct stream_core *k = s->priv;
 
 	return on && (k->dirty_first != NULL || k->op_head != k->op_tail ||
+		      (k->first_first != NULL && !(k->first_first->flags & SC_STARVED)) ||
 		      (k->sync_asked != k->sync_sent && k->sync_sent == k->sync_done));
 }
 

@@ -5,8 +5,8 @@
  *
  * Input: cursors of the application (line 1 of its slot: every word may be a lie), bytes to
  * forward.  Output: copies through hostmem; their completions, in order, move the cursors that
- * ctxq publishes and hand fetched bytes to the module.  Owns the FIFO of copies.  Thread: the
- * stage's.
+ * ctxq publishes and hand fetched bytes to the module.  Owns the FIFO of copies, and the list of
+ * connections whose first bytes are to be fetched.  Thread: the stage's.
  */
 #include <errno.h>
 
@@ -26,6 +26,38 @@ static bool tail_ok(const struct toe_stream_conn *c, uint32_t tail)
 	       tail - c->tx_head <= c->tx_size;
 }
 
+/* Its first bytes: behind those of all connections of which they are known already.  A module may
+ * rely on that order (stream_module.h), which the list of those to look after does not keep: who is
+ * on that list for something else is ahead. */
+static void note_begin(struct stream_core *k, struct toe_stream_conn *c)
+{
+	if ((c->flags & SC_BEGUN) || c->tx_tail == c->tx_get)
+		return;
+	c->flags |= SC_BEGUN | SC_FIRST;
+	c->next_first = NULL;
+	c->prev_first = k->first_last;
+	if (k->first_last != NULL)
+		k->first_last->next_first = c;
+	else
+		k->first_first = c;
+	k->first_last = c;
+}
+
+void stream_app_unlist(struct stream_core *k, struct toe_stream_conn *c)
+{
+	if (!(c->flags & SC_FIRST))
+		return;
+	c->flags &= ~SC_FIRST;
+	if (c->prev_first != NULL)
+		c->prev_first->next_first = c->next_first;
+	else
+		k->first_first = c->next_first;
+	if (c->next_first != NULL)
+		c->next_first->prev_first = c->prev_first;
+	else
+		k->first_last = c->prev_first;
+}
+
 void stream_app_hc(struct stream_core *k, struct toe_stream_conn *c, const struct toe_hc *hc)
 {
 	uint32_t tail = hc->tx_tail;
@@ -38,6 +70,7 @@ void stream_app_hc(struct stream_core *k, struct toe_stream_conn *c, const struc
 		return;
 	}
 	c->tx_tail = tail;
+	note_begin(k, c);
 	c->rx_head = hc->rx_head;
 	if (hc->tx_short != c->tx_short) {
 		c->tx_short = hc->tx_short;
@@ -58,6 +91,7 @@ void stream_app_close(struct stream_core *k, struct toe_stream_conn *c,
 			c->tx_tail = close->tx_tail;
 		else
 			k->stage->drops[TOE_D_HC_INVALID]++;
+		note_begin(k, c);
 	}
 	c->flags |= SC_TX_FIN;
 }
@@ -247,11 +281,37 @@ static bool fetch(struct stream_core *k, struct toe_stream_conn *c)
 	return got == want;
 }
 
+static bool may_fetch(const struct toe_stream_conn *c)
+{
+	return c->tx_get != c->tx_tail && toe_extq_bytes(&c->txq) == 0 &&
+	       !(c->flags & (SC_TX_WAIT | SC_TX_ENDED | SC_DEAD | SC_NO_APP)) &&
+	       toe_extq_bytes(&c->tx) < STREAM_TX_LIMIT;
+}
+
+void stream_app_first(struct stream_core *k)
+{
+	struct toe_stream_conn *c;
+
+	while ((c = k->first_first) != NULL && k->turn < STREAM_TURN) {
+		uint32_t was = c->tx_get;
+
+		if (may_fetch(c)) {
+			if (c->flags & SC_STARVED)
+				return;
+			fetch(k, c);
+			if (c->tx_get == was && !(c->flags & SC_NO_APP))
+				return; /* no copy or memory free: the others wait, too */
+		}
+		stream_app_unlist(k, c);
+		stream_mark(k, c);
+	}
+}
+
 void stream_app_fetch(struct stream_core *k, struct toe_stream_conn *c)
 {
-	while (c->tx_get != c->tx_tail && toe_extq_bytes(&c->txq) == 0 &&
-	       !(c->flags & (SC_TX_WAIT | SC_TX_ENDED | SC_DEAD | SC_NO_APP)) &&
-	       toe_extq_bytes(&c->tx) < STREAM_TX_LIMIT) {
+	if (c == k->first_first)
+		stream_app_first(k);
+	while (!(c->flags & SC_FIRST) && may_fetch(c)) {
 		if (k->turn >= STREAM_TURN || !fetch(k, c))
 			return;
 		if (c->tx_get - c->tx_head >= STREAM_TX_LIMIT)

@@ -76,6 +76,7 @@ void stream_wire_close(struct stream_core *k, struct toe_stream_conn *c)
 {
 	c->flags |= SC_TX_ENDED | SC_DEAD;
 	c->of->m->close(c->of, c);
+	stream_app_unlist(k, c);
 	toe_extq_clear(k->arena, &c->tx);
 	stream_wire_drop(k, c);
 	if (c->end != NULL)

@@ -68,6 +68,7 @@ struct pass {
 	bool tx_waits;
 	bool rx_ended;
 	bool tx_ended;
+	bool begun;
 	struct toe_buf *kept; /* taken and not forwarded */
 };
 
@@ -84,6 +85,9 @@ static struct {
 	size_t turn;     /* bytes since the last turn, either way; the most in one */
 	size_t turn_most;
 	uint32_t abort_in; /* calls of rx until the connection is aborted; 0: never */
+	/* connections in the order in which their applications' first bytes were offered */
+	unsigned begun_n;
+	uint32_t begun[SIM_SLOTS];
 } pass;
 
 static bool pass_wants(const struct toe_config *cfg, uint16_t port)
@@ -187,6 +191,9 @@ static size_t pass_tx(struct toe_stream *s, struct toe_stream_conn *c, struct to
 	size_t n = pass.stop_tx ? 0 : portion(len);
 
 	assert_false(p->tx_ended);
+	if (!p->begun && pass.begun_n < SIM_SLOTS)
+		pass.begun[pass.begun_n++] = toe_stream_id(c);
+	p->begun = true;
 	pass.turn += n;
 	if (toe_stream_send(s, c, b, off, (uint32_t)n) != 0) {
 		assert_true(pass.scarce);
@@ -300,6 +307,24 @@ static inline void release(void)
 {
 	while (hoard_n > 0)
 		toe_buf_put(pass_stream->core->arena, hoard_list[--hoard_n]);
+}
+
+static void *items[SIM_ITEMS];
+static unsigned item_n;
+
+/* All items with which the stage could tell proto, or ctxq fetch cursors. */
+static inline void take_items(void)
+{
+	struct rte_mempool *mp = sim.engine.work_pool[TOE_WORK_HC];
+
+	while (item_n < SIM_ITEMS && rte_mempool_get(mp, &items[item_n]) == 0)
+		item_n++;
+}
+
+static inline void give_items(unsigned n)
+{
+	while (n-- > 0 && item_n > 0)
+		rte_mempool_put(sim.engine.work_pool[TOE_WORK_HC], items[--item_n]);
 }
 
 static void end(void)

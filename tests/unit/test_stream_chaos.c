@@ -3,9 +3,9 @@
 /*
  * Everything at once, at random, for seed after seed: peers that reset, close and send what they
  * like, an application that lies, closes and shuts down, a control plane that closes and removes in
- * any order and uses ids again at once, a module that holds, keeps resets and aborts, memory that
- * runs out.  Connections that are left alone carry their bytes right; in the end nothing is left.
- * CHAOS_SEEDS: more of them; CHAOS_SEED: one.
+ * any order and uses ids again at once, a module that holds, keeps resets and aborts, memory and
+ * work items that run out.  Connections that are left alone carry their bytes right; in the end
+ * nothing is left.  CHAOS_SEEDS: more of them; CHAOS_SEED: one.
  */
 #include "stream_rig.h"
 
@@ -136,6 +136,12 @@ static void one_thing(void)
 	case 7:
 		if (c->hostile)
 			sim_rnd(2) ? peer_odd(c) : application_odd(c);
+		break;
+	case 8:
+		take_items();
+		for (unsigned k = sim_rnd(6); k > 0; k--)
+			sim_step();
+		give_items(SIM_ITEMS);
 		break;
 	default:
 		goes_on(c);
