@@ -298,26 +298,18 @@ static void prefetch(struct mqtt_stage *st, const struct mqtt_group *g, uint32_t
 		toe_stream_prefetch(st->s, st->sessions[g->entry[i + AHEAD].session].conn);
 }
 
-/* A job has ended: whoever waited for it may go on. */
-static void tell_waiters(struct mqtt_stage *st, uint32_t conn, uint32_t gen)
+/* A job has ended: its publisher may go on.  UNSUBACKs that waited for it go in mqtt_tx_waiters().
+ */
+static void tell_publisher(struct mqtt_stage *st, uint32_t conn, uint32_t gen)
 {
 	struct toe_stream_conn *c;
 	struct mqtt_conn *m = mqtt_conn_get(st, conn, gen, &c);
-	uint32_t id = st->lists[MQTT_L_TX_WAIT];
 
-	if (m != NULL && m->jobs > 0) {
-		if (--m->jobs == 0 && (m->rx_wait & MQTT_WAIT_JOBS))
-			mqtt_tx_drop_held(st, m);
-		mqtt_rx_appended(st, c, m);
-	}
-	while (id != MQTT_NONE) {
-		struct mqtt_conn *w = toe_stream_state_at(st->s, id);
-
-		c = toe_stream_conn(st->s, id, w->gen);
-		id = w->on[MQTT_L_TX_WAIT].next;
-		if (c != NULL)
-			mqtt_tx_proceed(st, c, w);
-	}
+	if (m == NULL || m->jobs == 0)
+		return;
+	if (--m->jobs == 0 && (m->rx_wait & MQTT_WAIT_JOBS))
+		mqtt_tx_drop_held(st, m);
+	mqtt_rx_appended(st, c, m);
 }
 
 static void job_done(struct mqtt_stage *st, uint32_t before, uint32_t q)
@@ -340,7 +332,7 @@ static void job_done(struct mqtt_stage *st, uint32_t before, uint32_t q)
 		if (m != NULL && m->jobq == q)
 			m->jobq = MQTT_NONE;
 	}
-	tell_waiters(st, conn, gen);
+	tell_publisher(st, conn, gen);
 }
 
 /* How many jobs, from the first of a queue on, are for the same subscriptions and equally far:

@@ -246,19 +246,22 @@ static unsigned mqtt_poll(struct toe_stream *s, unsigned budget)
 	if (st->audit_used != 0)
 		mqtt_audit_tick(st);
 	st->tick_ms = now;
-	return n + mqtt_fanout_run(st, budget);
+	n += mqtt_fanout_run(st, budget);
+	return n + mqtt_tx_waiters(st);
 }
 
 static bool mqtt_deadline(struct toe_stream *s, uint32_t *ms)
 {
 	const struct mqtt_stage *st = mqtt_of(s);
 
-	*ms = toe_stream_ms(s) + (st->job_oldest != MQTT_NONE || st->job_ended ? 0
-				  : st->lists[MQTT_L_OLDER] != MQTT_NONE       ? 1
-									       : MQTT_WATCH_MS);
-	return st->job_oldest != MQTT_NONE || st->lists[MQTT_L_PING] != MQTT_NONE ||
-	       st->lists[MQTT_L_HELD] != MQTT_NONE || st->lists[MQTT_L_OLDER] != MQTT_NONE ||
-	       st->lists[MQTT_L_UNPROVEN] != MQTT_NONE || st->audit_used != 0;
+	bool now = st->job_oldest != MQTT_NONE || st->job_ended || mqtt_tx_waiter_ready(st);
+
+	*ms = toe_stream_ms(s) + (now                                    ? 0
+				  : st->lists[MQTT_L_OLDER] != MQTT_NONE ? 1
+									 : MQTT_WATCH_MS);
+	return now || st->lists[MQTT_L_PING] != MQTT_NONE || st->lists[MQTT_L_HELD] != MQTT_NONE ||
+	       st->lists[MQTT_L_OLDER] != MQTT_NONE || st->lists[MQTT_L_UNPROVEN] != MQTT_NONE ||
+	       st->audit_used != 0;
 }
 
 static void mqtt_fini(struct toe_stream *s)

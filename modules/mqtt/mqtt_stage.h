@@ -23,6 +23,7 @@
 #define MQTT_JOBS        4096u
 #define MQTT_JOBS_OF_ONE 64u /* unfinished jobs of one publisher; then it waits */
 #define MQTT_CHUNK       64u /* copies of one job per turn */
+#define MQTT_WAITERS     32u /* UNSUBACKs that go on per turn */
 /* A PINGREQ without answer is repeated after MQTT_PING_MS, and then after MQTT_PING_AGAIN_MS, twice
  * that, and so on, up to MQTT_PING_TRIES times. */
 #define MQTT_PING_MS       1000u

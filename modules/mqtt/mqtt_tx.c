@@ -347,20 +347,19 @@ static bool is_collected(uint8_t first)
 	}
 }
 
+/* Is a job unfinished that is not younger than seq? */
+static bool job_left(const struct mqtt_stage *st, uint64_t seq)
+{
+	return st->job_oldest != MQTT_NONE && st->jobs[st->job_oldest].seq <= seq;
+}
+
 /* UNSUBACK says that no copy follows: those decided before have to be appended first. */
 static bool has_to_wait(struct mqtt_stage *st, struct mqtt_conn *m, uint8_t first)
 {
-	if (mqtt_first_type(first) != MQTT_UNSUBACK)
+	if (mqtt_first_type(first) != MQTT_UNSUBACK || !job_left(st, st->job_seq))
 		return false;
-	if (!m->tx_wait) {
-		m->tx_wait = 1;
-		m->tx_wait_seq = st->job_seq;
-	}
-	if (st->job_oldest == MQTT_NONE || st->jobs[st->job_oldest].seq > m->tx_wait_seq) {
-		m->tx_wait = 0;
-		mqtt_list_del(st, m, MQTT_L_TX_WAIT);
-		return false;
-	}
+	m->tx_wait = 1;
+	m->tx_wait_seq = st->job_seq;
 	mqtt_list_add(st, m, MQTT_L_TX_WAIT);
 	return true;
 }
@@ -554,11 +553,35 @@ size_t mqtt_tx(struct toe_stream *s, struct toe_stream_conn *c, struct toe_buf *
 	return r.to - off;
 }
 
-void mqtt_tx_proceed(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
+static void proceed(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
 {
-	if (!m->tx_wait || m->tx_buf == NULL || has_to_wait(st, m, m->tx_buf->data[0]))
-		return;
+	m->tx_wait = 0;
+	mqtt_list_del(st, m, MQTT_L_TX_WAIT);
 	finish_collected(st, c, m, m->tx_buf, 0, m->tx_buf->len);
 	mqtt_tx_flush(st, c, m);
 	toe_stream_tx_resume(st->s, c);
+}
+
+/* Jobs are numbered, so whoever has been on the list longest waits for no job that another one does
+ * not wait for. */
+bool mqtt_tx_waiter_ready(const struct mqtt_stage *st)
+{
+	const struct mqtt_conn *m;
+
+	if (st->lists[MQTT_L_TX_WAIT] == MQTT_NONE)
+		return false;
+	m = toe_stream_state_at(st->s, st->last[MQTT_L_TX_WAIT]);
+	return !job_left(st, m->tx_wait_seq);
+}
+
+unsigned mqtt_tx_waiters(struct mqtt_stage *st)
+{
+	unsigned n = 0;
+
+	for (; n < MQTT_WAITERS && mqtt_tx_waiter_ready(st); n++) {
+		struct mqtt_conn *m = toe_stream_state_at(st->s, st->last[MQTT_L_TX_WAIT]);
+
+		proceed(st, toe_stream_conn(st->s, m->id, m->gen), m);
+	}
+	return n;
 }

@@ -5,6 +5,7 @@
 #ifndef MQTT_TX_H
 #define MQTT_TX_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -20,7 +21,10 @@ struct toe_stream_conn;
 
 size_t mqtt_tx(struct toe_stream *s, struct toe_stream_conn *c, struct toe_buf *b, uint32_t off,
 	       uint32_t len);
-void mqtt_tx_proceed(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m);
+/* UNSUBACKs that wait no more, the oldest MQTT_WAITERS; returns how many. */
+unsigned mqtt_tx_waiters(struct mqtt_stage *st);
+/* There is one. */
+bool mqtt_tx_waiter_ready(const struct mqtt_stage *st);
 /* Appends a copy where its place is; counts.  en: the subscription it is for, NULL: more than one.
  */
 void mqtt_tx_copy(struct mqtt_stage *st, struct toe_stream_conn *c, const struct mqtt_job *j,
