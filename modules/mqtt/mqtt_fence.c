@@ -12,14 +12,49 @@
  * (mosquitto: max_queued_messages), or are late with them by as long as they are behind, and
  * nothing tells the two apart.  So no question is ever forgotten: the n-th answer answers the n-th
  * question or a later one, hence it is taken for the n-th, never for more.  A broker that has
- * dropped some is asked so many times more.  For the same reason a PINGRESP goes to the client
- * whenever the client waits for one.  Thread: the stream stage's.
+ * dropped some is asked so many times more.  For the same reason the order of the client's own
+ * questions and the stage's is kept: the client has its n-th answer no sooner than the broker can
+ * have come to its n-th question, and if an answer before it was dropped, the broker is asked
+ * again.  Thread: the stream stage's.
  */
 #include "mqtt_stage.h"
 
-#define KEEPALIVE_PART 8u /* a client quiet for 1/8 of its keep alive time is spoken for */
+#define ASKED_MAX      32u    /* bits of mqtt_conn.asked */
+#define UNANSWERED_MAX 60000u /* fits mqtt_conn.ping_n; hours without any answer */
+#define KEEPALIVE_PART 8u     /* a client quiet for 1/8 of its keep alive time is spoken for */
 
 static const uint8_t pingreq[2] = {MQTT_PINGREQ << 4, 0};
+
+/* ---- whose questions ---- */
+
+static void asked_add(struct mqtt_conn *m, bool client)
+{
+	if (m->asked_n == ASKED_MAX)
+		return; /* counted all the same */
+	m->asked |= (uint32_t)client << m->asked_n;
+	m->asked_n++;
+}
+
+/* The oldest one is answered; true: it was the client's.  There is one. */
+static bool asked_pop(struct mqtt_conn *m)
+{
+	uint32_t clients = (uint32_t)__builtin_popcount(m->asked);
+	bool client = m->asked & 1u;
+	bool more = m->client_pings > clients;
+
+	m->asked >>= 1;
+	m->asked_n--;
+	if (m->asked_n == ASKED_MAX - 1 &&
+	    (more || (uint32_t)m->ping_n + m->ping_old > ASKED_MAX - clients))
+		asked_add(m, more);
+	return client;
+}
+
+void mqtt_fence_client_ping(struct mqtt_conn *m)
+{
+	m->client_pings++;
+	asked_add(m, true);
+}
 
 /* ---- sending ---- */
 
@@ -27,7 +62,10 @@ static const uint8_t pingreq[2] = {MQTT_PINGREQ << 4, 0};
  * much as the second: an answer is never taken for one that was sent later. */
 static void inject(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
 {
+	if (m->ping_n + m->ping_old >= UNANSWERED_MAX)
+		return;
 	m->want_ping = 0;
+	asked_add(m, false);
 	if (m->ping_n < 2) {
 		m->ping_cover[m->ping_n] = m->events;
 		m->ping_short[m->ping_n] = toe_stream_short_writes(c);
@@ -252,25 +290,46 @@ static void answered(struct mqtt_conn *m)
 		m->ping_late = 0;
 }
 
+/* The answer was not the client's, as far as anybody can tell, and the client waits for its own: if
+ * one of the stage's was dropped, this was it, and there will be no other. */
+static void owe_client(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m,
+		       bool late)
+{
+	m->ping_owed = m->client_pings > 0;
+	if (!m->ping_owed)
+		return;
+	m->ping_ms = toe_stream_ms(st->s);
+	mqtt_list_add(st, m, MQTT_L_PING);
+	if (late && m->ping_n == 0 && can_prove(m) && at_boundary(m) && alive(st, m))
+		inject(st, c, m);
+}
+
+static void old_answered(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
+{
+	m->ping_old--;
+	mqtt_count(st, MQTT_C_PING_OLD);
+	if (m->ping_n > 0)
+		ask_on(st, c, m);
+	else if (m->ping_old == 0)
+		m->ping_late = 0;
+}
+
 bool mqtt_fence_pingresp(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
 {
-	if (m->client_pings > 0) {
-		m->client_pings--;
-		if (m->ping_n > 0)
+	bool late = m->ping_late;
+
+	if (m->asked_n == 0)
+		return false; /* the broker repeats itself */
+	if (asked_pop(m)) {
+		if (--m->client_pings == 0 && m->ping_n > 0)
 			ask_on(st, c, m);
 		return true;
 	}
 	if (m->ping_old > 0) {
-		m->ping_old--;
-		mqtt_count(st, MQTT_C_PING_OLD);
-		if (m->ping_n > 0)
-			ask_on(st, c, m);
-		else if (m->ping_old == 0)
-			m->ping_late = 0;
+		old_answered(st, c, m);
+		owe_client(st, c, m, late);
 		return false;
 	}
-	if (m->ping_n == 0)
-		return false; /* the broker repeats itself */
 	/* What the broker wrote to others before is not noticed yet, perhaps.  An earlier answer
 	 * that still waits is covered by this one. */
 	m->sync_ticket = toe_stream_sync(st->s, c);
@@ -278,7 +337,8 @@ bool mqtt_fence_pingresp(struct mqtt_stage *st, struct toe_stream_conn *c, struc
 	mqtt_list_add(st, m, MQTT_L_SYNC);
 	m->ping_ms = toe_stream_ms(st->s);
 	m->no_fence = 0; /* it answers again */
-	if (m->ping_n == 0 && !(m->rx_wait & MQTT_WAIT_FENCE))
+	owe_client(st, c, m, late);
+	if (m->ping_n == 0 && !m->ping_owed && !(m->rx_wait & MQTT_WAIT_FENCE))
 		mqtt_list_del(st, m, MQTT_L_PING);
 	return false;
 }
@@ -343,7 +403,7 @@ static void tick_one(struct mqtt_stage *st, struct toe_stream_conn *c, struct mq
 		mqtt_count(st, MQTT_C_FENCE_GAVE_UP);
 		mqtt_rx_proceed(st, c, m);
 	}
-	if (!can_prove(m) || m->ping_n == 0) {
+	if (!can_prove(m) || (m->ping_n == 0 && !(m->ping_owed && m->client_pings > 0))) {
 		/* a publisher held by the fence would be held for ever */
 		if (!(m->rx_wait & MQTT_WAIT_FENCE))
 			mqtt_list_del(st, m, MQTT_L_PING);

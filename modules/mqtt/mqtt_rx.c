@@ -175,7 +175,7 @@ static void start_packet(struct mqtt_stage *st, struct toe_stream_conn *c, struc
 	case MQTT_PINGREQ:
 		if (!question_may_go(st, m))
 			return;
-		m->client_pings++;
+		mqtt_fence_client_ping(m);
 		break;
 	case MQTT_PUBREL: /* the broker distributes a QoS 2 message now */
 		if (!slow_may_go(st, m))
@@ -283,7 +283,7 @@ static void finish_packet(struct mqtt_stage *st, struct toe_stream_conn *c, stru
 	m->rx_mode = MQTT_RX_READY;
 	if (m->rx_buf == NULL) { /* goes by its header: waited for jobs only */
 		if (mqtt_first_type(m->rx_first) == MQTT_PINGREQ)
-			m->client_pings++;
+			mqtt_fence_client_ping(m);
 		else
 			note_slow(st, m,
 				  mqtt_first_type(m->rx_first) == MQTT_PUBLISH ? m->rx_seen

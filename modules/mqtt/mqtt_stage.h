@@ -191,7 +191,9 @@ struct mqtt_conn {
 	uint8_t will;
 	uint8_t listed; /* bit by enum mqtt_list: its link counts */
 	uint16_t keep_alive_s;
-	uint32_t session; /* MQTT_NONE: none */
+	uint8_t asked_n;
+	uint8_t ping_owed; /* the client may have lost an answer to one of the stage's */
+	uint32_t session;  /* MQTT_NONE: none */
 	uint32_t max_packet;
 	uint32_t expiry_s;
 	uint32_t client_ms;        /* bytes of the client were taken last */
@@ -237,13 +239,16 @@ struct mqtt_conn {
 	uint32_t ping_cover[2]; /* of the injected PINGREQs without answer, oldest first; the
 				 * second stands for all younger ones, too */
 	uint32_t ping_short[2]; /* short writes known when it was injected */
-	uint32_t ping_n;        /* injected without answer, which would prove something */
-	uint32_t ping_old;      /* before these, which would prove nothing new */
+	uint16_t ping_n;        /* injected without answer, which would prove something */
+	uint16_t ping_old;      /* before these, which would prove nothing new */
 	uint8_t ping_tries;     /* repeated without any answer */
 	uint8_t want_ping;
 	uint8_t suspect; /* MQTT_SUSPECT_: short write while a subscription was becoming active */
 	uint8_t stalled; /* unproven, and the client does not read: nothing waits for it */
-	uint32_t client_pings;
+	uint32_t client_pings; /* the client's own PINGREQs without answer */
+	/* Whose the oldest asked_n of all these are, the oldest in bit 0; set: the client's.  Of
+	 * the others, where there are more, its own are taken to be first. */
+	uint32_t asked;
 	uint32_t ping_ms; /* last PINGREQ or PINGRESP of the stage's */
 	uint32_t short_seen;
 	struct toe_buf *activating; /* struct mqtt_activating[] */
@@ -525,6 +530,8 @@ unsigned mqtt_fanout_run(struct mqtt_stage *st, unsigned budget);
 /* mqtt_fence.c */
 /* A PINGREQ to the broker, now or at the next packet boundary; nothing if one is under way. */
 void mqtt_fence_ping(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m);
+/* A PINGREQ of the client's is forwarded. */
+void mqtt_fence_client_ping(struct mqtt_conn *m);
 /* True: the PINGRESP is for the client. */
 bool mqtt_fence_pingresp(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m);
 void mqtt_fence_boundary(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m);

@@ -265,6 +265,25 @@ static void on_answer(struct world *w, struct inst *i, uint8_t type, const uint8
 	world_wrong(w, "SUBACK or UNSUBACK nobody asked for");
 }
 
+/* The n-th answer is to the n-th question, or to a later one: what the client wrote before it, and
+ * the broker has to handle in any case, is handled. */
+static void on_pong(struct world *w, struct inst *i)
+{
+	uint32_t pos = i->ping_pos[i->pongs++ % PINGS];
+
+	if (i->pongs > i->pings)
+		return world_wrong(w, "PINGRESP nobody asked for");
+	for (unsigned k = 0; k < w->msg_n && i->pings - i->pongs < PINGS; k++) {
+		const struct msg *m = &w->msg[k];
+
+		if (&w->inst[m->by] != i || m->will || m->pos > pos || m->end != NEVER ||
+		    !(m->retain || m->qos == 1))
+			continue;
+		world_wrong(w, "PINGRESP before what its client had written was handled");
+		explain(w, i, k);
+	}
+}
+
 static void on_packet(struct world *w, struct inst *i, const uint8_t *p, size_t n)
 {
 	if (i->no_more)
@@ -292,8 +311,9 @@ static void on_packet(struct world *w, struct inst *i, const uint8_t *p, size_t 
 		on_answer(w, i, 10, p);
 		break;
 	case 13:
-		if (n != 2 || ++i->pongs > i->pings)
-			world_wrong(w, "PINGRESP nobody asked for");
+		if (n != 2)
+			return world_wrong(w, "PINGRESP with a body");
+		on_pong(w, i);
 		break;
 	case 14:
 		i->no_more = true;

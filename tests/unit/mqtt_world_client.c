@@ -341,7 +341,7 @@ void world_ping(struct world *w, struct inst *i)
 {
 	const struct out o = {.n = 0};
 
-	i->pings++;
+	i->ping_pos[i->pings++ % PINGS] = i->written;
 	client_send(w, i, 0xc0, &o);
 }
 

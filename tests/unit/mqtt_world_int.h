@@ -14,6 +14,7 @@
 #define NAMES     6u
 #define READERS   2u /* of them, if the others end often: these subscribe, and stay */
 #define MSG_BYTES 2100u
+#define PINGS     64u
 #define NEVER     UINT64_MAX
 #define LATE_MS   70000u
 
@@ -71,6 +72,7 @@ struct inst {
 	uint64_t opened;
 	uint16_t pid;
 	uint32_t pings, pongs;
+	uint32_t ping_pos[PINGS]; /* as written: the beginning of the n-th, modulo PINGS */
 	uint32_t rel_n;
 	uint16_t rel[32]; /* PUBREC seen, PUBREL to be written */
 	struct bytes in;  /* what the stage sent, up to a whole packet */

@@ -304,6 +304,90 @@ static void question_behind_fanout(void **state)
 	rig_stop(&t.r);
 }
 
+/* The publisher is quiet for an eighth of its keep alive, to the broker: it is spoken for.  Then it
+ * writes something slow, and a PINGREQ. */
+static void asked_before(struct trio *t)
+{
+	start(t);
+	from(t)->keep_alive_s = 60;
+	fake_time(t->r.f, 60000 / 8);
+	publishes(t, false);
+	assert_int_equal(pings_read(t, t->p.from), 1);
+	publishes(t, true);
+	fake_client_write(t->r.f, t->p.from, "\xc0\0", 2);
+	fake_settle(t->r.f);
+	assert_int_equal(pings_read(t, t->p.from), 1);
+	assert_int_equal(rig_slow(&t->r, MQTT_R_RETAIN), 1);
+}
+
+/* A client has an answer when the broker has come to its question, and so to all it sent before:
+ * not that to a question of the stage's before it. */
+static void own_answer(void **state)
+{
+	struct trio t;
+
+	(void)state;
+	asked_before(&t);
+	says(&t, t.p.from, "\xd0\0", 2);
+	assert_int_equal(bytes_n(&t.r.got[t.p.from]), 0);
+	busy_elsewhere(&t, MQTT_PING_MS / 2);
+	says(&t, t.p.from, "\xd0\0", 2);
+	assert_int_equal(bytes_n(&t.r.got[t.p.from]), 2);
+	busy_elsewhere(&t, 3 * MQTT_PING_MS);
+	assert_int_equal(pings_read(&t, t.p.from), 0);
+	rig_stop(&t.r);
+}
+
+/* The broker has dropped the answer to the stage's: the client has its own all the same, a second
+ * later; the next time at once, though nobody knows how many were dropped. */
+static void own_answer_after_drop(void **state)
+{
+	struct trio t;
+
+	(void)state;
+	asked_before(&t);
+	says(&t, t.p.from, "\xd0\0", 2);
+	assert_int_equal(bytes_n(&t.r.got[t.p.from]), 0);
+	busy_elsewhere(&t, MQTT_PING_MS + 100);
+	assert_in_range(answers(&t, t.p.from), 1, 2);
+	assert_int_equal(bytes_n(&t.r.got[t.p.from]), 2);
+	rig_forget(&t.r);
+	fake_client_write(t.r.f, t.p.from, "\xc0\0", 2);
+	fake_settle(t.r.f);
+	assert_in_range(answers(&t, t.p.from), 2, 3);
+	assert_int_equal(bytes_n(&t.r.got[t.p.from]), 2);
+	rig_stop(&t.r);
+}
+
+/* Clients that ask on and on, more than is kept of whose each question is: each has an answer. */
+static void many_questions(void **state)
+{
+	struct trio t;
+	unsigned asked;
+
+	(void)state;
+	asked_before(&t);
+	for (unsigned i = 1; i < 200; i++) {
+		fake_client_write(t.r.f, t.p.from, "\xc0\0", 2);
+		if (i % 16 == 0) { /* and the stage does */
+			fake_time(t.r.f, 60000 / 8);
+			publishes(&t, false);
+		}
+	}
+	fake_settle(t.r.f);
+	asked = 2 + pings_read(&t, t.p.from);
+	assert_true(asked > 200);
+	for (; asked > 0; asked--)
+		says(&t, t.p.from, "\xd0\0", 2);
+	answers(&t, t.p.from);
+	assert_int_equal(bytes_n(&t.r.got[t.p.from]), 2 * 200);
+	assert_int_equal(from(&t)->ping_n + from(&t)->ping_old + from(&t)->client_pings, 0);
+	assert_int_equal(from(&t)->asked_n, 0);
+	says(&t, t.p.from, "\xd0\0", 2);
+	assert_int_equal(bytes_n(&t.r.got[t.p.from]), 2 * 200);
+	rig_stop(&t.r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -314,6 +398,9 @@ int main(void)
 		cmocka_unit_test(asked_when_heard),
 		cmocka_unit_test(held_is_not_silent),
 		cmocka_unit_test(question_behind_fanout),
+		cmocka_unit_test(own_answer),
+		cmocka_unit_test(own_answer_after_drop),
+		cmocka_unit_test(many_questions),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
