@@ -66,6 +66,27 @@ bool mqtt_first_valid(uint8_t level, uint8_t first)
 	return false; /* 0, reserved */
 }
 
+bool mqtt_client_sound(uint8_t level, uint8_t first, uint32_t remaining)
+{
+	switch (mqtt_first_type(first)) {
+	case MQTT_PUBACK:
+	case MQTT_PUBREC:
+	case MQTT_PUBCOMP:
+		if (level >= MQTT_LEVEL_5 ? remaining < 2 : remaining != 2)
+			return false;
+		break;
+	case MQTT_PUBLISH:
+	case MQTT_PUBREL:
+	case MQTT_SUBSCRIBE:
+	case MQTT_UNSUBSCRIBE:
+	case MQTT_PINGREQ:
+		break;
+	default:
+		return false;
+	}
+	return mqtt_first_valid(level, first);
+}
+
 /* Header bytes until it is complete.  A header that turns out malformed leaves f->hdr_n at what
  * earlier calls took, so that their bytes can still be passed on. */
 static size_t framer_header(struct mqtt_framer *f, const uint8_t *data, size_t len,

@@ -123,6 +123,18 @@ static bool question_may_go(struct mqtt_stage *st, struct mqtt_conn *m)
 	return false;
 }
 
+/* If the broker closes the connection upon it, its will follows, and what is behind it is never
+ * read: nothing is fast before the broker has answered.  False: as above. */
+static bool may_end_it(struct mqtt_stage *st, struct mqtt_conn *m, uint32_t len)
+{
+	if (mqtt_client_sound(m->level, m->rx_first, len))
+		return true;
+	if (!slow_may_go(st, m))
+		return false;
+	note_slow(st, m, MQTT_R_FAST, MQTT_NONE);
+	return true;
+}
+
 static void start_publish(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
 {
 	enum mqtt_reason why = MQTT_R_FAST;
@@ -184,6 +196,8 @@ static void start_packet(struct mqtt_stage *st, struct toe_stream_conn *c, struc
 		mqtt_audit_noise(st, MQTT_NONE);
 		break;
 	default:
+		if (!may_end_it(st, m, m->rx_left))
+			return;
 		break;
 	}
 	mqtt_rx_pass_header(st, c, m);
@@ -265,7 +279,7 @@ static void finish_request(struct mqtt_stage *st, struct toe_stream_conn *c, str
 	uint32_t len;
 	const uint8_t *body = mqtt_rx_body(m, &len);
 
-	if (!question_may_go(st, m))
+	if (!question_may_go(st, m) || !may_end_it(st, m, len))
 		return;
 	if (mqtt_session_request(st, m, (uint8_t)mqtt_first_type(m->rx_first), body, len) != 0) {
 		mqtt_conn_lose(st, c, m);

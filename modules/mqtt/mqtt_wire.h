@@ -75,6 +75,10 @@ size_t mqtt_fixed_encode(uint8_t *dst, uint8_t first, uint32_t remaining);
 /* Type known at this level and its reserved flag bits as 2.1.3 says. */
 bool mqtt_first_valid(uint8_t level, uint8_t first);
 
+/* By its fixed header: a packet of a client's, behind which the broker surely reads on.  Not AUTH:
+ * what the broker makes of one is not known. */
+bool mqtt_client_sound(uint8_t level, uint8_t first, uint32_t remaining);
+
 /* Follows the packet boundaries of a byte stream whatever the split.  All zero = at a boundary. */
 struct mqtt_framer {
 	uint32_t left; /* body bytes still to come */

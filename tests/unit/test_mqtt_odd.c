@@ -387,15 +387,73 @@ static void behind_disconnect(void **state)
 	rig_stop(&r);
 }
 
+/* Behind a packet on which the broker may close the connection nothing is fast before the broker
+ * has answered; behind one that it takes, it is. */
+static void behind_what_may_end_it(void **state)
+{
+	static const struct {
+		const char *b;
+		size_t n;
+		unsigned level;
+		bool waits;
+	} t[] = {
+		{"\0\0", 2, 4, true},
+		{"\xf0\0", 2, 4, true},
+		{"\xf0\0", 2, 5, true}, /* AUTH */
+		{"\xf0\2\x19\0", 4, 5, true},
+		{"\x20\2\0\0", 4, 4, true},
+		{"\x90\3\0\1\0", 5, 5, true},
+		{"\xb0\2\0\1", 4, 5, true},
+		{"\x40\1\0", 3, 4, true}, /* PUBACK */
+		{"\x41\2\0\1", 4, 4, true},
+		{"\x40\3\0\1\0", 5, 4, true},
+		{"\x80\6\0\1\0\1z\0", 8, 4, true}, /* SUBSCRIBE */
+		{"\xa0\5\0\1\0\1z", 7, 4, true},
+		{"\x40\2\0\1", 4, 4, false},
+		{"\x50\3\0\1\0", 5, 5, false},
+		{"\x70\2\0\1", 4, 4, false},
+		{"\xc0\0", 2, 4, false},
+		{"\x82\6\0\1\0\1z\0", 8, 4, false},
+		{"\xa2\5\0\1\0\1z", 7, 4, false},
+		{"\x80\6\0\1\0\1z\0", 8, 3, false},
+	};
+
+	(void)state;
+	for (unsigned i = 0; i < COUNT(t); i++) {
+		struct pk pub = {.n = 0};
+		struct rig r;
+		struct pair p = start_pair(&r);
+		uint32_t odd = rig_connect(&r, t[i].level, "odd", true, 0);
+
+		rig_publish(&pub, t[i].level, "t", NULL, "1", 1);
+		fake_client_write(r.f, odd, t[i].b, t[i].n);
+		fake_client_write(r.f, odd, pub.b, pub.n);
+		fake_settle(r.f);
+		assert_int_equal(rig_slow(&r, MQTT_R_FAST), !t[i].waits);
+		assert_int_equal(bytes_n(&r.got[p.to]) != 0, !t[i].waits);
+		fake_app_write(r.f, odd, "\xd0\0", 2); /* it has taken it */
+		fake_settle(r.f);
+		assert_int_equal(rig_slow(&r, MQTT_R_FAST), 1);
+		rig_stop(&r);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(other_protocols),   cmocka_unit_test(malformed_packets),
-		cmocka_unit_test(end_in_a_packet),   cmocka_unit_test(hostile_broker),
-		cmocka_unit_test(keep_alive),        cmocka_unit_test(silent_broker),
-		cmocka_unit_test(another_broker),    cmocka_unit_test(kernel_connections),
-		cmocka_unit_test(behind_disconnect), cmocka_unit_test(questions),
-		cmocka_unit_test(taken_over_31),     cmocka_unit_test(expired_31),
+		cmocka_unit_test(other_protocols),
+		cmocka_unit_test(malformed_packets),
+		cmocka_unit_test(end_in_a_packet),
+		cmocka_unit_test(hostile_broker),
+		cmocka_unit_test(keep_alive),
+		cmocka_unit_test(silent_broker),
+		cmocka_unit_test(another_broker),
+		cmocka_unit_test(kernel_connections),
+		cmocka_unit_test(behind_disconnect),
+		cmocka_unit_test(questions),
+		cmocka_unit_test(taken_over_31),
+		cmocka_unit_test(expired_31),
+		cmocka_unit_test(behind_what_may_end_it),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

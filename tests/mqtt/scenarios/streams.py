@@ -151,7 +151,7 @@ def back_pressure(r):
     r.settle()
 
 
-def _malformed(r, ver):
+def malformed_packets(r, ver):
     """name -> bytes after a successful CONNECT; some are legal."""
     t = r.t("bad")
     v5 = b"\0" if ver == 5 else b""
@@ -211,7 +211,7 @@ def malformed(r):
     w.subscribe((r.t("#"), 0), ("$SYS/x", 0))
     r.settle()
     for ver in (3, 4, 5):
-        for name, data in sorted(_malformed(r, ver).items()):
+        for name, data in sorted(malformed_packets(r, ver).items()):
             r.begin(f"v{ver} {name}")
             c = r.connected("c", ver, will={"topic": r.t("will"), "payload": b"will"})
             c.strict = False
