@@ -31,6 +31,16 @@ static void put(struct toe_stream_ask *a, const char *fmt, ...)
 		a->len += (size_t)n < a->room - a->len ? (size_t)n : a->room - a->len - 1;
 }
 
+/* Without format, for what is long. */
+static void put_bytes(struct toe_stream_ask *a, const void *s, size_t n)
+{
+	size_t left = a->room - a->len - 1;
+
+	n = n < left ? n : left;
+	memcpy(a->out + a->len, s, n);
+	a->len += n;
+}
+
 #define TEXT_MAX 200u
 
 /* Bytes of the character at s, of which n are there; 0: none that a terminal may be shown. */
@@ -48,17 +58,17 @@ static void put_text(struct toe_stream_ask *a, const uint8_t *s, size_t len)
 	unsigned n;
 
 	len = len < TEXT_MAX ? len : TEXT_MAX;
-	put(a, "\"");
+	put_bytes(a, "\"", 1);
 	for (size_t i = 0; i<len; i += n> 0 ? n : 1) {
 		n = character(s + i, len - i);
 		if (n == 0)
-			put(a, "?");
+			put_bytes(a, "?", 1);
 		else if (s[i] == '"' || s[i] == '\\')
-			put(a, "\\%c", s[i]);
+			put_bytes(a, (const char[]){'\\', (char)s[i]}, 2);
 		else
-			put(a, "%.*s", (int)n, (const char *)s + i);
+			put_bytes(a, s + i, n);
 	}
-	put(a, "\"");
+	put_bytes(a, "\"", 1);
 }
 
 static bool room_for_line(const struct toe_stream_ask *a)

@@ -162,12 +162,23 @@ end_process "$SPAWNED"
 wait_for 10 "it to be gone" is .other_conns 0
 why FAST fast/a 201 220
 
+# ---- a hundred bad clients of the module socket: a good one is answered, and messages are as fast
+srv_spawn operators tests/mqtt/operators.py "$RUN_DIR/modules.sock" 100
+OPERATORS=$SPAWNED
+wait_for 10 "bad operators" grep -q ready "$LOGS/operators.log"
+for i in 1 2 3; do
+	[ "$(m subs 'fast/#' --json | jq length)" = 1 ] || fail "subs beside bad operators: $(m subs)"
+	why FAST fast/a $((201 + 20 * i)) $((220 + 20 * i))
+done
+end_process "$OPERATORS"
+[ "$(stat -c '%a %U' "$RUN_DIR/modules.sock")" = '660 root' ] || fail "modules.sock: $(stat -c '%a %U' "$RUN_DIR/modules.sock")"
+
 # ---- more subscriptions than the table holds: nobody knows what the rest would match, whatever is asserted
 # shellcheck disable=SC2046 # many words
 cli_spawn many mosquitto_sub -i many -h $SRV $(seq -f '-t x/%.0f' 1100)
 wait_for 10 "the table to be full" is .table_full true
 m filter add 'fast/#' --closed
-why FULL fast/a 221 240
+why FULL fast/a 281 300
 m status | grep -q '^all slow for .*table' || fail "status does not say why: $(m status)"
 
 not_in_kernel 1883 || fail "the kernel has connections of clients"

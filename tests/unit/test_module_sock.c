@@ -4,12 +4,15 @@
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -22,12 +25,31 @@ static char dir[] = "/tmp/toe-test-msock-XXXXXX";
 static struct toe_config cfg;
 static struct toe_engine engine = {.cfg = &cfg};
 
+static _Atomic bool too_soon; /* the stage is left no time for anything else */
+static _Atomic int busy;
+
+static int64_t now_us(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
+
 /* Of "list": never the last piece. */
 int toe_stream_control(struct toe_engine *e, const char *module, struct toe_stream_ask *ask,
 		       unsigned timeout_ms)
 {
+	static int64_t last;
+	int64_t now = now_us();
+
 	(void)e;
 	(void)timeout_ms;
+	if (now - last < 1000)
+		too_soon = true;
+	if (strcmp(ask->what, "busy") == 0 && busy-- > 0)
+		return -EBUSY;
+	last = now;
 	if (strcmp(module, "mqtt") != 0)
 		return -ENOENT;
 	ask->at++;
@@ -104,11 +126,88 @@ static void held_by_a_client(void **state)
 	alarm(0);
 }
 
+/* The engine's own news come first; that is nothing an operator need hear of. */
+static void asked_again(void **state)
+{
+	(void)state;
+	start();
+	busy = 3;
+	expect("mqtt busy\n", "busy/\n");
+	toe_module_sock_stop(&engine);
+}
+
+/* Nobody waits for others, whatever these do. */
+static void others_are_served(void **state)
+{
+	static const char *const text[] = {"", "mqtt list\n", "mqtt sta", "mqtt list\n"};
+	int fd[100];
+	char byte;
+
+	(void)state;
+	alarm(10); /* ends the test; one after the other they would take two seconds each */
+	start();
+	for (unsigned i = 0; i < 100; i++) {
+		fd[i] = ask(text[i % 4]);
+		if (i % 4 == 3)
+			assert_int_equal(read(fd[i], &byte, 1), 1); /* of a list, then no more */
+	}
+	for (unsigned i = 0; i < 5; i++)
+		expect("mqtt status\n", "status/\n");
+	toe_module_sock_stop(&engine);
+	for (unsigned i = 0; i < 100; i++)
+		close(fd[i]);
+	alarm(0);
+}
+
+/* Of whatever text, without an end or with NUL in it. */
+static void long_lines(void **state)
+{
+	static char line[4096];
+	char byte;
+	int fd;
+
+	(void)state;
+	start();
+	memset(line, 'x', sizeof(line) - 1);
+	fd = ask(line);
+	assert_true(read(fd, &byte, 1) <= 0);
+	close(fd);
+	fd = ask("");
+	assert_int_equal(write(fd, "mqtt sta\0tus\n", 13), 13);
+	shutdown(fd, SHUT_WR);
+	assert_true(read(fd, &byte, 1) <= 0);
+	close(fd);
+	expect("mqtt status\n", "status/\n");
+	toe_module_sock_stop(&engine);
+}
+
+static void mode(void **state)
+{
+	char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
+	struct stat st;
+
+	(void)state;
+	start();
+	snprintf(path, sizeof(path), "%s/%s", dir, TOE_MODULE_SOCKET);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_mode & 07777, 0660);
+	toe_module_sock_stop(&engine);
+	assert_int_equal(stat(path, &st), -1);
+}
+
+static void stage_has_its_time(void **state)
+{
+	(void)state;
+	assert_false(too_soon);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(questions),
-		cmocka_unit_test(held_by_a_client),
+		cmocka_unit_test(questions),          cmocka_unit_test(held_by_a_client),
+		cmocka_unit_test(others_are_served),  cmocka_unit_test(asked_again),
+		cmocka_unit_test(long_lines),         cmocka_unit_test(mode),
+		cmocka_unit_test(stage_has_its_time), /* of all before */
 	};
 	int rc;
 
