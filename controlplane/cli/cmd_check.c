@@ -6,6 +6,7 @@
  * 1 if anything fails.  Changes nothing.
  */
 #include "cli.h"
+#include "common/if_queues.h"
 #include "common/privileges.h"
 
 #include <arpa/inet.h>
@@ -274,6 +275,23 @@ static void check_offloads(struct check *c, int sock)
 		     ifname);
 }
 
+static void check_queues(struct check *c)
+{
+	const char *ifname = c->cli->cfg.port_if;
+	struct toe_if_queues q;
+
+	if (strcmp(c->cli->cfg.port_driver, "af_xdp") != 0)
+		return;
+	toe_if_queues(ifname, &q);
+	if (q.rx > 1)
+		item(c, FAIL, "queues",
+		     "%s has %u receive queues, af_xdp takes the first one's frames only: ethtool "
+		     "-L %s %s 1",
+		     ifname, q.rx, ifname, q.what);
+	else
+		item(c, OK, "queues", "one receive queue, as af_xdp wants");
+}
+
 static void check_port(struct check *c)
 {
 	const struct toe_config *cfg = &c->cli->cfg;
@@ -304,6 +322,7 @@ static void check_port(struct check *c)
 		item(c, OK, "port", "%s, MTU %u, driver %s", cfg->port_if, cfg->mtu,
 		     cfg->port_driver);
 		check_offloads(c, sock);
+		check_queues(c);
 	}
 	close(sock);
 }

@@ -20,6 +20,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common/if_queues.h"
 #include "common/log.h"
 
 #define TAP_END_TRIES 200 /* of 10 ms */
@@ -184,11 +185,20 @@ int kp_setup_cleanup(const struct toe_config *cfg, char *err, size_t err_len)
 /* DPDK would fail, and take the program away as if it were its own. */
 static int check_xdp(const struct kp_setup *s, char *err, size_t err_len)
 {
+	struct toe_if_queues queues;
 	uint8_t mode;
 	int rc = kp_xdp_mode(kp_if_index(s->port_if), &mode);
 
 	if (rc < 0)
 		return failed(err, err_len, rc, s->port_if);
+	toe_if_queues(s->port_if, &queues);
+	if (queues.rx > 1) {
+		snprintf(err, err_len,
+			 "port: %s has %u receive queues, driver af_xdp takes the first one's "
+			 "frames only: `ethtool -L %s %s 1`, or set port.driver = \"af_packet\"",
+			 s->port_if, queues.rx, s->port_if, queues.what);
+		return -1;
+	}
 	if (mode == XDP_ATTACHED_NONE)
 		return 0;
 	snprintf(err, err_len,

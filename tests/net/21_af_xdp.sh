@@ -46,6 +46,15 @@ in_cli ping -q -c 2 -i 0.05 -W 2 "$SRV" >/dev/null || fail "ping without it"
 in_srv "$BIN/toe" down >"$LOGS/down.log" || fail "down: $(cat "$LOGS/down.log")"
 xdp_program && fail "toe down leaves an XDP program"
 
+# ---- frames that come to another queue than the first, which nobody would take
+if ip netns exec "$PREFIX-srv" ethtool -L toe0 rx 2; then # not with one CPU
+	in_srv "$BIN/toe" up --config "$ENGINE_CONFIG" >"$LOGS/up.log" 2>&1 && fail "up with two receive queues"
+	grep -q '2 receive queues.*ethtool -L toe0 rx 1' "$LOGS/up.log" || fail "up with two queues says: $(cat "$LOGS/up.log")"
+	in_srv "$BIN/toe" check --config "$ENGINE_CONFIG" | grep -q '^FAIL.*queues.*ethtool -L toe0 rx 1' ||
+		fail "check says nothing of two queues: $(in_srv "$BIN/toe" check --config "$ENGINE_CONFIG")"
+	in_srv ethtool -L toe0 rx 1 || fail ethtool
+fi
+
 # ---- an MTU whose frames do not fit
 ip -n "$PREFIX-srv" link set toe0 mtu 1961 || fail "MTU"
 sed 's/driver = .*/&\nmtu = 1961;/' "$ENGINE_CONFIG" >"$LOGS/large.conf"
