@@ -261,6 +261,8 @@ static void check_offloads(struct check *c, int sock)
 	struct ethtool_drvinfo drv = {.cmd = ETHTOOL_GDRVINFO};
 	struct ethtool_value lro = {.cmd = ETHTOOL_GFLAGS};
 	bool veth = ethtool(sock, ifname, &drv) == 0 && strcmp(drv.driver, "veth") == 0;
+	/* which sees what is in the frame, where a tag then is not */
+	bool xdp = strcmp(c->cli->cfg.port_driver, "af_xdp") == 0;
 
 	if (offload_on(sock, ifname, ETHTOOL_GGRO) ||
 	    (ethtool(sock, ifname, &lro) == 0 && (lro.data & ETH_FLAG_LRO)))
@@ -271,8 +273,13 @@ static void check_offloads(struct check *c, int sock)
 	if (veth)
 		item(c, WARN, "veth peer",
 		     "%s is a veth: its peer must send finished segments: ethtool -K PEER tx off "
-		     "tso off gso off gro off",
-		     ifname);
+		     "tso off gso off gro off%s",
+		     ifname, xdp ? " txvlan off" : "");
+	else if (xdp && ethtool(sock, ifname, &lro) == 0 && (lro.data & ETH_FLAG_RXVLAN))
+		item(c, WARN, "vlan",
+		     "%s takes VLAN tags off, so that frames of every VLAN are received: "
+		     "ethtool -K %s rxvlan off",
+		     ifname, ifname);
 }
 
 static void check_queues(struct check *c)

@@ -99,8 +99,9 @@ static int step(const struct testbed *t, const char *fmt, ...)
 	return -cli_fail(t->cli, "%s: %s", shown, out);
 }
 
-/* The engine wants finished segments on the wire, and sees what it sends arrive unmerged. */
-#define NO_OFFLOADS "tx off rx off tso off gso off gro off"
+/* The engine wants finished segments on the wire, and sees what it sends arrive unmerged; of a VLAN
+ * tag beside the frame an XDP program knows nothing. */
+#define NO_OFFLOADS "tx off rx off tso off gso off gro off txvlan off"
 
 /* Nobody else can have them: no waiting for duplicate address detection.  From the port they move
  * to the TAP.  A machine may be without IPv6. */

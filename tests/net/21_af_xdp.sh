@@ -46,12 +46,16 @@ in_cli ping -q -c 2 -i 0.05 -W 2 "$SRV" >/dev/null || fail "ping without it"
 in_srv "$BIN/toe" down >"$LOGS/down.log" || fail "down: $(cat "$LOGS/down.log")"
 xdp_program && fail "toe down leaves an XDP program"
 
+# ---- tags that a device takes off, or a veth's peer does not put on, are not seen: frames of any VLAN would be taken
+checks() { in_srv "$BIN/toe" check --config "$ENGINE_CONFIG"; }
+checks | grep -q 'veth peer.* txvlan off' || fail "check says nothing of VLAN tags: $(checks)"
+[ "$(in_cli ethtool -k cli0 | awk '/^tx-vlan-offload/ { print $2 }')" = off ] || fail "the testbed's veth pair hides tags"
+
 # ---- frames that come to another queue than the first, which nobody would take
 if ip netns exec "$PREFIX-srv" ethtool -L toe0 rx 2; then # not with one CPU
 	in_srv "$BIN/toe" up --config "$ENGINE_CONFIG" >"$LOGS/up.log" 2>&1 && fail "up with two receive queues"
 	grep -q '2 receive queues.*ethtool -L toe0 rx 1' "$LOGS/up.log" || fail "up with two queues says: $(cat "$LOGS/up.log")"
-	in_srv "$BIN/toe" check --config "$ENGINE_CONFIG" | grep -q '^FAIL.*queues.*ethtool -L toe0 rx 1' ||
-		fail "check says nothing of two queues: $(in_srv "$BIN/toe" check --config "$ENGINE_CONFIG")"
+	checks | grep -q '^FAIL.*queues.*ethtool -L toe0 rx 1' || fail "check says nothing of two queues: $(checks)"
 	in_srv ethtool -L toe0 rx 1 || fail ethtool
 fi
 
