@@ -9,7 +9,7 @@
  *   region.c     memfds                         token.c      far ends of token descriptors
  *   owner.c      may an application have a port?    cleanup.c  files that are removed
  *   ipv6.c       IPv6 of the TAP                ipv6_watch.c its addresses change
- *   notify.c     word to a service manager
+ *   notify.c     word to a service manager      parting.c    word to the peers of what has ended
  */
 #ifndef KP_KEEPER_H
 #define KP_KEEPER_H
@@ -241,6 +241,12 @@ void kp_client_refuse(struct kp_client *c, uint16_t type, uint32_t req, int stat
 bool kp_may_complain(struct kp_keeper *kp);
 /* Sends the answer to every DOWN; the last thing before exit. */
 void kp_clients_farewell(struct kp_keeper *kp);
+
+/* ---- parting.c ---- */
+
+/* Both programs have ended, and the port has its addresses again: tells the peers of all
+ * connections. */
+void kp_parting(int state_fd, const char *port_if);
 
 /* ---- linger.c ---- */
 int kp_linger_init(struct kp_keeper *kp);

@@ -68,6 +68,7 @@ static void finish(struct kp_keeper *kp)
 {
 	kp_apps_engine_gone(kp);
 	kp_setup_undo(&kp->setup);
+	kp_parting(kp->state_fd, kp->setup.port_if);
 	kp_remove_files(kp);
 	close(kp->pid_fd); /* from here on another `toe up` may start */
 	kp_clients_farewell(kp);

@@ -1,10 +1,14 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
 # The datapath is killed: programs get ECONNRESET at once, whatever they are blocked in (poll, recv, epoll, a
-# connect() under way), none hangs, `toe up` starts again, and then everything works.
+# connect() under way), so do peers that only receive; none hangs, `toe up` starts again, and then everything works.
 # PLACEMENTS: single spread stage
 . "$(dirname "$0")/../lib/net.sh"
 testbed_up
+# the addresses are the port's own, so the kernel has them when the engine is gone
+in_srv "$BIN/toe" down >"$LOGS/down.log" 2>&1 || fail "toe down: $(tail -1 "$LOGS/down.log")"
+ip -n "$PREFIX-srv" addr add $SRV/24 dev toe0
+in_srv "$BIN/toe" up --config "$ENGINE_CONFIG" >"$LOGS/up.log" 2>&1 || fail "toe up: $(tail -1 "$LOGS/up.log")"
 CLIENT=$BIN/tests/progs/tcp_client
 
 # servers with a connection on which nothing happens: blocked in recv, in epoll of either kind; they end
@@ -19,6 +23,19 @@ for mode in thread lt et; do
 	port=$((port + 1))
 done
 start_broker
+# peers that only receive, one behind a SUBSCRIBE of QoS 0 and without keep alive, one over IPv6
+PEERS=()
+start_echo 7003 lt --addr ::
+# peer NAME ADDRESS PORT [PRINTF]: sends that, then only reads until the end
+peer()
+{
+	cli_spawn "peer.$1" bash -c "exec 3<>/dev/tcp/$2/$3; printf '${4:-x}' >&3; echo connected; cat <&3; echo"
+	PEERS+=("$SPAWNED")
+}
+peer mqtt "$SRV" 1883 '\020\020\0\004MQTT\004\002\0\0\0\004mute\202\006\0\001\0\001t\0'
+peer v4 "$SRV" 7003
+peer v6 "$SRV6" 7003
+for p in mqtt v4 v6; do wait_for 10 "peer $p" eval "[ \$(wc -c <'$LOGS/peer.$p.log') -gt 10 ]"; done
 # clients under the engine: blocked in poll with data flowing, in poll with none, in connect()
 cli_spawn kernel-echo "$BIN/tests/progs/echo_server" --port 7100
 wait_for 5 "kernel echo server" grep -q ready "$LOGS/kernel-echo.log"
@@ -62,6 +79,10 @@ for log in mosquitto echo.7000 active; do
 	[ "$(grep -c 'engine is gone: this program stays with the kernel' "$LOGS/$log.log")" = 1 ] ||
 		fail "not once in $log: $(grep 'engine is gone' "$LOGS/$log.log")"
 done
+for p in "${PEERS[@]}"; do
+	wait_for 10 "peer $p to see the end" gone "$p"
+done
+[ "$(grep -l 'Connection reset' "$LOGS"/peer.*.log | wc -l)" = 3 ] || fail "peers: $(tail -n 1 "$LOGS"/peer.*.log)"
 end_process "$BROKER_PID"
 
 # at once, with the old keeper still giving the port back or gone: toe up waits for it
