@@ -126,15 +126,31 @@ static const struct inst *next_of(const struct world *w, const struct inst *e)
 	return next;
 }
 
+/* It waited for a blocked subscriber for longer than one of the next connections did for it, with
+ * its CONNECT or once it was accepted. */
+static bool not_waited_for(const struct world *w, const struct inst *i, const struct msg *m)
+{
+	const struct inst *by = &w->inst[m->by];
+
+	/* nobody waits for what a connection has left behind at blocked subscribers */
+	if (by->gone && i->blocked_at >= by->gone_at)
+		return true;
+	for (const struct inst *n = w->inst; n < w->inst + w->inst_n; n++) {
+		if (n->name == by->name && n->rank > by->rank && n->gave_up &&
+		    n->blocked[i - w->inst])
+			return true;
+	}
+	return false;
+}
+
 /* Published when the next CONNECT was at the broker already, which may have given the session away
- * and published the will.  For a second the older one is slow, and nothing comes too late.  Or it
- * waited for a blocked subscriber for longer than CONNECT did for it. */
-static bool came_too_late(struct world *w, const struct inst *i, const struct msg *m)
+ * and published the will.  For a second the older one is slow, and nothing comes too late. */
+static bool behind_its_will(struct world *w, const struct msg *m)
 {
 	const struct inst *by = &w->inst[m->by], *next = next_of(w, by);
 	uint32_t now = toe_stream_ms(fake_stream(w->f));
 
-	if (next != NULL && next->gave_up && next->blocked[i - w->inst])
+	if (by->gone)
 		return true;
 	return next != NULL && m->pos > next->pos_reached[m->by] &&
 	       now - next->reached_ms >= MQTT_CLAIMED_MS &&
@@ -145,19 +161,22 @@ static bool came_too_late(struct world *w, const struct inst *i, const struct ms
 static void check_order(struct world *w, struct inst *i, const struct msg *m)
 {
 	const struct inst *by = &w->inst[m->by];
-	bool late = !m->will && came_too_late(w, i, m);
+	bool late = !m->will && not_waited_for(w, i, m);
+	bool wills = late || (!m->will && behind_its_will(w, m)); /* may be before it */
 	struct place *last = i->last[by->name][m->topic];
 	struct place *at = &last[m->will ? WILL : m->qos];
 
 	if (by->rank == 0)
 		world_wrong(w, "message of a connection that is not accepted");
-	for (unsigned q = 0; q <= WILL; q++) {
-		if (last[q].rank > by->rank && (q == WILL || q == m->qos || m->will) && !late)
+	for (unsigned q = 0; q < WILL; q++) {
+		if (last[q].rank > by->rank && (q == m->qos || m->will) && !late)
 			world_wrong(w, "message behind those of the next connection");
 	}
+	if (last[WILL].rank > by->rank && !wills)
+		world_wrong(w, "message behind the will of the next connection");
 	if (at->rank == by->rank && m->seq < at->seq)
 		world_wrong(w, "message out of order");
-	if (!m->will && last[WILL].rank == by->rank && !late)
+	if (!m->will && last[WILL].rank == by->rank && !wills)
 		world_wrong(w, "message behind its client's will");
 	if (by->rank >= at->rank)
 		*at = (struct place){by->rank, m->seq};
@@ -379,11 +398,25 @@ static void note_waiting(struct world *w, struct inst *i)
 	}
 }
 
+/* Who is blocked when a connection has waited for as long as it does. */
+static void note_gave_up(struct world *w, struct inst *i, uint32_t since)
+{
+	if (toe_stream_ms(fake_stream(w->f)) - since < MQTT_OLDER_MS)
+		return;
+	i->gave_up = true;
+	for (unsigned k = 0; k < w->inst_n; k++)
+		i->blocked[k] |= w->inst[k].alive && world_state(w, &w->inst[k])->blocked;
+}
+
 void oracle_look(struct world *w)
 {
 	for (unsigned k = 0; k < w->inst_n; k++) {
 		struct inst *i = &w->inst[k];
 
+		if (i->alive && world_state(w, i)->blocked)
+			i->blocked_at = w->t;
+		if (i->alive && i->connected && (world_state(w, i)->rx_wait & MQTT_WAIT_OLDER))
+			note_gave_up(w, i, world_state(w, i)->rx_wait_ms);
 		if (i->alive && !i->waited && !i->reached &&
 		    (world_state(w, i)->rx_wait & MQTT_WAIT_OLDER))
 			note_waiting(w, i);
@@ -400,13 +433,12 @@ void oracle_reached(void *arg, uint32_t id)
 	i->reached_ms = now;
 	if (w->o.verbose)
 		printf("%lu: %u reaches the broker\n", w->t, (unsigned)(i - w->inst));
-	i->gave_up = i->waited && now - i->waited_ms >= MQTT_OLDER_MS;
+	if (i->waited)
+		note_gave_up(w, i, i->waited_ms);
 	if (i->gave_up)
 		memcpy(i->pos_reached, i->pos_waited, sizeof(i->pos_reached));
 	else
 		positions(w, i, i->pos_reached);
-	for (unsigned k = 0; k < w->inst_n; k++)
-		i->blocked[k] = w->inst[k].alive && world_state(w, &w->inst[k])->blocked;
 }
 
 static void inherit_window(struct inst *i, const struct window *from)

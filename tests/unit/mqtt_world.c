@@ -81,8 +81,7 @@ static void bury(struct world *w)
 		    (!fake_is_dead(w->f, i->id) && (!toe_stream_tx_ended(fake_conn(w->f, i->id)) ||
 						    fake_client_unread(w->f, i->id) != 0)))
 			continue;
-		fake_close(w->f, i->id);
-		i->alive = false;
+		world_close(w, i);
 	}
 }
 
@@ -221,9 +220,9 @@ static void engine_step(struct world *w, struct inst *i)
 }
 
 /* Who has come last and the readers are busy, and all others are not. */
-static void rush(struct world *w)
+static void rush(struct world *w, unsigned n)
 {
-	for (unsigned n = world_pick(w, 24); n > 0 && w->wrong == NULL; n--) {
+	for (; n > 0 && w->wrong == NULL; n--) {
 		struct inst *i = &w->inst[w->inst_n - 1 - world_pick(w, 3)];
 
 		w->t++;
@@ -259,7 +258,10 @@ static void step(struct world *w)
 
 	w->t++;
 	if (w->again && what == 9 && w->inst_n > 3)
-		rush(w);
+		rush(w, world_pick(w, 24));
+	if (w->again && w->hurry && w->inst_n > 3)
+		rush(w, 150);
+	w->hurry = false;
 	if (i == NULL || (what == 0 && world_pick(w, w->calm && w->t > 100 ? 60 : 6) == 0)) {
 		world_connect(w, w->again ? READERS + world_pick(w, NAMES - READERS)
 					  : world_pick(w, NAMES));

@@ -40,7 +40,7 @@ struct world_stats {
 	uint64_t acks_dropped, takeovers, activated, fence_waits, required, lost_conns,
 		blocked_drops, unproven_drops, compared, skipped;
 	/* of clients that come back */
-	uint64_t unfinished, older_waits, pipelined, halves, resets_unread, wills;
+	uint64_t unfinished, older_waits, pipelined, halves, resets_unread, wills, vanished;
 };
 extern struct world_stats world_stats;
 

@@ -288,7 +288,7 @@ void world_unsubscribe(struct world *w, struct inst *i)
 void world_publish(struct world *w, struct inst *i)
 {
 	struct msg *m = &w->msg[w->msg_n];
-	unsigned kind = world_pick(w, w->again ? 48 : 16);
+	unsigned kind = world_pick(w, w->hurry ? 4 : w->again ? 48 : 16);
 	struct out o = {.n = 0};
 
 	if (w->msg_n == MSG_MAX)
@@ -367,6 +367,25 @@ void world_reset(struct world *w, struct inst *i)
 	fake_client_rst(w->f, i->id);
 }
 
+void world_close(struct world *w, struct inst *i)
+{
+	i->gone = world_state(w, i)->held != NULL;
+	i->gone_at = w->t;
+	fake_close(w->f, i->id);
+	i->alive = false;
+}
+
+void world_vanish(struct world *w, struct inst *i)
+{
+	if (w->o.verbose)
+		printf("%lu: %u vanishes\n", w->t, (unsigned)(i - w->inst));
+	i->over = i->reset = true;
+	broker_close(w->b, i->id);
+	world_close(w, i);
+	i->gone = w->hurry = true;
+	world_stats.vanished++;
+}
+
 /* Messages that are on their way when the connection ends. */
 static void burst(struct world *w, struct inst *i)
 {
@@ -384,6 +403,10 @@ void world_end(struct world *w, struct inst *i)
 		burst(w, i);
 	if (w->o.verbose)
 		printf("%lu: %u ends (%u)\n", w->t, (unsigned)(i - w->inst), how);
+	if (i->connected && world_pick(w, 8) == 0) {
+		world_vanish(w, i);
+		how = 7;
+	}
 	if (how >= 3 && how < 6)
 		client_disconnect(w, i, how == 5 && i->level == 5);
 	if (how < 2 || how == 3)

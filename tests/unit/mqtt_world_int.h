@@ -57,8 +57,11 @@ struct inst {
 	bool used, alive, connected, reading, no_more, clean, keeps, bridge;
 	bool over, reset; /* its client writes no more */
 	bool parted;      /* the broker has handled its end */
-	uint32_t rank;    /* the n-th whose CONNECT the broker has handled, 0: not yet */
-	uint32_t written; /* bytes of its client */
+	bool gone;        /* closed, and not all it published was with its subscribers */
+	uint64_t gone_at;
+	uint64_t blocked_at; /* the last time it was */
+	uint32_t rank;       /* the n-th whose CONNECT the broker has handled, 0: not yet */
+	uint32_t written;    /* bytes of its client */
 	size_t read;
 	struct bytes rest; /* of CONNECT, to be written */
 	/* What the stage had of others of the name when this one's CONNECT waited, and when it
@@ -93,6 +96,7 @@ struct world {
 	size_t at;
 	struct fake *f;
 	bool again;    /* clients publish fast, end often, and come back at once */
+	bool hurry;    /* who comes now publishes slow, and soon */
 	bool calm;     /* subscriptions hardly change after a while */
 	unsigned slow; /* clients stop reading for so many ms; LATE_MS: the broker is late, too */
 	struct broker *b;
@@ -126,6 +130,9 @@ void world_publish(struct world *w, struct inst *i);
 void world_pubrel(struct world *w, struct inst *i);
 void world_ping(struct world *w, struct inst *i);
 void world_reset(struct world *w, struct inst *i);
+void world_close(struct world *w, struct inst *i);
+/* The control plane gives it up, with what it has published still under way. */
+void world_vanish(struct world *w, struct inst *i);
 /* It ends, and perhaps one or more of its name come at once. */
 void world_end(struct world *w, struct inst *i);
 

@@ -64,9 +64,10 @@ static void random_interleavings(void **s)
 	print_message("%lu copies dropped (blocked), %lu (unproven)\n", world_stats.blocked_drops,
 		      world_stats.unproven_drops);
 	print_message("%lu with unfinished jobs, %lu waited, %lu pipelined, %lu in halves, "
-		      "%lu resets before CONNACK was read, %lu wills\n",
+		      "%lu resets before CONNACK was read, %lu vanished, %lu wills\n",
 		      world_stats.unfinished, world_stats.older_waits, world_stats.pipelined,
-		      world_stats.halves, world_stats.resets_unread, world_stats.wills);
+		      world_stats.halves, world_stats.resets_unread, world_stats.vanished,
+		      world_stats.wills);
 	assert_int_equal(bad, 0);
 	/* what the model exercises */
 	assert_true(world_stats.fast > world_stats.messages / 20);
@@ -77,6 +78,7 @@ static void random_interleavings(void **s)
 	assert_true(world_stats.unfinished > n && world_stats.older_waits > n);
 	assert_true(world_stats.pipelined > n && world_stats.halves > n);
 	assert_true(world_stats.resets_unread > n && world_stats.wills > n);
+	assert_true(world_stats.vanished > n / 4);
 }
 
 /* Shadow mode sees no difference to a broker that does what the stage would. */

@@ -169,16 +169,22 @@ static void many_of_one(void **state)
 	rig_stop(&t.r);
 }
 
-/* A message of its waits for a blocked subscriber, and another connection comes. */
-static uint32_t held_and_again(struct two *t)
+/* The broker could not write all of something to the subscriber. */
+static void block(struct two *t)
 {
 	static char fill[(1u << 20) + 1] = {0x30, (char)0xfd, (char)0xff, 0x3f};
 
-	start_subscribed(t);
 	fake_app_write(t->r.f, t->to, fill, sizeof(fill));
 	fake_hc(t->r.f);
 	fake_settle(t->r.f);
 	assert_int_equal(rig_conn(&t->r, t->to)->blocked, 1);
+}
+
+/* A message of its waits for a blocked subscriber, and another connection comes. */
+static uint32_t held_and_again(struct two *t)
+{
+	start_subscribed(t);
+	block(t);
 	publishes(t, t->from, "1");
 	fake_settle(t->r.f);
 	return comes(t, "pub");
@@ -211,6 +217,37 @@ static void connect_much_later(void **state)
 	fake_settle(t.r.f);
 	assert_true(is_forwarded(&t, again));
 	assert_int_equal(rig_stage(&t.r)->counters[MQTT_C_DROP_BLOCKED], 1);
+	rig_stop(&t.r);
+}
+
+/* CONNECT takes the broker a second and more, and the older connection goes on meanwhile: what
+ * waits for a blocked subscriber when its session is taken over is not overtaken either. */
+static void accepted_behind_held(void **state)
+{
+	uint32_t again, ms = 0;
+	struct pk p = {.n = 0};
+	uint8_t connect[64];
+	struct two t;
+
+	(void)state;
+	start_subscribed(&t);
+	again = comes(&t, "pub");
+	fake_app_read(t.r.f, again, connect, sizeof(connect));
+	fake_time(t.r.f, MQTT_CLAIMED_MS);
+	block(&t);
+	publishes(&t, t.from, "1");
+	fake_settle(t.r.f);
+	assert_int_equal(rig_conn(&t.r, t.to)->defer_n, 1);
+	fake_app_write(t.r.f, again, "\x20\2\0\0", 4);
+	fake_settle(t.r.f);
+	rig_publish(&p, 4, "t", NULL, "2", 1);
+	p.b[0] |= 1;
+	fake_client_write(t.r.f, again, p.b, p.n);
+	fake_settle(t.r.f);
+	for (; !is_forwarded(&t, again); ms++)
+		next_ms(&t);
+	assert_int_equal(rig_conn(&t.r, t.to)->defer_n, 0);
+	assert_in_range(ms, MQTT_HELD_MS - 10, MQTT_HELD_MS + 10);
 	rig_stop(&t.r);
 }
 
@@ -283,6 +320,32 @@ static void reset_behind_connect(void **state)
 	got(&t, "2");
 	assert_true(fake_app_sees_rst(t.r.f, again));
 	assert_int_equal(bytes_n(&t.r.got[again]), 0);
+	rig_stop(&t.r);
+}
+
+/* With nothing behind CONNECT, too: MQTT 3.1 does not say later whether a session was still there,
+ * so it has to be known that the broker began a new one. */
+static void reset_before_connack(void **state)
+{
+	struct two t;
+	uint32_t id;
+
+	(void)state;
+	start_subscribed(&t);
+	id = rig_connect(&t.r, 4, "keeps", false, 0);
+	rig_subscribe(&t.r, id, "t", 0, 0);
+	fake_client_fin(t.r.f, id);
+	rig_run(&t.r);
+	fake_close(t.r.f, id);
+	assert_true(mqtt_session_named(rig_stage(&t.r), (const uint8_t *)"keeps", 5));
+	id = comes(&t, "keeps");
+	fake_client_rst(t.r.f, id);
+	fake_settle(t.r.f);
+	assert_false(fake_app_sees_rst(t.r.f, id));
+	fake_app_write(t.r.f, id, "\x20\2\0\0", 4);
+	fake_settle(t.r.f);
+	assert_true(fake_app_sees_rst(t.r.f, id));
+	assert_false(mqtt_session_named(rig_stage(&t.r), (const uint8_t *)"keeps", 5));
 	rig_stop(&t.r);
 }
 
@@ -364,7 +427,8 @@ int main(void)
 		cmocka_unit_test(another_client),        cmocka_unit_test(one_by_one),
 		cmocka_unit_test(many_of_one),           cmocka_unit_test(connect_behind_held),
 		cmocka_unit_test(publishes_meanwhile),   cmocka_unit_test(claimed_in_vain),
-		cmocka_unit_test(reset_in_connect),
+		cmocka_unit_test(reset_in_connect),      cmocka_unit_test(reset_before_connack),
+		cmocka_unit_test(accepted_behind_held),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
