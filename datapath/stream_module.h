@@ -87,7 +87,9 @@ struct toe_stream_module {
 	size_t (*tx)(struct toe_stream *s, struct toe_stream_conn *c, struct toe_buf *b,
 		     uint32_t off, uint32_t len);
 	/* The application closed its side (FIN follows what has been sent), or the whole socket, or
-	 * the connection was reset: nothing may be sent to the peer after this returns. */
+	 * the connection was reset: nothing may be sent to the peer after this returns.  Within it
+	 * something may, if it was no reset.  Once at most, though the module aborts the connection
+	 * in it; not at all if close() comes first. */
 	void (*tx_end)(struct toe_stream *s, struct toe_stream_conn *c);
 
 	/* Optional.  toe_stream_short_writes(c) has risen: the application keeps bytes to itself
@@ -181,7 +183,7 @@ uint64_t toe_stream_sync(struct toe_stream *s, const struct toe_stream_conn *c);
 uint64_t toe_stream_synced(const struct toe_stream *s);
 /* Times the application's write() did not fit (short write), counted by libtoe. */
 uint32_t toe_stream_short_writes(const struct toe_stream_conn *c);
-/* True once tx_end() has been called: sending has no effect. */
+/* True once tx_end() has been called, or the connection is being closed: sending has no effect. */
 bool toe_stream_tx_ended(const struct toe_stream_conn *c);
 
 /* ---- what a module can do ---- */

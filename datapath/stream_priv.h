@@ -40,13 +40,14 @@
 #define SC_RX_FIN   0x008u  /* the peer's FIN has arrived */
 #define SC_RX_ENDED 0x010u  /* rx_end() has been called */
 #define SC_TX_FIN   0x020u  /* the application shut down or closed */
-#define SC_TX_ENDED 0x040u  /* tx_end() has been called */
+#define SC_TX_ENDED 0x040u  /* nothing more is sent */
 #define SC_ABORT    0x080u  /* reset it as soon as there is an item */
 #define SC_DEAD     0x100u  /* reset: nothing is sent or forwarded any more */
 #define SC_NO_APP   0x200u  /* its memory is gone */
 #define SC_STARVED  0x400u  /* waits for memory: looked after again every millisecond */
 #define SC_RESET    0x800u  /* the module keeps a reset from the application */
 #define SC_BEGUN    0x1000u /* the application is known to have written something */
+#define SC_TX_END   0x4000u /* tx_end() has been called, or is being called */
 #define SC_FIRST    0x2000u /* on the list of those whose first bytes have not been fetched */
 
 struct toe_stream_conn {

@@ -246,10 +246,11 @@ size_t toe_stream_mem_size(const struct toe_stream *s)
 
 void stream_end_tx(struct toe_stream_conn *c)
 {
-	if (c->flags & SC_TX_ENDED)
-		return;
-	c->flags |= SC_TX_ENDED;
-	c->of->m->tx_end(c->of, c);
+	bool called = c->flags & SC_TX_END;
+
+	c->flags |= SC_TX_END | SC_TX_ENDED;
+	if (!called)
+		c->of->m->tx_end(c->of, c);
 }
 
 void stream_give_up(struct stream_core *k, struct toe_stream_conn *c)

@@ -343,6 +343,7 @@ void stream_wire_offer_tx(struct stream_core *k, struct toe_stream_conn *c)
 	}
 	if ((c->flags & (SC_TX_FIN | SC_TX_ENDED | SC_TX_WAIT)) == SC_TX_FIN &&
 	    toe_extq_bytes(&c->txq) == 0 && (c->tx_head == c->tx_tail || (c->flags & SC_NO_APP))) {
+		c->flags |= SC_TX_END; /* it may still send: SC_TX_ENDED comes behind */
 		c->of->m->tx_end(c->of, c);
 		c->flags |= SC_TX_ENDED;
 	}

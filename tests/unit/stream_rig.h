@@ -82,7 +82,9 @@ static struct {
 	bool scarce; /* there may be no memory */
 	unsigned end_refused;
 	bool keep_reset; /* from the application */
-	size_t turn;     /* bytes since the last turn, either way; the most in one */
+	bool abort_at_end;
+	unsigned ended_n; /* calls of tx_end */
+	size_t turn;      /* bytes since the last turn, either way; the most in one */
 	size_t turn_most;
 	uint32_t abort_in; /* calls of rx until the connection is aborted; 0: never */
 	/* connections in the order in which their applications' first bytes were offered */
@@ -207,9 +209,11 @@ static void pass_tx_end(struct toe_stream *s, struct toe_stream_conn *c)
 {
 	struct pass *p = toe_stream_state(c);
 
-	(void)s;
 	assert_false(p->tx_ended);
 	p->tx_ended = true;
+	pass.ended_n++;
+	if (pass.abort_at_end)
+		toe_stream_abort(s, c);
 }
 
 static void pass_turn(struct toe_stream *s, struct toe_stream_conn *c, struct pass *p)

@@ -301,6 +301,21 @@ static void test_abort_reset(void **state)
 	end();
 }
 
+/* The application shuts down, and the module answers that with an abort: no second tx_end(). */
+static void test_abort_in_tx_end(void **state)
+{
+	(void)state;
+	begin(&sim_plain, 1, 0);
+	pass.abort_at_end = true;
+	first->a_shut = true;
+	sim_stream_all(0, 5000);
+	assert_true(sim_run(sim_is_reset, 100));
+	assert_int_equal(pass.ended_n, 1);
+	assert_int_equal(sim_counter(TOE_C_STREAM_ABORTS), 1);
+	remove_all();
+	end();
+}
+
 /* A reset by the peer while the module keeps bytes and the application has more. */
 static void test_peer_reset(void **state)
 {
@@ -547,6 +562,7 @@ int main(void)
 		cmocka_unit_test(test_held_window),
 		cmocka_unit_test(test_abort),
 		cmocka_unit_test(test_abort_reset),
+		cmocka_unit_test(test_abort_in_tx_end),
 		cmocka_unit_test(test_peer_reset),
 		cmocka_unit_test(test_close_behind_reset),
 		cmocka_unit_test(test_close_at_install),
