@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Segments lost at random in both directions: every byte arrives once and in order, most losses are repaired
 # without a timeout, and nothing is left behind.
-# PLACEMENTS: single spread
+# PLACEMENTS: single spread single+af_xdp
 # TIMEOUT: 150
 . "$(dirname "$0")/../lib/net.sh"
 write_config 'tcp: { time_wait_ms = 1000; };'

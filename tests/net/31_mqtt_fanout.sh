@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
 # Fan-out: 100 subscribers, 1 000 publishes, 100 000 deliveries checked for order and content.
-# PLACEMENTS: single spread stage
+# PLACEMENTS: single spread stage spread+af_xdp
 . "$(dirname "$0")/../lib/net.sh"
 testbed_up
 start_broker

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Order while RETAIN and QoS flip and subscribers come and go: 100 000 messages, sequence numbers checked at
 # every subscriber.  MESSAGES: another number (1e7 in a soak); MQTT_CONF: as in 32_mqtt_diff.sh.
-# PLACEMENTS: single spread
+# PLACEMENTS: single spread single+af_xdp
 # TIMEOUT: 240
 . "$(dirname "$0")/../lib/net.sh"
 : "${MQTT_CONF=$MQTT_ON}" "${MESSAGES:=1e5}" "${LIMIT:=200}"

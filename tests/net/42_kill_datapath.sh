@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # The datapath is killed: programs get ECONNRESET at once, whatever they are blocked in (poll, recv, epoll, a
 # connect() under way), so do peers that only receive; none hangs, `toe up` starts again, and then everything works.
-# PLACEMENTS: single spread stage
+# PLACEMENTS: single spread stage stage+af_xdp
 . "$(dirname "$0")/../lib/net.sh"
 testbed_up
 # the addresses are the port's own, so the kernel has them when the engine is gone
