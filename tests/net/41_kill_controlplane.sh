@@ -28,3 +28,22 @@ wait "$fan" || fail "fan-out: $(tail -1 "$LOGS/fan.log")"
 wait "$bulk" || fail "transfer: $(tail -1 "$LOGS/bulk.log")"
 [ "$(pid_of toe-datapath)" = "$engine" ] || fail "the datapath was restarted too"
 fanout --subscribers 50 --publishes 50 --timeout 30 || fail "afterwards: $(cat "$LOGS/fanout.json")"
+
+# ---- stopped for seconds, and so is the broker: what is fast goes on, also between slow messages nothing changes order
+[ "$TOE_PLACEMENT" = stage ] || exit 0
+published() { tr '\r' '\n' <"$LOGS/fan.log" | sed -n 's/.* \([0-9]*\) published.*/\1/p' | tail -1; }
+beyond() { [ "$(published)" -ge "$1" ]; }
+for p in "$(pid_of toe-controlplane)" "$BROKER_PID"; do
+	cli_spawn order "$BIN/tests/progs/mqtt_order" --host "$SRV" --messages 20000 --timeout 60
+	order=$SPAWNED
+	cli_spawn fan "$BIN/tests/progs/mqtt_fanout" --host "$SRV" --subscribers 50 --publishes 600 --rate 100 \
+		--timeout 40 --progress
+	fan=$SPAWNED
+	wait_for 10 "messages to flow" beyond 1
+	kill -STOP "$p"
+	before=$(published)
+	wait_for 20 "messages beside a stopped process" beyond $((before + 300))
+	kill -CONT "$p"
+	wait "$fan" || fail "fan-out beside a stopped process: $(tail -1 "$LOGS/fan.log")"
+	wait "$order" || fail "order: $(tail -1 "$LOGS/order.log")"
+done
