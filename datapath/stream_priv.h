@@ -21,8 +21,9 @@
 #define STREAM_MODULES_MAX 8u
 /* So much is shown to proto beyond what the peer has acknowledged: the rest can still be taken
  * back, and no peer's window lets more go anyway. */
-#define STREAM_AHEAD        (512u << 10)
-#define STREAM_FETCH_MAX    32768u       /* bytes fetched from the application at once */
+#define STREAM_AHEAD (512u << 10)
+/* Bytes fetched from the application at once: with the header of a buffer, a block of 32 KiB. */
+#define STREAM_FETCH_MAX    (32768u - (uint32_t)sizeof(struct toe_buf))
 #define STREAM_TX_LIMIT     (256u << 10) /* unacknowledged bytes above which none are fetched */
 #define STREAM_RESERVE      8u    /* modules leave one in so many bytes of the arena to the stage */
 #define STREAM_KEPT         16u   /* and one of it all to what applications write */
