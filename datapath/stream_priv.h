@@ -48,8 +48,8 @@
 #define SC_STARVED  0x400u  /* waits for memory: looked after again every millisecond */
 #define SC_RESET    0x800u  /* the module keeps a reset from the application */
 #define SC_BEGUN    0x1000u /* the application is known to have written something */
-#define SC_TX_END   0x4000u /* tx_end() has been called, or is being called */
 #define SC_FIRST    0x2000u /* on the list of those whose first bytes have not been fetched */
+#define SC_TX_END   0x4000u /* tx_end() has been called, or is being called */
 
 struct toe_stream_conn {
 	struct toe_stream *of; /* the module's; NULL: closed */
