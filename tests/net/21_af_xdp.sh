@@ -32,7 +32,7 @@ end_process "$ECHO_PID"
 end_process "$BROKER_PID"
 kill -9 "$keeper"
 for program in toe-datapath toe-controlplane; do
-	dead() { ! pid_of $program; }
+	dead() { ! pid_of "$program"; }
 	wait_for 10 "$program to end with its keeper" dead
 done
 rm "/run/toe-port-toe0.$(stat -Lc %i "/run/netns/$PREFIX-srv").lock"
