@@ -81,9 +81,10 @@ struct toe_stream_module {
 	 * the rest is offered again after toe_stream_tx_resume(), and no more is fetched from the
 	 * application until then.  The module may keep references to b.  What a thread of the
 	 * application writes first on each of its connections is offered in that order, though
-	 * copies or memory run out meanwhile; not if the module has sent the peer more than it
-	 * takes (STREAM_TX_LIMIT) before.  Of all other bytes the order across connections is
-	 * open. */
+	 * copies or memory run out meanwhile.  Not if the module has sent the peer more than it
+	 * takes (STREAM_TX_LIMIT) before, nor if the application had read an eighth of its receive
+	 * buffer a moment before, or set an option: it is looked at for that, and what it has
+	 * written since is seen, too.  Of all other bytes the order across connections is open. */
 	size_t (*tx)(struct toe_stream *s, struct toe_stream_conn *c, struct toe_buf *b,
 		     uint32_t off, uint32_t len);
 	/* The application closed its side (FIN follows what has been sent), or the whole socket, or
