@@ -500,22 +500,21 @@ static void kernel_conns_forked(void)
 	struct sockaddr_in sa;
 	int wide = loopback_listener(&sa, false);
 	int c = to_kernel(&sa);
-	int status, p[2];
+	int status, there[2], p[2];
 	pid_t child;
+	char go;
 
-	CHECK(pipe(p) == 0 && told() == 1);
+	CHECK(pipe(there) == 0 && pipe(p) == 0 && told() == 1);
 	child = fork_child();
 	if (child == 0) {
-		char go;
-
 		CHECK(accept(wide, NULL, NULL) >= 0); /* attaches */
-		CHECK(told() == 3);
+		CHECK(told() == 3 && write(there[1], "x", 1) == 1);
 		CHECK(read(p[0], &go, 1) == 1);
 		CHECK(told() == 2);
 		kill(getpid(), SIGKILL);
 	}
-	for (int i = 0; i < 5000 && told() != 3; i++)
-		nap(1);
+	close(there[1]); /* a child that has failed is the end, too */
+	CHECK(read(there[0], &go, 1) == 1);
 	CHECK(close(c) == 0 && told() == 2);
 	CHECK(write(p[1], "x", 1) == 1);
 	CHECK(waitpid(child, &status, 0) == child && WIFSIGNALED(status));
