@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "common/bytes.h"
+#include "common/inet_cksum.h"
 #include "toe/region.h"
 
 #define ETH_BYTES  14u
@@ -17,29 +18,6 @@
 #define TCP_MIN    20u
 #define IP4_DF     0x4000u
 #define IP4_FRAG   0x3fffu /* more fragments, or an offset */
-
-/* RFC 1071 sum, not folded. */
-static uint64_t sum(const uint8_t *p, uint32_t len, uint64_t s)
-{
-	for (; len > 1; len -= 2, p += 2)
-		s += toe_get16(p);
-	return len ? s + ((uint64_t)p[0] << 8) : s;
-}
-
-static uint16_t fold(uint64_t s)
-{
-	while (s >> 16)
-		s = (s & 0xffff) + (s >> 16);
-	return (uint16_t)~s;
-}
-
-/* Over the pseudo header, too (RFC 9293 §3.1, RFC 8200 §8.1); addrs: the two addresses of the IP
- * header. */
-static uint16_t upper_cksum(uint32_t family, const uint8_t *addrs, uint8_t proto, const uint8_t *p,
-			    uint32_t len)
-{
-	return fold(sum(p, len, sum(addrs, 2 * toe_ip_addr_bytes(family), proto + len)));
-}
 
 /* Options of RFC 9293 §3.1; unknown ones are skipped, a bad length ends the walk. */
 static void parse_options(const uint8_t *p, uint32_t len, struct cp_seg *s)
@@ -94,7 +72,7 @@ static bool parse_ip4(const uint8_t *ip, uint32_t room, struct packet *k)
 	hl = (ip[0] & 15u) * 4u;
 	total = toe_get16(ip + 2);
 	if (hl < TOE_IP4_BYTES || total < hl || total > room || (toe_get16(ip + 6) & IP4_FRAG) ||
-	    fold(sum(ip, hl, 0)))
+	    toe_inet_fold(toe_inet_sum(ip, hl, 0)))
 		return false;
 	*k = (struct packet){AF_INET, ip[9], ip + 12, ip + hl, total - hl};
 	return true;
@@ -143,7 +121,7 @@ int cp_frame_parse(const uint8_t *frame, uint32_t len, struct cp_seg *s)
 	off = (k.p[12] >> 4) * 4u;
 	if (off < TCP_MIN || off > k.len)
 		return -EPROTO;
-	if (upper_cksum(k.family, k.addrs, IPPROTO_TCP, k.p, k.len))
+	if (toe_inet_cksum(k.family, k.addrs, IPPROTO_TCP, k.p, k.len))
 		return -EBADMSG;
 	s->frame = frame;
 	s->frame_len = len;
@@ -209,7 +187,7 @@ static void build_ip4(uint8_t *ip, const struct cp_build *b, uint32_t tcp_len)
 	ip[9] = IPPROTO_TCP;
 	memcpy(ip + 12, b->t.local_addr, 4);
 	memcpy(ip + 16, b->t.remote_addr, 4);
-	toe_put16(ip + 10, fold(sum(ip, TOE_IP4_BYTES, 0)));
+	toe_put16(ip + 10, toe_inet_fold(toe_inet_sum(ip, TOE_IP4_BYTES, 0)));
 }
 
 static void build_ip6(uint8_t *ip, const struct cp_build *b, uint32_t tcp_len)
@@ -248,8 +226,8 @@ uint32_t cp_frame_build(uint8_t *buf, const struct cp_build *b)
 	tcp[13] = b->flags;
 	toe_put16(tcp + 14, b->wnd);
 	/* both headers end with the addresses */
-	toe_put16(tcp + 16, upper_cksum(b->t.family, tcp - 2 * toe_ip_addr_bytes(b->t.family),
-					IPPROTO_TCP, tcp, tcp_len));
+	toe_put16(tcp + 16, toe_inet_cksum(b->t.family, tcp - 2 * toe_ip_addr_bytes(b->t.family),
+					   IPPROTO_TCP, tcp, tcp_len));
 	return ETH_BYTES + ip_bytes + tcp_len;
 }
 
@@ -366,9 +344,10 @@ int cp_icmp_parse(const uint8_t *frame, uint32_t len, struct cp_icmp *m)
 	if (!parse_frame(frame, len, &k) || k.len < 8)
 		return -EPROTO;
 	if (k.family == AF_INET
-		    ? k.proto != IPPROTO_ICMP || fold(sum(k.p, k.len, 0)) || !icmp4_kind(k.p, m)
+		    ? k.proto != IPPROTO_ICMP || toe_inet_fold(toe_inet_sum(k.p, k.len, 0)) ||
+			      !icmp4_kind(k.p, m)
 		    : k.proto != IPPROTO_ICMPV6 ||
-			      upper_cksum(AF_INET6, k.addrs, IPPROTO_ICMPV6, k.p, k.len) ||
+			      toe_inet_cksum(AF_INET6, k.addrs, IPPROTO_ICMPV6, k.p, k.len) ||
 			      !icmp6_kind(k.p, m))
 		return -EPROTO;
 	return parse_quoted(k.family, k.p + 8, k.len - 8, m) ? 0 : -EPROTO;

@@ -12,7 +12,6 @@
  */
 #include "keeper.h"
 
-#include <errno.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -22,6 +21,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/inet_cksum.h"
 #include "common/log.h"
 #include "controlplane/state.h"
 
@@ -46,26 +46,14 @@ static int open_raw(int family)
 	return fd;
 }
 
-static uint32_t sum(uint32_t s, const void *data, size_t n)
-{
-	const uint8_t *p = data;
-
-	for (size_t i = 0; i + 1 < n; i += 2)
-		s += (uint32_t)p[i] << 8 | p[i + 1];
-	return s;
-}
-
 /* The kernel computes that of TCP over IPv6 only. */
 static uint16_t checksum4(const struct cp_conn *c, const struct tcphdr *th)
 {
-	uint32_t s = IPPROTO_TCP + sizeof(*th);
+	uint8_t addrs[8];
 
-	s = sum(s, c->in.local_addr, 4);
-	s = sum(s, c->in.remote_addr, 4);
-	s = sum(s, th, sizeof(*th));
-	s = (s & 0xffff) + (s >> 16);
-	s = (s & 0xffff) + (s >> 16);
-	return htons((uint16_t)~s);
+	memcpy(addrs, c->in.local_addr, 4);
+	memcpy(addrs + 4, c->in.remote_addr, 4);
+	return htons(toe_inet_cksum(AF_INET, addrs, IPPROTO_TCP, (const uint8_t *)th, sizeof(*th)));
 }
 
 /* Source address and what it leaves by. */
