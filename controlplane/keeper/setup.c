@@ -182,15 +182,14 @@ int kp_setup_cleanup(const struct toe_config *cfg, char *err, size_t err_len)
 
 /* ---- taking over ---- */
 
-/* DPDK would fail, and take the program away as if it were its own. */
+/* What DPDK does not look at: it would take the first queue only, and fail with somebody else's
+ * program there and take that away as if it were its own. */
 static int check_xdp(const struct kp_setup *s, char *err, size_t err_len)
 {
 	struct toe_if_queues queues;
 	uint8_t mode;
-	int rc = kp_xdp_mode(kp_if_index(s->port_if), &mode);
+	int rc;
 
-	if (rc < 0)
-		return failed(err, err_len, rc, s->port_if);
 	toe_if_queues(s->port_if, &queues);
 	if (queues.rx > 1) {
 		snprintf(err, err_len,
@@ -199,6 +198,9 @@ static int check_xdp(const struct kp_setup *s, char *err, size_t err_len)
 			 s->port_if, queues.rx, s->port_if, queues.what);
 		return -1;
 	}
+	rc = kp_xdp_mode(kp_if_index(s->port_if), &mode);
+	if (rc < 0)
+		return failed(err, err_len, rc, s->port_if);
 	if (mode == XDP_ATTACHED_NONE)
 		return 0;
 	snprintf(err, err_len,
