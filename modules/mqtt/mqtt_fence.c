@@ -100,11 +100,16 @@ static bool alive(const struct mqtt_stage *st, const struct mqtt_conn *m)
 	       toe_stream_ms(st->s) - m->client_ms <= m->keep_alive_s * 1000u;
 }
 
+static bool may_ask(const struct mqtt_stage *st, const struct mqtt_conn *m)
+{
+	return can_prove(m) && at_boundary(m) && alive(st, m);
+}
+
 void mqtt_fence_ping(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
 {
 	if (!can_prove(m) || m->ping_n > 0)
 		return;
-	if (at_boundary(m) && alive(st, m))
+	if (may_ask(st, m))
 		inject(st, c, m);
 	else
 		m->want_ping = 1;
@@ -115,7 +120,7 @@ void mqtt_fence_ping(struct mqtt_stage *st, struct toe_stream_conn *c, struct mq
  */
 static void ask_on(struct mqtt_stage *st, struct toe_stream_conn *c, struct mqtt_conn *m)
 {
-	if (m->ping_n > 0 && m->ping_late && can_prove(m) && at_boundary(m) && alive(st, m))
+	if (m->ping_n > 0 && m->ping_late && may_ask(st, m))
 		inject(st, c, m);
 	else
 		mqtt_fence_ping(st, c, m);
@@ -300,7 +305,7 @@ static void owe_client(struct mqtt_stage *st, struct toe_stream_conn *c, struct 
 		return;
 	m->ping_ms = toe_stream_ms(st->s);
 	mqtt_list_add(st, m, MQTT_L_PING);
-	if (late && m->ping_n == 0 && can_prove(m) && at_boundary(m) && alive(st, m))
+	if (late && m->ping_n == 0 && may_ask(st, m))
 		inject(st, c, m);
 }
 
@@ -407,7 +412,7 @@ static void tick_one(struct mqtt_stage *st, struct toe_stream_conn *c, struct mq
 		/* a publisher held by the fence would be held for ever */
 		if (!(m->rx_wait & MQTT_WAIT_FENCE))
 			mqtt_list_del(st, m, MQTT_L_PING);
-	} else if (at_boundary(m) && alive(st, m) && due(c, m, now)) {
+	} else if (may_ask(st, m) && due(c, m, now)) {
 		mqtt_count(st, MQTT_C_PING_LATE);
 		m->ping_late = 1;
 		m->ping_tries += m->ping_tries < MQTT_PING_TRIES;
