@@ -140,6 +140,20 @@ static inline void rig_subscribe(struct rig *r, uint32_t id, const char *filter,
 	rig_run(r);
 }
 
+/* It unsubscribes from topic t, and the broker's answer is at the stage. */
+static inline void rig_unsubscribed(struct rig *r, uint32_t id)
+{
+	struct pk p = {.n = 0};
+
+	pk_u16(&p, 8);
+	pk_str(&p, "t");
+	rig_write(r, id, 0xa2, &p);
+	fake_offer(r->f, id, SIZE_MAX);
+	fake_app_write(r->f, id, "\xb0\x02\x00\x08", 4);
+	fake_hc(r->f);
+	fake_fetch(r->f, id, SIZE_MAX);
+}
+
 /* A whole PUBLISH packet; props: level 5 only, without their length. */
 static inline void rig_publish(struct pk *out, unsigned level, const char *topic,
 			       const struct pk *props, const void *payload, size_t n)

@@ -128,20 +128,6 @@ static void retained_held_back(void **state)
 	rig_stop(&t.r);
 }
 
-/* A client unsubscribes, and the broker's answer is at the stage. */
-static void unsubscribed(struct two *t, uint32_t id)
-{
-	struct pk p = {.n = 0};
-
-	pk_u16(&p, 8);
-	pk_str(&p, "t");
-	rig_write(&t->r, id, 0xa2, &p);
-	fake_offer(t->r.f, id, SIZE_MAX);
-	says(t, id, "\xb0\x02\x00\x08", 4);
-	fake_hc(t->r.f);
-	fake_fetch(t->r.f, id, SIZE_MAX);
-}
-
 /* UNSUBACK waits for what was decided before it. */
 static void unsuback_last(void **state)
 {
@@ -153,7 +139,7 @@ static void unsuback_last(void **state)
 	publishes(&t, "x", false);
 	fake_offer(t.r.f, t.from, SIZE_MAX);
 	assert_int_equal(fast(&t), 1);
-	unsubscribed(&t, t.to);
+	rig_unsubscribed(&t.r, t.to);
 	assert_int_equal(bytes_n(&t.r.got[t.to]), 0);
 	fake_settle(t.r.f);
 	rig_publish(&want, 4, "t", NULL, "x", 1);

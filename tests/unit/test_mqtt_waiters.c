@@ -3,20 +3,6 @@
 /* Many UNSUBACKs that wait for the same fast message: work per turn is bounded. */
 #include "mqtt_stage_rig.h"
 
-/* A client unsubscribes, and the broker's answer is at the stage. */
-static void unsubscribed(struct rig *r, uint32_t id)
-{
-	struct pk p = {.n = 0};
-
-	pk_u16(&p, 8);
-	pk_str(&p, "t");
-	rig_write(r, id, 0xa2, &p);
-	fake_offer(r->f, id, SIZE_MAX);
-	fake_app_write(r->f, id, "\xb0\x02\x00\x08", 4);
-	fake_hc(r->f);
-	fake_fetch(r->f, id, SIZE_MAX);
-}
-
 /* Many wait for one job: they go on when it has ended, a few per turn, in the order they came. */
 static void unsubacks_in_turns(void **state)
 {
@@ -39,7 +25,7 @@ static void unsubacks_in_turns(void **state)
 	fake_offer(r.f, from, SIZE_MAX);
 	assert_int_equal(rig_slow(&r, MQTT_R_FAST), 1);
 	for (unsigned i = COUNT(id); i-- > 0;)
-		unsubscribed(&r, id[i]);
+		rig_unsubscribed(&r, id[i]);
 	pk_raw(&want, "\xb0\x02\x00\x08", 4);
 	for (unsigned turns = 0; answered < COUNT(id); turns++) {
 		uint32_t before = answered;
